@@ -1,0 +1,67 @@
+//! Content by digest.
+
+use std::pin::Pin;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use records::Digest;
+use tokio::io::AsyncRead;
+
+use crate::Result;
+
+/// A blob being read.
+pub type BlobReader = Pin<Box<dyn AsyncRead + Send>>;
+
+/// A blob being written. Dropped without `finish`, it leaves nothing behind.
+#[async_trait]
+pub trait BlobWriter: Send {
+    async fn write(&mut self, chunk: Bytes) -> Result<()>;
+
+    /// Bytes so far.
+    fn written(&self) -> u64;
+
+    /// Makes the content visible and durable under its digest. With `expected`, `WrongDigest` unless it is that one (and nothing is kept);
+    /// without, the digest is SHA-256. Finishing content that is there already is no error.
+    async fn finish(self: Box<Self>, expected: Option<&Digest>) -> Result<Digest>;
+}
+
+/// Content-addressed storage.
+#[async_trait]
+pub trait Blobs: Send + Sync + 'static {
+    async fn writer(&self) -> Result<Box<dyn BlobWriter>>;
+
+    /// The size in bytes, or `None` when it is not there.
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>>;
+
+    /// Reads `length` bytes (or all that follow) from `offset`. `NotFound` when it is not there.
+    async fn read(&self, digest: &Digest, offset: u64, length: Option<u64>) -> Result<BlobReader>;
+
+    /// Where the content lies as a plain file, for backends that have such a file.
+    fn path(&self, digest: &Digest) -> Option<std::path::PathBuf>;
+
+    /// Removes it; removing what is not there is no error.
+    async fn delete(&self, digest: &Digest) -> Result<()>;
+
+    /// Every digest that is there, in no order.
+    async fn list(&self) -> Result<Vec<Digest>>;
+}
+
+/// Writes a whole blob.
+pub async fn put(blobs: &dyn Blobs, content: impl Into<Bytes> + Send) -> Result<Digest> {
+    let mut writer = blobs.writer().await?;
+    writer.write(content.into()).await?;
+    writer.finish(None).await
+}
+
+/// Reads a whole blob that is known to be small; `Corrupt` when it has more than `limit` bytes.
+pub async fn get(blobs: &dyn Blobs, digest: &Digest, limit: u64) -> Result<Bytes> {
+    use tokio::io::AsyncReadExt;
+    let mut content = Vec::new();
+    let reader = blobs.read(digest, 0, None).await?;
+    let read = reader.take(limit + 1).read_to_end(&mut content).await;
+    read.map_err(|e| crate::Error::new(crate::Kind::Io, format!("cannot read blob {digest}")).caused(e))?;
+    if content.len() as u64 > limit {
+        return Err(crate::Error::new(crate::Kind::Corrupt, format!("blob {digest} has more than {limit} bytes")));
+    }
+    Ok(content.into())
+}

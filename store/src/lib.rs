@@ -1,0 +1,14 @@
+//! Where everything is kept: records in a watched, append-only [`Log`], content in [`Blobs`] by digest.
+//!
+//! Reads and writes nothing but its own files. Both traits have an embedded backend (SQLite, a directory) and one in
+//! memory for tests; every backend passes the same contract suite. What a caller was told is stored survives `kill -9` and loss of power.
+
+pub mod blobs;
+pub mod error;
+pub mod log;
+pub mod records;
+
+pub use blobs::{BlobReader, BlobWriter, Blobs};
+pub use error::{Error, Kind, Result};
+pub use log::{Change, Entry, Expect, Log, Page, Seq};
+pub use records::Records;
