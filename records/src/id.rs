@@ -172,8 +172,22 @@ macro_rules! compound_id {
 }
 compound_id!(RunId, ReleaseId);
 
+impl RunId {
+    /// The key of the run's record, and the prefix of what belongs to it; sorts by build.
+    pub fn key(&self) -> String {
+        format!("{}/{}", self.project, sortable(self.build))
+    }
+}
+
+impl ReleaseId {
+    /// The key of the release's records; sorts by number.
+    pub fn key(&self) -> String {
+        format!("{}/{}/{}", self.project, self.environment, sortable(self.number))
+    }
+}
+
 /// A number in a key, padded so that keys sort as numbers do.
-pub fn sortable(number: u64) -> String {
+fn sortable(number: u64) -> String {
     format!("{number:010}")
 }
 

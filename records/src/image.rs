@@ -33,6 +33,6 @@ pub struct Image {
 impl Record for Image {
     const KIND: &'static str = "image";
     fn key(&self) -> String {
-        format!("{}/{}/{}", self.run.project, crate::id::sortable(self.run.build), self.repository)
+        format!("{}/{}", self.run.key(), self.repository)
     }
 }

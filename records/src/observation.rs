@@ -21,6 +21,6 @@ pub struct Observation {
 impl Record for Observation {
     const KIND: &'static str = "observation";
     fn key(&self) -> String {
-        crate::release::key(&self.release)
+        self.release.key()
     }
 }

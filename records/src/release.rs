@@ -46,13 +46,9 @@ pub struct Release {
     pub created_at: Timestamp,
 }
 
-pub(crate) fn key(id: &ReleaseId) -> String {
-    format!("{}/{}/{}", id.project, id.environment, crate::id::sortable(id.number))
-}
-
 impl Record for Release {
     const KIND: &'static str = "release";
     fn key(&self) -> String {
-        key(&self.id)
+        self.id.key()
     }
 }

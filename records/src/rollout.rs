@@ -70,6 +70,6 @@ impl Rollout {
 impl Record for Rollout {
     const KIND: &'static str = "rollout";
     fn key(&self) -> String {
-        crate::release::key(&self.release)
+        self.release.key()
     }
 }

@@ -211,7 +211,7 @@ impl Run {
 impl Record for Run {
     const KIND: &'static str = "run";
     fn key(&self) -> String {
-        format!("{}/{}", self.id.project, crate::id::sortable(self.id.build))
+        self.id.key()
     }
 }
 
