@@ -65,3 +65,27 @@ pub async fn get(blobs: &dyn Blobs, digest: &Digest, limit: u64) -> Result<Bytes
     }
     Ok(content.into())
 }
+
+/// The digest of a finished SHA-256 or SHA-512 sum.
+pub(crate) fn sum(sum: aws_lc_rs::digest::Digest) -> Digest {
+    let sum = sum.as_ref();
+    match <&[u8; 32]>::try_from(sum) {
+        Ok(sha256) => Digest::sha256(sha256),
+        Err(_) => {
+            let mut sha512 = [0; 64];
+            sha512.copy_from_slice(sum);
+            Digest::sha512(&sha512)
+        }
+    }
+}
+
+/// `WrongDigest` when the content is not what was expected.
+pub(crate) fn verify(expected: Option<&Digest>, found: &Digest) -> Result<()> {
+    match expected {
+        Some(expected) if expected != found => {
+            let message = format!("the content has digest {found}, not {expected}: send it again");
+            Err(crate::Error::new(crate::Kind::WrongDigest, message))
+        }
+        _ => Ok(()),
+    }
+}

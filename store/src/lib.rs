@@ -4,11 +4,21 @@
 //! memory for tests; every backend passes the same contract suite. What a caller was told is stored survives `kill -9` and loss of power.
 
 pub mod blobs;
+pub mod contract;
+pub mod directory;
 pub mod error;
+mod expect;
+mod lock;
 pub mod log;
+pub mod memory;
 pub mod records;
+pub mod sqlite;
+mod tail;
 
 pub use blobs::{BlobReader, BlobWriter, Blobs};
+pub use directory::DirectoryBlobs;
 pub use error::{Error, Kind, Result};
 pub use log::{Change, Entry, Expect, Log, Page, Seq};
-pub use records::Records;
+pub use memory::{MemoryBlobs, MemoryLog};
+pub use records::{Records, Versioned};
+pub use sqlite::SqliteLog;

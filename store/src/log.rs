@@ -60,7 +60,8 @@ pub struct Page {
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
     /// Writes all changes or none, each with a version of its own, in order; durable when it returns. Returns the version of the
-    /// last. `Conflict` when an expectation does not hold. An empty batch returns the head.
+    /// last. `Conflict` when an expectation does not hold; each sees what the changes before it in the batch did. Deleting what is not
+    /// there, where that is allowed, changes nothing. A batch that changes nothing returns the head.
     async fn append(&self, changes: Vec<Change>) -> Result<Seq>;
 
     /// The live entry, or `None`.

@@ -1,0 +1,275 @@
+//! Blobs as plain files: `<dir>/sha256/<hex>` and `<dir>/sha512/<hex>`.
+//!
+//! Content is written to a temporary file in the same file system, synced, renamed to its digest, and the directory is synced: a
+//! file that has a digest for its name is whole and durable.
+
+use std::{
+    fs::{self, File},
+    io::{ErrorKind, Read, Seek, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use aws_lc_rs::digest::{self, Context};
+use bytes::Bytes;
+use records::Digest;
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt, AsyncSeekExt};
+
+use crate::{BlobReader, BlobWriter, Blobs, Error, Kind, Result, blobs};
+
+/// Bytes that gather before the disk is touched. A blob that is smaller needs one trip to the thread pool.
+const GATHER: usize = 256 << 10;
+const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
+
+/// [`Blobs`] in a directory. Cheap to clone.
+#[derive(Clone)]
+pub struct DirectoryBlobs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    /// Shared while the directory is in use: nobody sweeps what others are writing.
+    _lock: File,
+}
+
+impl DirectoryBlobs {
+    /// Opens `dir` and makes it if it is not there. What writers that died left behind is removed.
+    pub async fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref().to_owned();
+        let inner = blocking(move || Inner::open(dir)).await?;
+        Ok(Self { inner: Arc::new(inner) })
+    }
+}
+
+impl Inner {
+    fn open(dir: PathBuf) -> Result<Self> {
+        let failed = |e| io(e, format!("cannot open the blobs in {}", dir.display()));
+        let temporary = dir.join("tmp");
+        for name in ALGORITHMS {
+            fs::create_dir_all(dir.join(name)).map_err(failed)?;
+        }
+        fs::create_dir_all(&temporary).map_err(failed)?;
+        let lock = File::options().create(true).truncate(false).read(true).write(true).open(dir.join("lock"));
+        let lock = lock.map_err(failed)?;
+        if lock.try_lock().is_ok() {
+            for stray in fs::read_dir(&temporary).map_err(failed)? {
+                let stray = stray.map_err(failed)?.path();
+                if let Err(error) = fs::remove_file(&stray) {
+                    tracing::warn!(path = %stray.display(), %error, "cannot remove what an interrupted write left");
+                }
+            }
+        }
+        lock.lock_shared().map_err(failed)?;
+        Ok(Self { dir, _lock: lock })
+    }
+
+    fn path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join(digest.algorithm()).join(digest.hex())
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        match fs::metadata(self.path(digest)) {
+            Ok(found) => Ok(Some(found.len())),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(io(e, format!("cannot read blob {digest}"))),
+        }
+    }
+
+    fn temporary(&self) -> Result<NamedTempFile> {
+        let dir = self.dir.join("tmp");
+        NamedTempFile::new_in(&dir).map_err(|e| io(e, format!("cannot write to {}", dir.display())))
+    }
+
+    /// Gives finished content its name.
+    fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
+        let failed = |e| io(e, format!("cannot write blob {digest}"));
+        file.as_file().sync_all().map_err(failed)?;
+        file.persist(self.path(digest)).map_err(|e| failed(e.error))?;
+        File::open(self.dir.join(digest.algorithm())).and_then(|dir| dir.sync_all()).map_err(failed)
+    }
+}
+
+/// Runs file work where it may block.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => Err(Error::new(Kind::Io, "the file system work was cut short: shipway is stopping").caused(e)),
+    }
+}
+
+fn io(error: std::io::Error, doing: String) -> Error {
+    let full = matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    let (kind, way_out) =
+        if full { (Kind::Full, ": the disk is full; free some space and try again") } else { (Kind::Io, "") };
+    Error::new(kind, format!("{doing}{way_out}")).caused(error)
+}
+
+/// A blob on its way into the directory.
+struct Writer {
+    inner: Arc<Inner>,
+    gathered: Vec<Bytes>,
+    gathered_bytes: usize,
+    written: u64,
+    /// Not there while it is with the thread pool, or after that failed.
+    begun: Option<Begun>,
+}
+
+struct Begun {
+    sum: Context,
+    /// Made when there is more than fits into memory.
+    file: Option<NamedTempFile>,
+}
+
+impl Begun {
+    fn take(&mut self, inner: &Inner, chunks: &[Bytes]) -> Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => inner.temporary()?,
+        };
+        for chunk in chunks {
+            self.sum.update(chunk);
+            file.write_all(chunk).map_err(|e| io(e, format!("cannot write to {}", inner.dir.display())))?;
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn finish(mut self, inner: &Inner, rest: &[Bytes], expected: Option<&Digest>) -> Result<Digest> {
+        let sha512 = expected.is_some_and(|digest| digest.algorithm() == "sha512");
+        if self.file.is_some() {
+            self.take(inner, rest)?;
+        } else {
+            rest.iter().for_each(|chunk| self.sum.update(chunk));
+        }
+        // SHA-512 is rare enough to be counted afterwards rather than always.
+        let found = match &mut self.file {
+            _ if !sha512 => self.sum.clone().finish(),
+            Some(file) => sha512_of(file).map_err(|e| io(e, format!("cannot read back {}", file.path().display())))?,
+            None => {
+                let mut sum = Context::new(&digest::SHA512);
+                rest.iter().for_each(|chunk| sum.update(chunk));
+                sum.finish()
+            }
+        };
+        let found = blobs::sum(found);
+        blobs::verify(expected, &found)?;
+        if inner.size(&found)?.is_some() {
+            return Ok(found);
+        }
+        if self.file.is_none() {
+            self.take(inner, rest)?;
+        }
+        if let Some(file) = self.file {
+            inner.keep(file, &found)?;
+        }
+        Ok(found)
+    }
+}
+
+fn sha512_of(file: &mut NamedTempFile) -> std::io::Result<digest::Digest> {
+    let mut sum = Context::new(&digest::SHA512);
+    let mut buffer = vec![0; 64 << 10];
+    file.rewind()?;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(sum.finish()),
+            read => sum.update(&buffer[..read]),
+        }
+    }
+}
+
+fn broken() -> Error {
+    Error::new(Kind::Io, "an earlier write of this blob failed: begin it again")
+}
+
+#[async_trait]
+impl BlobWriter for Writer {
+    async fn write(&mut self, chunk: Bytes) -> Result<()> {
+        self.written += chunk.len() as u64;
+        self.gathered_bytes += chunk.len();
+        self.gathered.push(chunk);
+        // Many tiny chunks cost more than their bytes.
+        if self.gathered_bytes < GATHER && self.gathered.len() < 1024 {
+            return Ok(());
+        }
+        self.gathered_bytes = 0;
+        let (inner, chunks) = (self.inner.clone(), std::mem::take(&mut self.gathered));
+        let mut begun = self.begun.take().ok_or_else(broken)?;
+        let begun = blocking(move || {
+            begun.take(&inner, &chunks)?;
+            Ok(begun)
+        });
+        self.begun = Some(begun.await?);
+        Ok(())
+    }
+
+    fn written(&self) -> u64 {
+        self.written
+    }
+
+    async fn finish(mut self: Box<Self>, expected: Option<&Digest>) -> Result<Digest> {
+        let (inner, rest, expected) = (self.inner.clone(), std::mem::take(&mut self.gathered), expected.cloned());
+        let begun = self.begun.take().ok_or_else(broken)?;
+        blocking(move || begun.finish(&inner, &rest, expected.as_ref())).await
+    }
+}
+
+#[async_trait]
+impl Blobs for DirectoryBlobs {
+    async fn writer(&self) -> Result<Box<dyn BlobWriter>> {
+        let begun = Begun { sum: Context::new(&digest::SHA256), file: None };
+        let inner = self.inner.clone();
+        Ok(Box::new(Writer { inner, gathered: Vec::new(), gathered_bytes: 0, written: 0, begun: Some(begun) }))
+    }
+
+    async fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let (inner, digest) = (self.inner.clone(), digest.clone());
+        blocking(move || inner.size(&digest)).await
+    }
+
+    async fn read(&self, digest: &Digest, offset: u64, length: Option<u64>) -> Result<BlobReader> {
+        let failed = |e: std::io::Error| match e.kind() {
+            ErrorKind::NotFound => Error::new(Kind::NotFound, format!("there is no blob {digest}")),
+            _ => io(e, format!("cannot read blob {digest}")),
+        };
+        let mut file = tokio::fs::File::open(self.inner.path(digest)).await.map_err(failed)?;
+        if offset > 0 {
+            file.seek(std::io::SeekFrom::Start(offset)).await.map_err(failed)?;
+        }
+        Ok(match length {
+            Some(length) => Box::pin(file.take(length)),
+            None => Box::pin(file),
+        })
+    }
+
+    fn path(&self, digest: &Digest) -> Option<PathBuf> {
+        Some(self.inner.path(digest))
+    }
+
+    async fn delete(&self, digest: &Digest) -> Result<()> {
+        match tokio::fs::remove_file(self.inner.path(digest)).await {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(io(e, format!("cannot delete blob {digest}"))),
+            _ => Ok(()),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Digest>> {
+        let inner = self.inner.clone();
+        blocking(move || {
+            let mut all = Vec::new();
+            for algorithm in ALGORITHMS {
+                let failed = |e| io(e, format!("cannot list the blobs in {}", inner.dir.display()));
+                for file in fs::read_dir(inner.dir.join(algorithm)).map_err(failed)? {
+                    let name = file.map_err(failed)?.file_name();
+                    // Whatever a person put there is no blob.
+                    all.extend(name.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok()));
+                }
+            }
+            Ok(all)
+        })
+        .await
+    }
+}

@@ -1,0 +1,245 @@
+//! The task that writes.
+
+use std::{collections::HashMap, fs::File, sync::Arc};
+
+use sqlx::{Connection, SqliteConnection};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Shared, failed, schema};
+use crate::{Change, Entry, Error, Kind, Result, Seq, expect};
+
+/// What the writer is asked for.
+pub(super) enum Job {
+    Append {
+        changes: Vec<Change>,
+        reply: oneshot::Sender<Result<Seq>>,
+    },
+    /// Looks at some versions of `kind` after `from` and up to `upto`, and forgets those that are not live. Answers where to go on.
+    Compact {
+        kind: String,
+        from: Seq,
+        upto: Seq,
+        reply: oneshot::Sender<Result<Option<Seq>>>,
+    },
+}
+
+/// Appends that share a transaction at most; also bounds how long the first of them waits for the others.
+const GROUP: usize = 256;
+/// Bytes after which a group takes no more appends.
+const GROUP_BYTES: usize = 4 << 20;
+/// Versions that one piece of a compaction looks at.
+const PIECE: i64 = 1000;
+
+pub(super) struct Writer {
+    connection: SqliteConnection,
+    shared: Arc<Shared>,
+    head: Seq,
+    /// Held until the last write is done.
+    _lock: File,
+}
+
+type Appends = Vec<(Vec<Change>, oneshot::Sender<Result<Seq>>)>;
+
+impl Writer {
+    pub(super) fn new(connection: SqliteConnection, shared: Arc<Shared>, head: Seq, lock: File) -> Self {
+        Self { connection, shared, head, _lock: lock }
+    }
+
+    pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut next = queue.recv().await;
+        while let Some(job) = next.take() {
+            match job {
+                Job::Compact { kind, from, upto, reply } => {
+                    // The caller may have gone away; the work is done all the same.
+                    let _ = reply.send(self.compact(&kind, from, upto).await);
+                }
+                Job::Append { changes, reply } => {
+                    let mut bytes = weight(&changes);
+                    let mut group = vec![(changes, reply)];
+                    while group.len() < GROUP && bytes < GROUP_BYTES {
+                        match queue.try_recv() {
+                            Ok(Job::Append { changes, reply }) => {
+                                bytes += weight(&changes);
+                                group.push((changes, reply));
+                            }
+                            Ok(other) => {
+                                next = Some(other);
+                                break;
+                            }
+                            Err(_) => break,
+                        }
+                    }
+                    self.append(group).await;
+                }
+            }
+            if next.is_none() {
+                next = queue.recv().await;
+            }
+        }
+        // Takes the write-ahead log into the file; if that fails, the next opening does it.
+        if let Err(error) = self.connection.close().await {
+            tracing::warn!(%error, "the log was not closed cleanly; nothing is lost");
+        }
+    }
+
+    /// Writes a group of appends in one transaction. Each is all or nothing by itself, unless the disk fails.
+    async fn append(&mut self, group: Appends) {
+        let several = group.len() > 1;
+        let (mut outcomes, mut written) = (Vec::new(), Vec::new());
+        let mut failure = self.execute("BEGIN IMMEDIATE").await.err();
+        for (changes, _) in &group {
+            if failure.is_some() {
+                break;
+            }
+            match self.write(changes, &mut written).await {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => failure = Some(error),
+            }
+        }
+        if failure.is_none() {
+            failure = self.execute("COMMIT").await.err();
+        }
+        let Some(error) = failure else {
+            self.publish(written);
+            for ((_, reply), outcome) in group.into_iter().zip(outcomes) {
+                let _ = reply.send(outcome);
+            }
+            return;
+        };
+        if let Err(error) = self.recover().await {
+            tracing::error!(%error, "cannot roll back");
+        }
+        if several {
+            // One of them may be what does not fit; the others should not suffer for it.
+            for append in group {
+                Box::pin(self.append(vec![append])).await;
+            }
+        } else {
+            tracing::error!(%error, cause = ?error.source, "cannot append to the log");
+            for (_, reply) in group {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+
+    /// Writes one append into the open transaction. The outer result is the disk's, the inner one the append's own.
+    async fn write(&mut self, changes: &[Change], written: &mut Vec<Entry>) -> Result<Result<Seq>> {
+        // First what every change expects, then the writes: a conflict leaves nothing to undo.
+        let mut seen: HashMap<(&str, &str), Option<(Seq, Seq)>> = HashMap::new();
+        let mut planned = Vec::with_capacity(changes.len());
+        let mut head = self.head;
+        for change in changes {
+            let place = (change.kind.as_str(), change.key.as_str());
+            let found = match seen.get(&place) {
+                Some(found) => *found,
+                None => self.live(place).await?,
+            };
+            if let Err(conflict) = expect::check(change, found.map(|(seq, _)| seq)) {
+                return Ok(Err(conflict));
+            }
+            if change.delete && found.is_none() {
+                continue;
+            }
+            head += 1;
+            let created = found.map_or(head, |(_, created)| created);
+            seen.insert(place, (!change.delete).then_some((head, created)));
+            planned.push(Entry {
+                seq: head,
+                created,
+                kind: change.kind.clone(),
+                key: change.key.clone(),
+                value: change.value.clone(),
+                deleted: change.delete,
+            });
+        }
+        for entry in planned {
+            self.insert(&entry).await?;
+            written.push(entry);
+        }
+        self.head = head;
+        Ok(Ok(head))
+    }
+
+    async fn live(&mut self, (kind, key): (&str, &str)) -> Result<Option<(Seq, Seq)>> {
+        let query = sqlx::query_as::<_, (i64, i64)>("SELECT seq, created FROM live WHERE kind = ?1 AND key = ?2");
+        let found = query.bind(kind).bind(key).fetch_optional(&mut self.connection).await;
+        let found = found.map_err(|e| failed(e, format!("cannot read {kind} {key}")))?;
+        Ok(found.map(|(seq, created)| (seq as Seq, created as Seq)))
+    }
+
+    async fn insert(&mut self, entry: &Entry) -> Result<()> {
+        // Two statements at a time: each call costs a round trip to the connection's thread.
+        let query = if entry.deleted {
+            "INSERT INTO log (seq, kind, key, created, deleted, value) VALUES (?1, ?2, ?3, ?4, 1, ?5);
+             DELETE FROM live WHERE kind = ?2 AND key = ?3"
+        } else {
+            "INSERT INTO log (seq, kind, key, created, deleted, value) VALUES (?1, ?2, ?3, ?4, 0, ?5);
+             INSERT INTO live (kind, key, seq, created) VALUES (?2, ?3, ?1, ?4)
+             ON CONFLICT (kind, key) DO UPDATE SET seq = ?1, created = ?4"
+        };
+        let query = sqlx::query(query).bind(entry.seq as i64).bind(&entry.kind).bind(&entry.key);
+        let query = query.bind(entry.created as i64).bind(entry.value.to_vec());
+        let done = query.execute(&mut self.connection).await;
+        done.map(|_| ()).map_err(|e| failed(e, format!("cannot write {} {}", entry.kind, entry.key)))
+    }
+
+    /// Shows what is durable to readers and wakes the watchers.
+    fn publish(&mut self, written: Vec<Entry>) {
+        if written.is_empty() {
+            return;
+        }
+        let mut tail = self.shared.tail_mut();
+        for entry in written {
+            tail.push(entry);
+        }
+        drop(tail);
+        self.shared.head.send_replace(self.head);
+    }
+
+    async fn compact(&mut self, kind: &str, from: Seq, upto: Seq) -> Result<Option<Seq>> {
+        let doing = || format!("cannot compact {kind}");
+        // A piece is so many versions of the kind, live or not.
+        let query = "SELECT max(seq), count(*) FROM (SELECT seq FROM log WHERE kind = ?1 AND seq > ?2 AND seq <= ?3 ORDER BY seq LIMIT ?4)";
+        let upto = i64::try_from(upto).unwrap_or(i64::MAX);
+        let query = sqlx::query_as::<_, (Option<i64>, i64)>(query).bind(kind).bind(from as i64).bind(upto).bind(PIECE);
+        let (last, count) = query.fetch_one(&mut self.connection).await.map_err(|e| failed(e, doing()))?;
+        let Some(last) = last else { return Ok(None) };
+
+        const DEAD: &str = "FROM log WHERE log.kind = ?1 AND log.seq > ?2 AND log.seq <= ?3
+            AND NOT EXISTS (SELECT 1 FROM live WHERE live.kind = log.kind AND live.key = log.key AND live.seq = log.seq)";
+        let query = sqlx::AssertSqlSafe(format!("SELECT max(log.seq) {DEAD}"));
+        let query = sqlx::query_scalar::<_, Option<i64>>(query).bind(kind).bind(from as i64).bind(last);
+        if let Some(newest) = query.fetch_one(&mut self.connection).await.map_err(|e| failed(e, doing()))? {
+            // Before it happens: a reader that misses something must find out afterwards.
+            self.shared.tail_mut().forget(kind, newest as Seq);
+            let forget = format!(
+                "BEGIN IMMEDIATE; DELETE {DEAD};
+                 INSERT INTO forgotten (kind, seq) VALUES (?1, ?4) ON CONFLICT (kind) DO UPDATE SET seq = max(seq, ?4); COMMIT"
+            );
+            let query = sqlx::query(sqlx::AssertSqlSafe(forget)).bind(kind).bind(from as i64).bind(last).bind(newest);
+            if let Err(error) = query.execute(&mut self.connection).await {
+                self.recover().await?;
+                return Err(failed(error, doing()));
+            }
+        }
+        Ok((count == PIECE).then_some(last as Seq))
+    }
+
+    async fn execute(&mut self, statement: &'static str) -> Result<()> {
+        let done = sqlx::query(statement).execute(&mut self.connection).await;
+        done.map(|_| ()).map_err(|e| failed(e, "cannot write to the log"))
+    }
+
+    /// After a failure: out of the transaction, and on from what is really there.
+    async fn recover(&mut self) -> Result<()> {
+        // SQLite may have rolled back by itself already, and then says that there is no transaction.
+        let _ = self.execute("ROLLBACK").await;
+        let head = schema::head(&mut self.connection).await;
+        self.head = head.map_err(|e| Error::new(Kind::Io, "cannot find the end of the log").caused(e))?;
+        Ok(())
+    }
+}
+
+fn weight(changes: &[Change]) -> usize {
+    changes.iter().map(|change| change.value.len() + change.key.len() + change.kind.len()).sum()
+}
