@@ -1,1 +1,11 @@
-//! placeholder
+//! The built-in node: a single-machine cluster that speaks the Kubernetes API.
+//!
+//! Reads and writes Kubernetes objects in the log (kinds `k8s/<group>/<plural>`), reads images by digest, and starts containers
+//! through `sandbox`. It never starts an image that the admission it was given refuses.
+
+pub mod api;
+pub mod error;
+pub mod objects;
+
+pub use error::{Cause, Error, Refusal, Result};
+pub use objects::Objects;
