@@ -167,8 +167,7 @@ async fn watching(log: &Arc<dyn Log>) {
     let before = *watch.borrow_and_update();
     let waiting = tokio::spawn(async move {
         watch.changed().await.unwrap();
-        let woken = *watch.borrow_and_update();
-        woken
+        *watch.borrow_and_update()
     });
     tokio::task::yield_now().await;
     let seq = append(log, put("w", "a", "1", Expect::Any)).await;
