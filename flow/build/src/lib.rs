@@ -1,1 +1,32 @@
-//! placeholder
+//! How images come to be: a Dockerfile becomes vertices of the step graph, and base images are assembled from signed Debian packages.
+//!
+//! Reads: a Dockerfile, the listing of a build context, a Debian archive. Writes: vertices into a [`graph::Graph`], images into the
+//! registry. It never runs anything itself, never takes a maintainer script of a package, and never deploys.
+
+pub mod base;
+pub mod checks;
+pub mod config;
+pub mod context;
+pub mod diagnostic;
+pub mod dockerfile;
+pub mod error;
+mod glob;
+pub mod ignore;
+pub mod lower;
+
+pub use config::{ImageConfig, Platform};
+pub use context::{ContextEntry, ContextTree};
+pub use diagnostic::{Diagnostic, Warning};
+pub use error::{Error, Result};
+pub use ignore::Ignore;
+pub use lower::{Bases, Lowered, Options, Plan, ResolvedBase, base_names, lower};
+
+/// Lower-case hex.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

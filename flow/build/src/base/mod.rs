@@ -1,0 +1,3 @@
+//! Base images, assembled from signed Debian packages.
+
+pub mod resolve;

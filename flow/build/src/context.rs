@@ -1,0 +1,335 @@
+//! The build context: which files there are to copy from, by content, without the files themselves.
+
+use std::{
+    collections::BTreeMap,
+    io::Read,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use graph::{Origin, vertex::SelectedKind};
+
+use crate::{Error, Result, ignore::Ignore};
+
+/// Entries that a context may have.
+pub const MAX_ENTRIES: usize = 200_000;
+/// Bytes of a path.
+const MAX_PATH: usize = 4096;
+/// Links that are followed on the way to one file.
+const MAX_LINKS: usize = 40;
+
+/// One file, link or directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextEntry {
+    /// Relative to the root of the context, `/`-separated.
+    pub path: String,
+    /// Unix permission bits.
+    pub mode: u32,
+    pub kind: SelectedKind,
+    /// The content id: for files the git blob id or SHA-256 in hex, for links the target, empty for directories.
+    pub content: String,
+    /// Bytes of a file.
+    pub size: u64,
+}
+
+/// What a build may copy from.
+#[derive(Debug, Clone)]
+pub struct ContextTree {
+    origin: Origin,
+    entries: BTreeMap<String, ContextEntry>,
+    ignore: Ignore,
+    /// Names at the root that were left out, for hints.
+    left_out: usize,
+}
+
+impl ContextTree {
+    /// A context from a listing, for example of the tree of a commit. What `ignore` names is left out; directories that the listing
+    /// does not name (git has none) are added.
+    pub fn new(origin: Origin, entries: impl IntoIterator<Item = ContextEntry>, ignore: Ignore) -> Result<Self> {
+        let mut tree = Self { origin, entries: BTreeMap::new(), ignore, left_out: 0 };
+        for entry in entries {
+            let valid = !entry.path.is_empty()
+                && entry.path.len() <= MAX_PATH
+                && !entry.path.contains('\0')
+                && entry.path.split('/').all(|part| !matches!(part, "" | "." | ".."));
+            if !valid {
+                let path = entry.path.chars().take(200).collect();
+                return Err(Error::Context { path, reason: "is no path inside the context".into() });
+            }
+            if tree.ignore.decide(&entry.path).is_some() {
+                tree.left_out += 1;
+                continue;
+            }
+            if tree.entries.len() >= MAX_ENTRIES {
+                let reason = format!("holds more than {MAX_ENTRIES} files: leave some out with .dockerignore");
+                return Err(Error::Context { path: ".".into(), reason });
+            }
+            for (at, _) in entry.path.match_indices('/') {
+                let parent = &entry.path[..at];
+                if !tree.entries.contains_key(parent) {
+                    tree.entries.insert(parent.to_owned(), directory(parent, 0o755));
+                }
+            }
+            tree.entries.insert(entry.path.clone(), entry);
+        }
+        Ok(tree)
+    }
+
+    /// No files at all.
+    pub fn empty() -> Self {
+        Self { origin: Origin::Blobs, entries: BTreeMap::new(), ignore: Ignore::default(), left_out: 0 }
+    }
+
+    /// Walks a directory on this machine and hashes its files with SHA-256, on all cores. `ignore` is applied while walking, so that
+    /// what it names is not even read. Blocks.
+    pub fn from_directory(root: &Path, ignore: Ignore) -> Result<Self> {
+        let mut entries = walk(root, &ignore)?;
+        hash(root, &mut entries)?;
+        Self::new(Origin::Directory(root.to_owned()), entries, ignore)
+    }
+
+    /// As [`ContextTree::from_directory`], with the ignore file that stands in the directory: `<dockerfile>.dockerignore` if there
+    /// is one, else `.dockerignore`. `dockerfile` is relative to the directory.
+    pub fn from_directory_with_ignore_file(root: &Path, dockerfile: &str) -> Result<Self> {
+        let mut ignore = Ignore::default();
+        for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
+            match std::fs::read_to_string(root.join(&name)) {
+                Ok(text) => {
+                    ignore = Ignore::parse(&name, &text)?;
+                    break;
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => return Err(Error::Context { path: name, reason: error.to_string() }),
+            }
+        }
+        Self::from_directory(root, ignore)
+    }
+
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    pub fn ignore(&self) -> &Ignore {
+        &self.ignore
+    }
+
+    /// How many entries `.dockerignore` left out.
+    pub fn left_out(&self) -> usize {
+        self.left_out
+    }
+
+    pub fn get(&self, path: &str) -> Option<&ContextEntry> {
+        self.entries.get(path)
+    }
+
+    /// All entries in the order of their paths.
+    pub fn entries(&self) -> impl Iterator<Item = &ContextEntry> {
+        self.entries.values()
+    }
+
+    /// The entries below a directory (all for the root, ``).
+    pub fn below<'a>(&'a self, directory: &str) -> impl Iterator<Item = &'a ContextEntry> {
+        let prefix = if directory.is_empty() { String::new() } else { format!("{directory}/") };
+        let start = prefix.clone();
+        self.entries.range(start..).take_while(move |(path, _)| path.starts_with(&prefix)).map(|(_, entry)| entry)
+    }
+
+    /// Follows links, also to directories, inside the context: the path that holds no link any more. `None` when a link leads out
+    /// of the context, in a circle, or nowhere. The root is the empty path.
+    pub fn resolve(&self, path: &str) -> Option<String> {
+        let mut todo: Vec<String> = path.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let mut done: Vec<String> = Vec::new();
+        let mut links = 0;
+        while let Some(part) = todo.pop() {
+            match part.as_str() {
+                "." | "" => continue,
+                ".." => {
+                    done.pop()?;
+                    continue;
+                }
+                _ => done.push(part),
+            }
+            let here = done.join("/");
+            let entry = self.entries.get(&here)?;
+            if entry.kind == SelectedKind::Link {
+                links += 1;
+                if links > MAX_LINKS || entry.content.starts_with('/') {
+                    return None;
+                }
+                done.pop();
+                todo.extend(entry.content.split('/').rev().filter(|part| !part.is_empty()).map(str::to_owned));
+            }
+        }
+        Some(done.join("/"))
+    }
+}
+
+fn directory(path: &str, mode: u32) -> ContextEntry {
+    ContextEntry { path: path.to_owned(), mode, kind: SelectedKind::Directory, content: String::new(), size: 0 }
+}
+
+fn walk(root: &Path, ignore: &Ignore) -> Result<Vec<ContextEntry>> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let looks_inside = ignore.takes_back();
+    let mut entries = Vec::new();
+    let relative = |path: &Path| -> Option<String> {
+        path.strip_prefix(root).ok().and_then(Path::to_str).map(str::to_owned)
+    };
+    let mut walker = walkdir::WalkDir::new(root).min_depth(1).max_depth(256).sort_by_file_name().into_iter();
+    while let Some(found) = walker.next() {
+        let found = found.map_err(|error| {
+            let path = error.path().and_then(relative).unwrap_or_else(|| root.display().to_string());
+            Error::Context { path, reason: error.to_string() }
+        })?;
+        let Some(path) = relative(found.path()) else {
+            let path = found.path().to_string_lossy().into_owned();
+            return Err(Error::Context { path, reason: "the name is not UTF-8".into() });
+        };
+        if ignore.decide(&path).is_some() {
+            if found.file_type().is_dir() && !looks_inside {
+                walker.skip_current_dir();
+            }
+            continue;
+        }
+        let metadata = found.metadata().map_err(|e| Error::Context { path: path.clone(), reason: e.to_string() })?;
+        let mode = metadata.mode() & 0o7777;
+        let kind = found.file_type();
+        entries.push(if kind.is_dir() {
+            directory(&path, mode)
+        } else if kind.is_symlink() {
+            let target = std::fs::read_link(found.path());
+            let target = target.map_err(|e| Error::Context { path: path.clone(), reason: e.to_string() })?;
+            let Some(content) = target.to_str().map(str::to_owned) else {
+                return Err(Error::Context { path, reason: "the link's target is not UTF-8".into() });
+            };
+            ContextEntry { path, mode: 0o777, kind: SelectedKind::Link, content, size: 0 }
+        } else if kind.is_file() {
+            ContextEntry { path, mode, kind: SelectedKind::File, content: String::new(), size: metadata.len() }
+        } else {
+            let what = if kind.is_socket() {
+                "a socket"
+            } else if kind.is_fifo() {
+                "a named pipe"
+            } else {
+                "a device"
+            };
+            let reason = format!("is {what}: only files, links and directories can be copied; name it in .dockerignore");
+            return Err(Error::Context { path, reason });
+        });
+        if entries.len() > MAX_ENTRIES {
+            let reason = format!("holds more than {MAX_ENTRIES} files: leave some out with .dockerignore");
+            return Err(Error::Context { path: root.display().to_string(), reason });
+        }
+    }
+    Ok(entries)
+}
+
+/// Fills in the content ids of files.
+fn hash(root: &Path, entries: &mut [ContextEntry]) -> Result<()> {
+    let files: Vec<(usize, PathBuf)> = entries
+        .iter()
+        .enumerate()
+        .filter(|(_, entry)| entry.kind == SelectedKind::File)
+        .map(|(index, entry)| (index, root.join(&entry.path)))
+        .collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(files.len().max(1));
+    let next = AtomicUsize::new(0);
+    let work = || -> std::result::Result<Vec<(usize, String)>, (usize, std::io::Error)> {
+        let mut done = Vec::new();
+        let mut buffer = vec![0; 128 << 10];
+        while let Some((index, path)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            done.push((*index, sha256_file(path, &mut buffer).map_err(|e| (*index, e))?));
+        }
+        Ok(done)
+    };
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+        let own = work();
+        // A worker cannot panic on its own; if it did, the files it had taken stay without an id, which is checked below.
+        workers.into_iter().filter_map(|worker| worker.join().ok()).chain([own]).collect()
+    });
+    for result in results {
+        match result {
+            Ok(done) => done.into_iter().for_each(|(index, content)| entries[index].content = content),
+            Err((index, error)) => {
+                return Err(Error::Context { path: entries[index].path.clone(), reason: error.to_string() });
+            }
+        }
+    }
+    match entries.iter().find(|entry| entry.kind == SelectedKind::File && entry.content.is_empty()) {
+        Some(entry) => Err(Error::Context { path: entry.path.clone(), reason: "was not hashed".into() }),
+        None => Ok(()),
+    }
+}
+
+fn sha256_file(path: &Path, buffer: &mut [u8]) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
+    let mut hasher = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    loop {
+        match file.read(buffer)? {
+            0 => return Ok(crate::hex(hasher.finish().as_ref())),
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(path: &str, kind: SelectedKind, content: &str) -> ContextEntry {
+        ContextEntry { path: path.into(), mode: 0o644, kind, content: content.into(), size: 0 }
+    }
+
+    #[test]
+    fn a_directory_is_walked_and_hashed() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("src/deep")).unwrap();
+        std::fs::write(dir.path().join("src/a.txt"), "hello\n").unwrap();
+        std::fs::write(dir.path().join("secret.key"), "x").unwrap();
+        std::fs::write(dir.path().join(".dockerignore"), "*.key\n").unwrap();
+        std::os::unix::fs::symlink("src/a.txt", dir.path().join("link")).unwrap();
+        let tree = ContextTree::from_directory_with_ignore_file(dir.path(), "Dockerfile").unwrap();
+        let paths: Vec<&str> = tree.entries().map(|e| e.path.as_str()).collect();
+        assert_eq!(paths, [".dockerignore", "link", "src", "src/a.txt", "src/deep"]);
+        let hash = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        assert_eq!(tree.get("src/a.txt").unwrap().content, hash);
+        assert_eq!(tree.resolve("link").as_deref(), Some("src/a.txt"));
+        assert_eq!(tree.below("src").count(), 2);
+    }
+
+    #[test]
+    fn a_socket_is_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("s.sock")).unwrap();
+        let error = ContextTree::from_directory(dir.path(), Ignore::default()).unwrap_err().to_string();
+        assert!(error.starts_with("build context: s.sock: is a socket"), "{error}");
+    }
+
+    #[test]
+    fn links_are_followed_inside_only() {
+        use SelectedKind::{File, Link};
+        let entries = [
+            entry("a/b/file", File, "1"),
+            entry("to-a", Link, "a"),
+            entry("a/up", Link, "../to-a/b/file"),
+            entry("out", Link, "../etc/passwd"),
+            entry("absolute", Link, "/etc/passwd"),
+            entry("circle", Link, "circle"),
+        ];
+        let tree = ContextTree::new(Origin::Blobs, entries, Ignore::default()).unwrap();
+        assert_eq!(tree.resolve("to-a/b/file").as_deref(), Some("a/b/file"));
+        assert_eq!(tree.resolve("a/up").as_deref(), Some("a/b/file"));
+        for path in ["out", "absolute", "circle", "nothing"] {
+            assert_eq!(tree.resolve(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn paths_that_lead_out_are_refused() {
+        for path in ["../x", "/x", "a//b", "a/./b", "", "a/..", "a\0b"] {
+            let tree = ContextTree::new(Origin::Blobs, [entry(path, SelectedKind::File, "1")], Ignore::default());
+            assert!(tree.is_err(), "{path:?}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! `RUN` to an execution.
+
+use std::collections::BTreeMap;
+
+use graph::{Exec, Mount, Network, Op, SecretUse};
+
+use super::{
+    arguments::PROXIES,
+    settings::absolute,
+    stage::{Lowering, State},
+};
+use crate::{
+    Result,
+    diagnostic::{Spanned, did_you_mean},
+    dockerfile::{Command, Flag, Instruction, Run},
+};
+
+/// Where a script from a heredoc is seen while it runs.
+const SCRIPTS: &str = "/dev/pipes";
+
+impl Lowering<'_> {
+    pub fn run_instruction(&mut self, state: &mut State, instruction: &Instruction, run: &Run) -> Result<()> {
+        let mut exec = Exec {
+            argv: Vec::new(),
+            env: self.environment(state),
+            cwd: state.config.config.directory().to_owned(),
+            user: state.config.config.user.clone(),
+            mounts: Vec::new(),
+            network: Network::Bridge,
+            secrets: Vec::new(),
+            collect: Vec::new(),
+            timeout: None,
+            memory: None,
+        };
+        let mut inputs = Vec::new();
+        for flag in &run.flags {
+            self.run_flag(state, flag, &mut exec, &mut inputs)?;
+        }
+        exec.argv = self.run_argv(state, run, &mut exec.mounts, &mut inputs)?;
+        if exec.argv.is_empty() || exec.argv.iter().any(|word| word.contains('\0')) {
+            let place = Spanned::new(String::new(), instruction.span());
+            return Err(self.error(&place, "RUN needs a command").into());
+        }
+        self.layer(state, instruction, Op::Exec(exec), inputs);
+        Ok(())
+    }
+
+    /// What a command sees: the image's environment over the arguments of the stage.
+    fn environment(&self, state: &State) -> BTreeMap<String, String> {
+        let mut environment = BTreeMap::new();
+        for name in PROXIES {
+            if let Some(value) = self.options.build_args.get(name) {
+                environment.insert(name.to_owned(), value.clone());
+            }
+        }
+        environment.extend(state.arguments.set_values().map(|(name, value)| (name.to_owned(), value.to_owned())));
+        if let Some(epoch) = self.options.source_date_epoch {
+            environment.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| epoch.to_string());
+        }
+        for entry in &state.config.config.env {
+            if let Some((name, value)) = entry.split_once('=') {
+                environment.insert(name.to_owned(), value.to_owned());
+            }
+        }
+        environment
+    }
+
+    fn run_argv(
+        &mut self,
+        state: &State,
+        run: &Run,
+        mounts: &mut Vec<Mount>,
+        inputs: &mut Vec<usize>,
+    ) -> Result<Vec<String>> {
+        let text = match &run.command {
+            Command::Exec(words) => return Ok(words.clone()),
+            Command::Shell(text) => &text.value,
+        };
+        let mut argv = self.shell(state);
+        match run.heredocs.as_slice() {
+            [] => argv.push(text.clone()),
+            [heredoc] if heredoc.word.value == *text => {
+                let content = heredoc.chomped();
+                if content.starts_with("#!") {
+                    // A script with its own interpreter is run as a program.
+                    let files = self.inline_file(&heredoc.name, 0o755, content.into_bytes());
+                    let vertex = self.add("heredoc", Op::Files(files), Vec::new());
+                    mounts.push(Mount {
+                        input: inputs.len() + 1,
+                        source: String::new(),
+                        target: SCRIPTS.into(),
+                        writable: false,
+                    });
+                    inputs.push(vertex);
+                    return Ok(vec![format!("{SCRIPTS}/{}", heredoc.name.replace('/', "_"))]);
+                }
+                argv.push(content);
+            }
+            // The shell reads heredocs by itself.
+            heredocs => {
+                let bodies = heredocs.iter().map(|heredoc| format!("\n{}{}", heredoc.content, heredoc.name));
+                argv.push(std::iter::once(text.clone()).chain(bodies).collect());
+            }
+        }
+        Ok(argv)
+    }
+
+    fn run_flag(&mut self, state: &State, flag: &Flag, exec: &mut Exec, inputs: &mut Vec<usize>) -> Result<()> {
+        let place = Spanned::new(String::new(), flag.span());
+        let value = match &flag.value {
+            Some(value) => self.word(state, value)?,
+            None => return Err(self.error(&place, format!("--{} needs a value", flag.name.value)).into()),
+        };
+        match (flag.name.as_str(), value.as_str()) {
+            ("network", "default") | ("security", "sandbox") => Ok(()),
+            ("network", "none") => {
+                exec.network = Network::None;
+                Ok(())
+            }
+            ("network", "host") => {
+                let hint = "the default network reaches other machines; `none` reaches nothing";
+                Err(self.error(&place, "a build may not use this machine's own network").hint(hint).into())
+            }
+            ("network", _) => Err(self.error(&place, "--network takes `default` or `none`").into()),
+            ("security", "insecure") => {
+                let hint = "leave it out: commands run without privileges";
+                Err(self.error(&place, "a build may not run privileged").hint(hint).into())
+            }
+            ("security", _) => Err(self.error(&place, "--security takes `sandbox`").into()),
+            ("mount", _) => self.mount(state, &place, &value, exec, inputs),
+            (name, _) => Err(self.error(&place, format!("RUN --{name} is not supported yet")).into()),
+        }
+    }
+
+    /// `type=bind` from the context, a stage or an image, and `type=secret` into a variable.
+    fn mount(
+        &mut self,
+        state: &State,
+        place: &Spanned<String>,
+        value: &str,
+        exec: &mut Exec,
+        inputs: &mut Vec<usize>,
+    ) -> Result<()> {
+        const KEYS: [&str; 16] = [
+            "type", "target", "dst", "destination", "source", "src", "from", "rw", "readwrite", "ro", "readonly", "id",
+            "env", "required", "mode", "uid",
+        ];
+        let mut options: BTreeMap<&str, &str> = BTreeMap::new();
+        for part in value.split(',') {
+            let (key, value) = part.trim().split_once('=').unwrap_or((part.trim(), "true"));
+            let key = match key {
+                "dst" | "destination" => "target",
+                "src" => "source",
+                "readwrite" => "rw",
+                "readonly" => "ro",
+                key => key,
+            };
+            if !KEYS.contains(&key) && !matches!(key, "gid" | "sharing" | "size") {
+                let guess = did_you_mean(key, KEYS).map(|near| format!("did you mean `{near}`?"));
+                return Err(self.error(place, format!("--mount knows no option `{key}`")).maybe_hint(guess).into());
+            }
+            options.insert(key, value);
+        }
+        let kind = options.get("type").copied().unwrap_or("bind");
+        match kind {
+            "bind" => {
+                let Some(target) = options.get("target") else {
+                    return Err(self.error(place, "a mount needs a target").hint("add target=/path").into());
+                };
+                let source = crate::ignore::clean(options.get("source").unwrap_or(&""));
+                let vertex = match options.get("from") {
+                    Some(from) => self.from(&Spanned::new((*from).to_owned(), place.span))?,
+                    None => {
+                        let files = self.select(&source, place)?;
+                        self.add("context", Op::Files(files), Vec::new())
+                    }
+                };
+                exec.mounts.push(Mount {
+                    input: inputs.len() + 1,
+                    source,
+                    target: absolute(target, state.config.config.directory()),
+                    writable: options.get("rw").is_some_and(|rw| *rw != "false"),
+                });
+                inputs.push(vertex);
+                Ok(())
+            }
+            "secret" => {
+                let Some(env) = options.get("env").filter(|_| !options.contains_key("target")) else {
+                    let hint = "put it into a variable: --mount=type=secret,id=NAME,env=NAME";
+                    return Err(self.error(place, "a secret as a file is not supported yet").hint(hint).into());
+                };
+                let name = options.get("id").unwrap_or(env);
+                exec.secrets.push(SecretUse { name: (*name).to_owned(), env: (*env).to_owned() });
+                Ok(())
+            }
+            kind => Err(self.error(place, format!("--mount=type={kind} is not supported yet")).into()),
+        }
+    }
+}
