@@ -1,0 +1,113 @@
+//! Layers: a directory as an OCI layer tar, and a tar as an overlayfs layer directory.
+//!
+//! [`write`] turns the upper directory of an overlay mount into a deterministic tar: the same tree gives the same bytes. [`apply`] unpacks
+//! a tar from anywhere beneath a directory and never outside of it. Both stream; both block, so async callers use [`write_blob`] and
+//! [`apply_blob`]. Deleted files are whiteouts: `.wh.<name>` and `.wh..wh..opq` in a tar, character devices 0/0 and the extended
+//! attribute `trusted.overlay.opaque` on overlayfs.
+
+mod apply;
+mod beneath;
+mod compress;
+mod entry;
+mod read;
+mod write;
+
+use std::{path::PathBuf, sync::Arc};
+
+use bytes::Bytes;
+use store::{BlobReader, Blobs};
+use tokio::sync::mpsc;
+use tokio_util::io::SyncIoBridge;
+
+use crate::{Error, Kind, Result, media};
+
+pub use apply::{Applied, ApplyOptions, Whiteouts, apply};
+pub use compress::Reader;
+pub use write::{WriteOptions, Written, write};
+
+/// Marks a deleted name in a layer tar.
+pub const WHITEOUT: &str = ".wh.";
+/// Marks a directory whose lower contents are hidden.
+pub const OPAQUE: &str = ".wh..wh..opq";
+/// The same on overlayfs: an extended attribute with the value `y`.
+pub const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
+
+/// How a layer is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Compression {
+    None,
+    Gzip,
+    /// The fastest in both directions; every current runtime reads it.
+    #[default]
+    Zstd,
+}
+
+impl Compression {
+    /// The media type of a layer that is compressed so.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::None => media::OCI_LAYER,
+            Self::Gzip => media::OCI_LAYER_GZIP,
+            Self::Zstd => media::OCI_LAYER_ZSTD,
+        }
+    }
+}
+
+/// Writes the layer of `directory` into `blobs`. The content is durable under `Written::digest` when it returns.
+pub async fn write_blob(blobs: &Arc<dyn Blobs>, directory: PathBuf, options: WriteOptions) -> Result<Written> {
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(8);
+    let task = tokio::task::spawn_blocking(move || {
+        let mut sink = ChannelWriter { sender, buffer: Vec::new() };
+        let written = write::write(&directory, &options, &mut sink)?;
+        sink.flush_buffer().map_err(|e| Error::io("hand on the layer", e))?;
+        Ok::<_, Error>(written)
+    });
+    let mut writer = blobs.writer().await?;
+    while let Some(chunk) = receiver.recv().await {
+        writer.write(chunk).await?;
+    }
+    let written = task.await.map_err(|e| Error::new(Kind::Io, "the layer was not written to its end").caused(e))??;
+    writer.finish(Some(&written.digest)).await?;
+    Ok(written)
+}
+
+/// Unpacks a blob beneath `target`; see [`apply`].
+pub async fn apply_blob(reader: BlobReader, target: PathBuf, options: ApplyOptions) -> Result<Applied> {
+    // The reader is moved to a thread of its own, where waiting for it blocks nobody.
+    let bridge = SyncIoBridge::new(reader);
+    tokio::task::spawn_blocking(move || apply(std::io::BufReader::with_capacity(256 << 10, bridge), &target, &options))
+        .await
+        .map_err(|e| Error::new(Kind::Io, "the layer was not unpacked to its end").caused(e))?
+}
+
+/// Hands on what is written, in chunks of a sensible size.
+struct ChannelWriter {
+    sender: mpsc::Sender<Bytes>,
+    buffer: Vec<u8>,
+}
+
+const CHUNK: usize = 256 << 10;
+
+impl ChannelWriter {
+    fn flush_buffer(&mut self) -> std::io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK));
+        self.sender.blocking_send(chunk.into()).map_err(|_| std::io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl std::io::Write for ChannelWriter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK {
+            self.flush_buffer()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.flush_buffer()
+    }
+}

@@ -1,0 +1,114 @@
+//! The registry: repositories of manifests, tags and blobs over a log and a blob store, independent of HTTP.
+//!
+//! Reads and writes records under the kinds `registry/…` and blobs; keeps unfinished uploads as files of its own. Content is stored
+//! before the record that names it, and all records of one push are one batch: a reader never sees a tag without its manifest or a
+//! manifest without its blobs, and what was acknowledged survives `kill -9`. It never deletes content, only what links to it.
+
+mod attach;
+mod blobs;
+mod document;
+mod entries;
+pub mod http;
+mod manifests;
+mod referrers;
+mod repositories;
+mod uploads;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use store::{Blobs, Log};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::Clock;
+
+pub use attach::Attachment;
+pub use blobs::{BlobContent, StoredBlob};
+pub use document::{Descriptor, Document};
+pub use entries::ManifestInfo;
+pub use manifests::{MAX_MANIFEST, ManifestRef, Pushed};
+pub use referrers::Referrers;
+pub use repositories::Listing;
+
+/// What the registry accepts from clients.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of one blob.
+    pub blob: u64,
+    /// Uploads under way at the same time.
+    pub uploads: usize,
+    /// How long an upload may lie untouched.
+    pub upload_expiry: Duration,
+    /// How long a client may send nothing in the middle of a body.
+    pub stall: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            blob: 32 << 30,
+            uploads: 512,
+            upload_expiry: Duration::from_secs(24 * 3600),
+            stall: Duration::from_secs(60),
+        }
+    }
+}
+
+/// A registry. Cheap to clone; every clone is the same registry.
+#[derive(Clone)]
+pub struct Registry {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    blobs: Arc<dyn Blobs>,
+    log: Arc<dyn Log>,
+    clock: Clock,
+    limits: Limits,
+    uploads: uploads::Uploads,
+    /// Changes to the records of one repository happen one after the other; repositories share a few locks by hash of their names.
+    locks: [Mutex<()>; 32],
+}
+
+impl Registry {
+    /// A registry over `blobs` and `log`. `uploads` is a directory of its own for unfinished uploads; it is made when first needed.
+    pub fn new(blobs: Arc<dyn Blobs>, log: Arc<dyn Log>, uploads: impl Into<PathBuf>, clock: Clock) -> Self {
+        Self::with_limits(blobs, log, uploads, clock, Limits::default())
+    }
+
+    pub fn with_limits(
+        blobs: Arc<dyn Blobs>,
+        log: Arc<dyn Log>,
+        uploads: impl Into<PathBuf>,
+        clock: Clock,
+        limits: Limits,
+    ) -> Self {
+        let uploads = uploads::Uploads::new(uploads.into());
+        let locks = std::array::from_fn(|_| Mutex::new(()));
+        Self { inner: Arc::new(Inner { blobs, log, clock, limits, uploads, locks }) }
+    }
+
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Where the content lies.
+    pub fn blobs(&self) -> &Arc<dyn Blobs> {
+        &self.inner.blobs
+    }
+
+    fn log(&self) -> &dyn Log {
+        &*self.inner.log
+    }
+
+    fn now(&self) -> records::Timestamp {
+        (self.inner.clock)()
+    }
+
+    async fn lock(&self, repository: &str) -> MutexGuard<'_, ()> {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        repository.hash(&mut hasher);
+        let index = hasher.finish() as usize % self.inner.locks.len();
+        self.inner.locks[index].lock().await
+    }
+}

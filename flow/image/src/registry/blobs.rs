@@ -1,0 +1,188 @@
+//! Blobs of a repository: content in the blob store, plus the record that the repository holds it.
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use records::Digest;
+use store::{BlobReader, Change, Expect};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::{Registry, entries};
+use crate::{Error, Kind, Result, hash, reference::check_repository};
+
+/// How much is read or written at once.
+pub(crate) const CHUNK: usize = 256 << 10;
+
+/// Content that is in the blob store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlob {
+    pub digest: Digest,
+    pub size: u64,
+}
+
+/// A blob or a part of one, being read.
+pub struct BlobContent {
+    pub reader: BlobReader,
+    /// Bytes of the whole blob.
+    pub size: u64,
+}
+
+impl Registry {
+    /// Stores content that no repository holds yet; to be linked by [`Registry::link_blob`] or named by [`Registry::put_image`].
+    pub async fn store(&self, content: impl Into<Bytes> + Send) -> Result<StoredBlob> {
+        let content = content.into();
+        let found = StoredBlob { digest: hash::digest(hash::Algorithm::Sha256, &content), size: content.len() as u64 };
+        if self.blobs().size(&found.digest).await? == Some(found.size) {
+            return Ok(found);
+        }
+        let mut writer = self.blobs().writer().await?;
+        writer.write(content).await?;
+        writer.finish(Some(&found.digest)).await?;
+        Ok(found)
+    }
+
+    /// Stores what `reader` gives, with `expected` only if that is its digest.
+    pub async fn store_reader(
+        &self,
+        reader: impl AsyncRead + Send + Unpin,
+        expected: Option<&Digest>,
+    ) -> Result<StoredBlob> {
+        let chunks = futures::stream::unfold(Some(reader), |reader| async {
+            let mut reader = reader?;
+            let mut chunk = Vec::with_capacity(CHUNK);
+            match (&mut reader).take(CHUNK as u64).read_to_end(&mut chunk).await {
+                Ok(0) => None,
+                Ok(_) => Some((Ok(Bytes::from(chunk)), Some(reader))),
+                Err(error) => Some((Err(Error::io("read the content of a blob", error)), None)),
+            }
+        });
+        self.store_stream(std::pin::pin!(chunks), expected).await
+    }
+
+    /// Stores a stream of chunks, at most [`super::Limits::blob`] bytes.
+    pub async fn store_stream(
+        &self,
+        mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+        expected: Option<&Digest>,
+    ) -> Result<StoredBlob> {
+        let mut writer = self.blobs().writer().await?;
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk?;
+            self.check_blob_size(writer.written() + chunk.len() as u64)?;
+            writer.write(chunk).await?;
+        }
+        let size = writer.written();
+        let digest = writer.finish(expected).await?;
+        Ok(StoredBlob { digest, size })
+    }
+
+    /// Stores `content` in `repository`.
+    pub async fn put_blob(&self, repository: &str, content: impl Into<Bytes> + Send) -> Result<StoredBlob> {
+        check_repository(repository)?;
+        let stored = self.store(content).await?;
+        self.link_stored(repository, &stored).await?;
+        Ok(stored)
+    }
+
+    /// Lets `repository` hold content that is in the store already.
+    pub async fn link_blob(&self, repository: &str, digest: &Digest) -> Result<()> {
+        check_repository(repository)?;
+        match self.blobs().size(digest).await? {
+            Some(size) => self.link_stored(repository, &StoredBlob { digest: digest.clone(), size }).await,
+            None => Err(unknown(repository, digest)),
+        }
+    }
+
+    /// The size of a blob that `repository` holds, or `None`.
+    pub async fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>> {
+        check_repository(repository)?;
+        if self.log().get(entries::BLOB, &entries::by_digest(repository, digest)).await?.is_none() {
+            // Manifests are blobs of their repository, too.
+            if self.log().get(entries::MANIFEST, &entries::by_digest(repository, digest)).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        // Asked of the store itself: should the content be lost, a client that pushes again heals it.
+        Ok(self.blobs().size(digest).await?)
+    }
+
+    /// Reads `length` bytes (or all) from `offset` of a blob that `repository` holds.
+    pub async fn read_blob(
+        &self,
+        repository: &str,
+        digest: &Digest,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<BlobContent> {
+        let size = self.blob_size(repository, digest).await?.ok_or_else(|| unknown(repository, digest))?;
+        if offset > size {
+            return Err(Error::new(Kind::RangeInvalid, format!("blob {digest} has {size} bytes: no byte {offset}")));
+        }
+        let reader = self.blobs().read(digest, offset, length).await?;
+        Ok(BlobContent { reader, size })
+    }
+
+    /// Repositories that hold the blob, at most 64.
+    pub async fn holders(&self, digest: &Digest) -> Result<Vec<String>> {
+        let prefix = format!("{digest}/");
+        let page = self.log().list(entries::HOLDER, &prefix, None, 64).await?;
+        let names = page.entries.iter().filter_map(|entry| entry.key.strip_prefix(&prefix));
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// Takes the blob out of the repository. The content stays for others that hold it, until it is collected.
+    pub async fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<()> {
+        check_repository(repository)?;
+        let _guard = self.lock(repository).await;
+        let Some(found) = self.log().get(entries::BLOB, &entries::by_digest(repository, digest)).await? else {
+            return Err(unknown(repository, digest));
+        };
+        let mut changes = vec![entries::remove(&found)];
+        if let Some(holder) = self.log().get(entries::HOLDER, &entries::holder(repository, digest)).await? {
+            changes.push(entries::remove(&holder));
+        }
+        self.log().append(changes).await?;
+        Ok(())
+    }
+
+    pub(super) async fn link_stored(&self, repository: &str, stored: &StoredBlob) -> Result<()> {
+        let _guard = self.lock(repository).await;
+        let mut changes = Vec::new();
+        self.link_changes(repository, stored, &mut changes).await?;
+        if !changes.is_empty() {
+            self.repository_change(repository, &mut changes).await?;
+            self.log().append(changes).await?;
+        }
+        Ok(())
+    }
+
+    /// The changes, if any, after which `repository` holds the blob.
+    pub(super) async fn link_changes(
+        &self,
+        repository: &str,
+        stored: &StoredBlob,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let key = entries::by_digest(repository, &stored.digest);
+        if self.log().get(entries::BLOB, &key).await?.is_none() {
+            changes.push(entries::put(entries::BLOB, key, &entries::Blob { size: stored.size }, Expect::Any)?);
+            let key = entries::holder(repository, &stored.digest);
+            changes.push(entries::put(entries::HOLDER, key, &entries::Holder {}, Expect::Any)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_blob_size(&self, size: u64) -> Result<()> {
+        let limit = self.limits().blob;
+        if size <= limit {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::SizeInvalid,
+            format!("the blob has more than {limit} bytes, the most this registry takes"),
+        ))
+    }
+}
+
+pub(super) fn unknown(repository: &str, digest: &Digest) -> Error {
+    Error::new(Kind::BlobUnknown, format!("repository {repository} holds no blob {digest}"))
+}

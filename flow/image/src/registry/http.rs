@@ -1,0 +1,162 @@
+//! The registry's HTTP interface: OCI distribution specification 1.1, as an axum router for `/v2/…`.
+
+mod answer;
+mod authorize;
+mod blobs;
+mod listings;
+mod manifests;
+mod path;
+mod uploads;
+
+use std::{collections::HashMap, sync::Arc};
+
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    response::Response,
+    routing::any,
+};
+use http::{HeaderMap, Method, header};
+
+pub use authorize::{Action, AllowAll, Authorize, Decision, Scope, basic};
+
+use super::Registry;
+use answer::{failure, plain};
+use path::Endpoint;
+
+use crate::{Error, Kind, Result};
+
+#[derive(Clone)]
+struct Server {
+    registry: Registry,
+    authorize: Arc<dyn Authorize>,
+}
+
+/// Serves `registry` below `/v2`. Every request is put to `authorize` first.
+pub fn router(registry: Registry, authorize: Arc<dyn Authorize>) -> Router {
+    let server = Server { registry, authorize };
+    Router::new()
+        .route("/v2", any(handle))
+        .route("/v2/", any(handle))
+        .route("/v2/{*path}", any(handle))
+        .with_state(server)
+}
+
+/// A request without its body.
+struct Call {
+    method: Method,
+    headers: HeaderMap,
+    query: Query,
+}
+
+async fn handle(State(server): State<Server>, request: Request) -> Response {
+    let (parts, body) = request.into_parts();
+    let head = parts.method == Method::HEAD;
+    let path = parts.uri.path().strip_prefix("/v2").unwrap_or_default().to_owned();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let call = Call { method: parts.method, headers: parts.headers, query };
+    let mut response = match server.answer(&path, &call, body).await {
+        Ok(response) => response,
+        Err(error) => {
+            if matches!(error.kind, Kind::Store(_) | Kind::Io) {
+                tracing::error!(path, %error, "the registry failed");
+            }
+            failure(&error)
+        }
+    };
+    if head {
+        *response.body_mut() = Body::empty();
+    }
+    response.headers_mut().insert("docker-distribution-api-version", http::HeaderValue::from_static("registry/2.0"));
+    response
+}
+
+impl Server {
+    async fn answer(&self, path: &str, call: &Call, body: Body) -> Result<Response> {
+        let endpoint = match path::parse(path) {
+            Ok(endpoint) => endpoint,
+            Err(error) => {
+                // Nobody without access learns anything from errors.
+                return match self.permit(call, Scope { repository: None, action: Action::Ping }).await {
+                    Some(refusal) => Ok(refusal),
+                    None => Err(error),
+                };
+            }
+        };
+        let action = endpoint.action(&call.method);
+        let scope = Scope { repository: endpoint.repository(), action };
+        if let Some(refusal) = self.permit(call, scope).await {
+            return Ok(refusal);
+        }
+        let (get, head) = (call.method == Method::GET, call.method == Method::HEAD);
+        match &endpoint {
+            Endpoint::Base if get || head => Ok(plain(http::StatusCode::OK, "{}")),
+            Endpoint::Catalog if get => self.catalog(call).await,
+            Endpoint::Tags { repository } if get => self.list_tags(repository, call).await,
+            Endpoint::Referrers { repository, digest } if get => self.list_referrers(repository, digest, call).await,
+            Endpoint::Manifest { repository, reference } => match call.method {
+                Method::GET | Method::HEAD => self.get_manifest(repository, reference, call).await,
+                Method::PUT => self.put_manifest(repository, reference, call, body).await,
+                Method::DELETE => self.delete_manifest(repository, reference).await,
+                _ => Err(unsupported(&call.method)),
+            },
+            Endpoint::Blob { repository, digest } => match call.method {
+                Method::GET | Method::HEAD => self.get_blob(repository, digest, call).await,
+                Method::DELETE => self.delete_blob(repository, digest).await,
+                _ => Err(unsupported(&call.method)),
+            },
+            Endpoint::Uploads { repository } if call.method == Method::POST => {
+                self.post_upload(repository, call, body).await
+            }
+            Endpoint::Upload { repository, id } => match call.method {
+                Method::GET | Method::HEAD => self.get_upload(repository, id).await,
+                Method::PATCH => self.patch_upload(repository, id, call, body).await,
+                Method::PUT => self.put_upload(repository, id, call, body).await,
+                Method::DELETE => self.delete_upload(repository, id).await,
+                _ => Err(unsupported(&call.method)),
+            },
+            _ => Err(unsupported(&call.method)),
+        }
+    }
+
+    /// `None` when allowed, else the refusal to answer with.
+    async fn permit(&self, call: &Call, scope: Scope<'_>) -> Option<Response> {
+        let header = call.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let credentials = header.filter(|header| !authorize::is_empty_basic(header));
+        match self.authorize.authorize(credentials, scope).await {
+            Decision::Allow => None,
+            Decision::Challenge => Some(answer::challenge()),
+            Decision::Denied(why) => Some(answer::denied(&why)),
+        }
+    }
+}
+
+fn unsupported(method: &Method) -> Error {
+    Error::new(Kind::Unsupported, format!("{method} is not offered here"))
+}
+
+/// Query parameters; the first of a name counts, except where all are asked for.
+struct Query(HashMap<String, Vec<String>>);
+
+impl Query {
+    fn parse(query: &str) -> Self {
+        let mut found: HashMap<String, Vec<String>> = HashMap::new();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            found
+                .entry(path::decode(&name.replace('+', " ")))
+                .or_default()
+                .push(path::decode(&value.replace('+', " ")));
+        }
+        Self(found)
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.all(name).first().map(String::as_str)
+    }
+
+    fn all(&self, name: &str) -> &[String] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+}

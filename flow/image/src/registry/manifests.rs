@@ -1,0 +1,310 @@
+//! Manifests: pushed whole, checked against what the repository holds, read by digest.
+
+use std::{collections::HashSet, fmt, str::FromStr};
+
+use bytes::Bytes;
+use records::Digest;
+use store::{Change, Expect};
+
+use super::{Descriptor, Document, Registry, StoredBlob, entries, entries::ManifestInfo};
+use crate::{
+    Error, Kind, Result,
+    hash::{self, Algorithm},
+    media,
+    reference::{check_repository, check_tag},
+};
+
+/// The largest manifest that is taken, in bytes: what the specification asks every registry to take.
+pub const MAX_MANIFEST: u64 = 4 << 20;
+
+/// What a manifest is asked for by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestRef {
+    Tag(String),
+    Digest(Digest),
+}
+
+impl FromStr for ManifestRef {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        if text.contains(':') {
+            let digest = text.parse().map_err(|e: records::digest::InvalidDigest| {
+                Error::new(Kind::DigestInvalid, e.to_string()).caused(e)
+            })?;
+            return Ok(Self::Digest(digest));
+        }
+        check_tag(text)?;
+        Ok(Self::Tag(text.to_owned()))
+    }
+}
+
+impl fmt::Display for ManifestRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => f.write_str(tag),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+/// What a push of a manifest came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pushed {
+    pub digest: Digest,
+    pub media_type: String,
+    /// The manifest that it refers to, if it is a referrer.
+    pub subject: Option<Digest>,
+}
+
+/// What a manifest may name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// What its repository holds.
+    Repository,
+    /// What is in the store at all; it is linked with the push.
+    Store,
+}
+
+impl Registry {
+    /// Pushes a manifest, as a client does: everything that it names must be in `repository` already. It is tagged with `tags`.
+    ///
+    /// With `expected`, `DigestInvalid` unless the content has that digest; without, its digest is SHA-256. `content_type` may be empty.
+    pub async fn put_manifest(
+        &self,
+        repository: &str,
+        tags: &[&str],
+        expected: Option<&Digest>,
+        content_type: &str,
+        content: impl Into<Bytes>,
+    ) -> Result<Pushed> {
+        self.push(repository, tags, expected, content_type, content.into(), Reach::Repository).await
+    }
+
+    /// Pushes a manifest from within: blobs that it names only need to be in the store, and become the repository's in the same batch.
+    pub async fn put_image(
+        &self,
+        repository: &str,
+        tags: &[&str],
+        media_type: &str,
+        content: impl Into<Bytes>,
+    ) -> Result<Pushed> {
+        self.push(repository, tags, None, media_type, content.into(), Reach::Store).await
+    }
+
+    async fn push(
+        &self,
+        repository: &str,
+        tags: &[&str],
+        expected: Option<&Digest>,
+        content_type: &str,
+        content: Bytes,
+        reach: Reach,
+    ) -> Result<Pushed> {
+        check_repository(repository)?;
+        tags.iter().try_for_each(|tag| check_tag(tag))?;
+        if content.len() as u64 > MAX_MANIFEST {
+            return Err(Error::new(
+                Kind::ManifestTooLarge,
+                format!("the manifest has {} bytes, more than the {MAX_MANIFEST} that are taken", content.len()),
+            ));
+        }
+        let digest = hash::digest(expected.map_or(Algorithm::Sha256, Algorithm::of), &content);
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            return Err(Error::new(Kind::DigestInvalid, format!("the manifest has digest {digest}, not {expected}")));
+        }
+        let (document, media_type) = Document::parse(content_type, &content)?;
+
+        let _guard = self.lock(repository).await;
+        let mut changes = Vec::new();
+        self.check_contents(repository, &document, reach, &mut changes).await?;
+        self.check_children(repository, &document).await?;
+        let size = content.len() as u64;
+        if self.blobs().size(&digest).await? != Some(size) {
+            let mut writer = self.blobs().writer().await?;
+            writer.write(content).await?;
+            writer.finish(Some(&digest)).await?;
+        }
+
+        let subject = document.subject.as_ref().map(|subject| subject.digest.clone());
+        let now = self.now();
+        let key = entries::by_digest(repository, &digest);
+        let found = self.log().get(entries::MANIFEST, &key).await?;
+        let known = found.as_ref().map(entries::read::<ManifestInfo>).transpose()?;
+        if known.is_none_or(|known| known.media_type != media_type) {
+            let info = ManifestInfo {
+                media_type: media_type.clone(),
+                size,
+                artifact_type: document.shown_artifact_type(),
+                subject: subject.clone(),
+                pushed: now,
+            };
+            changes.push(entries::put(entries::MANIFEST, key, &info, Expect::Any)?);
+        }
+        if let Some(subject) = &subject {
+            let referrer = Descriptor {
+                media_type: media_type.clone(),
+                digest: digest.clone(),
+                size,
+                artifact_type: document.shown_artifact_type(),
+                annotations: document.annotations.clone(),
+                urls: None,
+                data: None,
+            };
+            self.referrer_change(repository, subject, referrer, &mut changes).await?;
+        }
+        let mut seen = HashSet::new();
+        for tag in tags.iter().filter(|tag| seen.insert(**tag)) {
+            let key = entries::by_tag(repository, tag);
+            let found = self.log().get(entries::TAG, &key).await?;
+            let current = found.as_ref().map(entries::read::<entries::Tag>).transpose()?;
+            if current.is_none_or(|current| current.digest != digest) {
+                let value = entries::Tag { digest: digest.clone(), updated: now };
+                changes.push(entries::put(entries::TAG, key, &value, Expect::Any)?);
+            }
+        }
+        if !changes.is_empty() {
+            self.repository_change(repository, &mut changes).await?;
+            self.log().append(changes).await?;
+        }
+        Ok(Pushed { digest, media_type, subject })
+    }
+
+    /// Every blob that the manifest names must be there and have the size that it says.
+    async fn check_contents(
+        &self,
+        repository: &str,
+        document: &Document,
+        reach: Reach,
+        changes: &mut Vec<Change>,
+    ) -> Result<()> {
+        let mut seen = HashSet::new();
+        for named in document.contents().filter(|named| seen.insert(&named.digest)) {
+            let size = match reach {
+                Reach::Repository => self.blob_size(repository, &named.digest).await?,
+                Reach::Store => self.blobs().size(&named.digest).await?,
+            };
+            match size {
+                Some(size) if size != named.size => {
+                    return Err(Error::new(
+                        Kind::ManifestInvalid,
+                        format!(
+                            "the manifest says that blob {} has {} bytes, but it has {size}",
+                            named.digest, named.size
+                        ),
+                    ));
+                }
+                Some(size) if reach == Reach::Store => {
+                    let stored = StoredBlob { digest: named.digest.clone(), size };
+                    self.link_changes(repository, &stored, changes).await?;
+                }
+                Some(_) => {}
+                None if may_be_absent(named) => {}
+                None => return Err(missing("blob", repository, named)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Every manifest that an index names must be in the repository (as a manifest, or as a blob where it is of another kind).
+    async fn check_children(&self, repository: &str, document: &Document) -> Result<()> {
+        let mut seen = HashSet::new();
+        for named in document.children().filter(|named| seen.insert(&named.digest)) {
+            let size = self.blob_size(repository, &named.digest).await?;
+            match size {
+                Some(size) if size != named.size => {
+                    return Err(Error::new(
+                        Kind::ManifestInvalid,
+                        format!("the index says that {} has {} bytes, but it has {size}", named.digest, named.size),
+                    ));
+                }
+                Some(_) => {}
+                None => return Err(missing("manifest", repository, named)),
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of a manifest, or `None`.
+    pub async fn manifest_info(&self, repository: &str, digest: &Digest) -> Result<Option<ManifestInfo>> {
+        check_repository(repository)?;
+        let found = self.log().get(entries::MANIFEST, &entries::by_digest(repository, digest)).await?;
+        found.as_ref().map(entries::read).transpose()
+    }
+
+    /// A manifest, byte for byte as it was pushed.
+    pub async fn manifest(&self, repository: &str, digest: &Digest) -> Result<(ManifestInfo, Bytes)> {
+        let Some(info) = self.manifest_info(repository, digest).await? else {
+            return Err(unknown(repository, digest));
+        };
+        let content = store::blobs::get(&**self.blobs(), digest, MAX_MANIFEST).await?;
+        Ok((info, content))
+    }
+
+    /// The manifest and its digest by tag or digest.
+    pub async fn find_manifest(
+        &self,
+        repository: &str,
+        reference: &ManifestRef,
+    ) -> Result<(Digest, ManifestInfo, Bytes)> {
+        let digest = self.find_digest(repository, reference).await?;
+        let (info, content) = self.manifest(repository, &digest).await?;
+        Ok((digest, info, content))
+    }
+
+    pub(super) async fn find_digest(&self, repository: &str, reference: &ManifestRef) -> Result<Digest> {
+        match reference {
+            ManifestRef::Tag(tag) => self.resolve(repository, tag).await,
+            ManifestRef::Digest(digest) => Ok(digest.clone()),
+        }
+    }
+
+    /// Removes a manifest, every tag that stands for it, and it from the referrers of its subject. What refers to it stays.
+    pub async fn delete_manifest(&self, repository: &str, digest: &Digest) -> Result<()> {
+        check_repository(repository)?;
+        let _guard = self.lock(repository).await;
+        let Some(found) = self.log().get(entries::MANIFEST, &entries::by_digest(repository, digest)).await? else {
+            return Err(unknown(repository, digest));
+        };
+        let mut changes = vec![entries::remove(&found)];
+        if let Some(subject) = entries::read::<ManifestInfo>(&found)?.subject {
+            let key = entries::referrer(repository, &subject, digest);
+            changes.extend(self.log().get(entries::REFERRER, &key).await?.as_ref().map(entries::remove));
+        }
+        let prefix = entries::by_tag(repository, "");
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.log().list(entries::TAG, &prefix, after.as_deref(), 1000).await?;
+            after = page.entries.last().map(|entry| entry.key.clone());
+            for entry in &page.entries {
+                if entries::read::<entries::Tag>(entry)?.digest == *digest {
+                    changes.push(entries::remove(entry));
+                }
+            }
+            if !page.more {
+                break;
+            }
+        }
+        self.log().append(changes).await?;
+        Ok(())
+    }
+}
+
+/// Layers that are meant to be fetched from elsewhere.
+fn may_be_absent(named: &Descriptor) -> bool {
+    media::nondistributable(&named.media_type)
+}
+
+fn unknown(repository: &str, digest: &Digest) -> Error {
+    Error::new(Kind::ManifestUnknown, format!("repository {repository} has no manifest {digest}"))
+}
+
+fn missing(what: &str, repository: &str, named: &Descriptor) -> Error {
+    Error::new(
+        Kind::ManifestBlobUnknown,
+        format!(
+            "the manifest names {what} {}, which repository {repository} does not hold: push it first",
+            named.digest
+        ),
+    )
+}

@@ -1,0 +1,119 @@
+//! Repositories and tags: which there are, page by page.
+
+use records::Digest;
+use store::{Change, Expect};
+
+use super::{Registry, entries};
+use crate::{
+    Error, Kind, Result,
+    reference::{check_repository, check_tag},
+};
+
+/// A part of a listing, in byte order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listing {
+    pub names: Vec<String>,
+    /// Whether there are names behind the last one.
+    pub more: bool,
+}
+
+impl Registry {
+    /// At most `limit` repositories after the name `after`.
+    pub async fn repositories(&self, after: Option<&str>, limit: usize) -> Result<Listing> {
+        if limit == 0 {
+            return Ok(Listing { names: Vec::new(), more: false });
+        }
+        let page = self.log().list(entries::REPOSITORY, "", after, limit).await?;
+        Ok(Listing { names: page.entries.into_iter().map(|entry| entry.key).collect(), more: page.more })
+    }
+
+    /// At most `limit` tags of `repository` after the tag `after`; `NameUnknown` when there is no such repository.
+    pub async fn tags(&self, repository: &str, after: Option<&str>, limit: usize) -> Result<Listing> {
+        self.require_repository(repository).await?;
+        if limit == 0 {
+            return Ok(Listing { names: Vec::new(), more: false });
+        }
+        let prefix = entries::by_tag(repository, "");
+        let after = after.map(|tag| format!("{prefix}{tag}"));
+        let page = self.log().list(entries::TAG, &prefix, after.as_deref(), limit).await?;
+        let names = page.entries.iter().filter_map(|entry| entry.key.strip_prefix(&prefix)).map(str::to_owned);
+        Ok(Listing { names: names.collect(), more: page.more })
+    }
+
+    /// The digest that a tag stands for.
+    pub async fn resolve(&self, repository: &str, tag: &str) -> Result<Digest> {
+        check_repository(repository)?;
+        check_tag(tag)?;
+        match self.log().get(entries::TAG, &entries::by_tag(repository, tag)).await? {
+            Some(entry) => Ok(entries::read::<entries::Tag>(&entry)?.digest),
+            None => Err(Error::new(Kind::ManifestUnknown, format!("repository {repository} has no tag {tag}"))),
+        }
+    }
+
+    /// Removes a tag; the manifest stays.
+    pub async fn delete_tag(&self, repository: &str, tag: &str) -> Result<()> {
+        check_repository(repository)?;
+        check_tag(tag)?;
+        let _guard = self.lock(repository).await;
+        match self.log().get(entries::TAG, &entries::by_tag(repository, tag)).await? {
+            Some(entry) => {
+                self.log().append(vec![entries::remove(&entry)]).await?;
+                Ok(())
+            }
+            None => Err(Error::new(Kind::ManifestUnknown, format!("repository {repository} has no tag {tag}"))),
+        }
+    }
+
+    /// Removes a repository with all that it links to. Content stays until it is collected.
+    pub async fn delete_repository(&self, repository: &str) -> Result<()> {
+        self.require_repository(repository).await?;
+        let _guard = self.lock(repository).await;
+        let kinds = [(entries::TAG, ":"), (entries::REFERRER, "@"), (entries::MANIFEST, "@"), (entries::BLOB, "@")];
+        for (kind, separator) in kinds {
+            let prefix = format!("{repository}{separator}");
+            loop {
+                let page = self.log().list(kind, &prefix, None, 500).await?;
+                let mut changes: Vec<Change> = page.entries.iter().map(entries::remove).collect();
+                if kind == entries::BLOB {
+                    for entry in &page.entries {
+                        let digest = entry.key.strip_prefix(&prefix).unwrap_or_default();
+                        let key = format!("{digest}/{repository}");
+                        changes.extend(self.log().get(entries::HOLDER, &key).await?.as_ref().map(entries::remove));
+                    }
+                }
+                self.log().append(changes).await?;
+                if !page.more {
+                    break;
+                }
+            }
+        }
+        if let Some(entry) = self.log().get(entries::REPOSITORY, repository).await? {
+            self.log().append(vec![entries::remove(&entry)]).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn has_repository(&self, repository: &str) -> Result<bool> {
+        check_repository(repository)?;
+        Ok(self.log().get(entries::REPOSITORY, repository).await?.is_some())
+    }
+
+    async fn require_repository(&self, repository: &str) -> Result<()> {
+        if self.has_repository(repository).await? {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::NameUnknown,
+            format!("there is no repository {repository}: it begins with its first push"),
+        ))
+    }
+
+    /// The change, if any, after which the repository exists.
+    pub(super) async fn repository_change(&self, repository: &str, changes: &mut Vec<Change>) -> Result<()> {
+        if self.log().get(entries::REPOSITORY, repository).await?.is_none() {
+            let value = entries::Repository { created: self.now() };
+            changes.push(entries::put(entries::REPOSITORY, repository.to_owned(), &value, Expect::Any)?);
+        }
+        Ok(())
+    }
+}

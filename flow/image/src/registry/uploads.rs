@@ -1,0 +1,452 @@
+//! Uploads in parts: each is a file of its own until it is finished, so that it can go on after a lost connection or a restart.
+//!
+//! `<id>.json` says what the upload is for and `<id>.data` holds what has arrived. The bytes of a part that broke off are kept: the
+//! client asks how far it got. What is hashed and counted is exactly what was handed to the file.
+
+use std::{
+    collections::HashMap,
+    io::SeekFrom,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use records::{Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    fs::{self, File},
+    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
+};
+
+use super::{Registry, StoredBlob, blobs::CHUNK};
+use crate::{
+    Error, Kind, Result,
+    hash::{Algorithm, Hasher},
+    reference::check_repository,
+};
+
+/// How long a request waits for another one on the same upload, for example one whose client went away.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often abandoned uploads are looked for, in seconds.
+const SWEEP: i64 = 600;
+
+pub(super) struct Uploads {
+    directory: PathBuf,
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    swept: AtomicI64,
+}
+
+/// What is written down about an upload.
+#[derive(Serialize, Deserialize)]
+struct Purpose {
+    repository: String,
+    algorithm: String,
+    started: Timestamp,
+}
+
+struct Session {
+    repository: String,
+    touched: AtomicI64,
+    state: tokio::sync::Mutex<State>,
+}
+
+struct State {
+    /// Opened with the first byte.
+    file: Option<File>,
+    hasher: Hasher,
+    received: u64,
+    /// Set when it ended, for those who waited for it meanwhile.
+    over: bool,
+}
+
+impl Uploads {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, sessions: Mutex::default(), swept: AtomicI64::new(i64::MIN) }
+    }
+
+    fn data(&self, id: &str) -> PathBuf {
+        self.directory.join(format!("{id}.data"))
+    }
+
+    fn purpose(&self, id: &str) -> PathBuf {
+        self.directory.join(format!("{id}.json"))
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Session>>> {
+        // The map is whole at every moment, so a panic elsewhere while it was held does no harm.
+        self.sessions.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    async fn forget(&self, id: &str) {
+        self.sessions().remove(id);
+        for path in [self.data(id), self.purpose(id)] {
+            if let Err(error) = fs::remove_file(&path).await
+                && error.kind() != std::io::ErrorKind::NotFound
+            {
+                tracing::warn!(path = %path.display(), %error, "cannot remove an upload");
+            }
+        }
+    }
+}
+
+impl Registry {
+    /// Begins an upload into `repository` and returns its id.
+    pub async fn start_upload(&self, repository: &str, algorithm: Algorithm) -> Result<String> {
+        check_repository(repository)?;
+        let uploads = &self.inner.uploads;
+        let now = self.now();
+        self.sweep_uploads(now).await;
+        if uploads.sessions().len() >= self.limits().uploads {
+            self.expire_uploads(now).await?;
+            if uploads.sessions().len() >= self.limits().uploads {
+                return Err(Error::new(
+                    Kind::TooMany,
+                    format!("{} uploads are under way, the most at one time: try again later", self.limits().uploads),
+                ));
+            }
+        }
+        let id = new_id()?;
+        fs::create_dir_all(&uploads.directory).await.map_err(|e| cannot("make", &uploads.directory, e))?;
+        let purpose = Purpose { repository: repository.into(), algorithm: algorithm.to_string(), started: now };
+        let text = serde_json::to_vec(&purpose)
+            .map_err(|e| Error::new(Kind::Malformed, "cannot describe an upload").caused(e))?;
+        let path = uploads.purpose(&id);
+        fs::write(&path, text).await.map_err(|e| cannot("write", &path, e))?;
+        let state = State { file: None, hasher: Hasher::new(algorithm), received: 0, over: false };
+        let session = Session {
+            repository: repository.into(),
+            touched: AtomicI64::new(now.as_second()),
+            state: tokio::sync::Mutex::new(state),
+        };
+        uploads.sessions().insert(id.clone(), Arc::new(session));
+        Ok(id)
+    }
+
+    /// How many bytes of the upload have arrived.
+    pub async fn upload_size(&self, repository: &str, id: &str) -> Result<u64> {
+        let session = self.session(repository, id).await?;
+        let state = self.enter(id, &session).await?;
+        Ok(state.received)
+    }
+
+    /// Takes the next part of an upload. With `range` (first byte and length) the part must begin where the last one ended
+    /// (`RangeInvalid`) and have that length (`SizeInvalid`, and nothing of it is kept). Returns the bytes that have arrived in all.
+    pub async fn append_upload(
+        &self,
+        repository: &str,
+        id: &str,
+        range: Option<(u64, u64)>,
+        chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+    ) -> Result<u64> {
+        let session = self.session(repository, id).await?;
+        let mut state = self.enter(id, &session).await?;
+        self.receive(id, &mut state, range, chunks).await?;
+        session.touched.store(self.now().as_second(), Ordering::Relaxed);
+        Ok(state.received)
+    }
+
+    /// Takes the last part, and makes what has arrived a blob of `repository` if its digest is `digest`; else the upload is over.
+    pub async fn finish_upload(
+        &self,
+        repository: &str,
+        id: &str,
+        digest: &Digest,
+        range: Option<(u64, u64)>,
+        chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+    ) -> Result<StoredBlob> {
+        let session = self.session(repository, id).await?;
+        let mut state = self.enter(id, &session).await?;
+        if state.received == 0 && range.is_none() {
+            // All of it comes at once: straight into the store. When it breaks off nothing was received, and the upload goes on.
+            match self.store_stream(chunks, Some(digest)).await {
+                Ok(stored) => {
+                    self.link_stored(repository, &stored).await?;
+                    state.over = true;
+                    self.inner.uploads.forget(id).await;
+                    return Ok(stored);
+                }
+                Err(error) => {
+                    if error.kind == Kind::DigestInvalid {
+                        state.over = true;
+                        self.inner.uploads.forget(id).await;
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        self.receive(id, &mut state, range, chunks).await?;
+        let path = self.inner.uploads.data(id);
+        if Algorithm::of(digest) == state.hasher.algorithm() {
+            let found = state.hasher.clone().finish();
+            if found != *digest {
+                state.over = true;
+                self.inner.uploads.forget(id).await;
+                return Err(wrong_digest(&found, digest));
+            }
+        }
+        let stored = match fs::File::open(&path).await {
+            Ok(file) => self.store_reader(file, Some(digest)).await,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                self.store_reader(tokio::io::empty(), Some(digest)).await
+            }
+            Err(e) => return Err(cannot("open", &path, e)),
+        };
+        let stored = match stored {
+            Err(error) if error.kind == Kind::DigestInvalid => {
+                state.over = true;
+                self.inner.uploads.forget(id).await;
+                return Err(error);
+            }
+            other => other?,
+        };
+        self.link_stored(repository, &stored).await?;
+        state.over = true;
+        self.inner.uploads.forget(id).await;
+        Ok(stored)
+    }
+
+    /// Ends an upload and throws away what has arrived.
+    pub async fn cancel_upload(&self, repository: &str, id: &str) -> Result<()> {
+        let session = self.session(repository, id).await?;
+        let mut state = self.enter(id, &session).await?;
+        state.over = true;
+        self.inner.uploads.forget(id).await;
+        Ok(())
+    }
+
+    /// Throws away uploads that nobody has touched for [`super::Limits::upload_expiry`], also those of an earlier process.
+    pub async fn expire_uploads(&self, now: Timestamp) -> Result<()> {
+        let uploads = &self.inner.uploads;
+        uploads.swept.store(now.as_second(), Ordering::Relaxed);
+        let oldest = now.as_second() - i64::try_from(self.limits().upload_expiry.as_secs()).unwrap_or(i64::MAX);
+        let idle: Vec<_> = {
+            let sessions = uploads.sessions();
+            let idle = sessions.iter().filter(|(_, session)| session.touched.load(Ordering::Relaxed) <= oldest);
+            idle.map(|(id, session)| (id.clone(), session.clone())).collect()
+        };
+        for (id, session) in idle {
+            // One that is held is in use.
+            if let Ok(mut state) = session.state.try_lock() {
+                state.over = true;
+                uploads.forget(&id).await;
+            }
+        }
+        let mut entries = match fs::read_dir(&uploads.directory).await {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(cannot("read", &uploads.directory, e)),
+        };
+        while let Some(entry) = entries.next_entry().await.map_err(|e| cannot("read", &uploads.directory, e))? {
+            let name = entry.file_name();
+            let Some(id) = name.to_str().and_then(|name| name.strip_suffix(".json")).filter(|id| is_id(id)) else {
+                continue;
+            };
+            if !uploads.sessions().contains_key(id)
+                && read_purpose(&entry.path()).await.is_none_or(|purpose| purpose.started.as_second() <= oldest)
+            {
+                uploads.forget(id).await;
+            }
+        }
+        Ok(())
+    }
+
+    async fn sweep_uploads(&self, now: Timestamp) {
+        let last = self.inner.uploads.swept.load(Ordering::Relaxed);
+        if now.as_second().saturating_sub(last) >= SWEEP
+            && let Err(error) = self.expire_uploads(now).await
+        {
+            tracing::warn!(%error, "cannot look for abandoned uploads");
+        }
+    }
+
+    async fn session(&self, repository: &str, id: &str) -> Result<Arc<Session>> {
+        check_repository(repository)?;
+        if !is_id(id) {
+            return Err(unknown(id));
+        }
+        let live = self.inner.uploads.sessions().get(id).cloned();
+        let session = match live {
+            Some(session) => session,
+            None => self.resume(id).await?,
+        };
+        if session.repository == repository { Ok(session) } else { Err(unknown(id)) }
+    }
+
+    /// Takes up an upload of an earlier process.
+    async fn resume(&self, id: &str) -> Result<Arc<Session>> {
+        let uploads = &self.inner.uploads;
+        let purpose = read_purpose(&uploads.purpose(id)).await.ok_or_else(|| unknown(id))?;
+        let mut hasher = Hasher::new(purpose.algorithm.parse()?);
+        let mut received = 0;
+        let path = uploads.data(id);
+        let file = match fs::OpenOptions::new().read(true).write(true).open(&path).await {
+            Ok(mut file) => {
+                let mut buffer = vec![0; CHUNK];
+                loop {
+                    match file.read(&mut buffer).await.map_err(|e| cannot("read", &path, e))? {
+                        0 => break,
+                        read => {
+                            hasher.update(&buffer[..read]);
+                            received += read as u64;
+                        }
+                    }
+                }
+                Some(file)
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(e) => return Err(cannot("open", &path, e)),
+        };
+        let session = Session {
+            repository: purpose.repository,
+            touched: AtomicI64::new(self.now().as_second()),
+            state: tokio::sync::Mutex::new(State { file, hasher, received, over: false }),
+        };
+        // Another request may have been quicker; then its session counts.
+        Ok(uploads.sessions().entry(id.to_owned()).or_insert_with(|| Arc::new(session)).clone())
+    }
+
+    async fn enter<'a>(&self, id: &str, session: &'a Session) -> Result<tokio::sync::MutexGuard<'a, State>> {
+        let Ok(mut state) = tokio::time::timeout(PATIENCE, session.state.lock()).await else {
+            return Err(Error::new(Kind::UploadInvalid, format!("upload {id} is being written by another request")));
+        };
+        if state.over {
+            return Err(unknown(id));
+        }
+        if let Some(file) = &mut state.file {
+            // A request that went away may have left a write under way.
+            if let Err(error) = file.flush().await {
+                state.over = true;
+                self.inner.uploads.forget(id).await;
+                return Err(Error::io(format!("write upload {id}"), error));
+            }
+        }
+        Ok(state)
+    }
+
+    async fn receive(
+        &self,
+        id: &str,
+        state: &mut State,
+        range: Option<(u64, u64)>,
+        mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+    ) -> Result<()> {
+        let start = state.received;
+        if let Some((first, _)) = range
+            && first != start
+        {
+            return Err(Error::new(
+                Kind::RangeInvalid,
+                format!("upload {id} has {start} bytes: the next part must begin at {start}, not {first}"),
+            ));
+        }
+        let before = state.hasher.clone();
+        let mut failure = None;
+        while let Some(chunk) = chunks.next().await {
+            let wrote = match chunk {
+                Ok(chunk) => match self.check_blob_size(state.received + chunk.len() as u64) {
+                    Ok(()) if range.is_some_and(|(_, length)| state.received - start + chunk.len() as u64 > length) => {
+                        Err(wrong_length(range))
+                    }
+                    Ok(()) => self.write(id, state, chunk).await,
+                    Err(error) => Err(error),
+                },
+                Err(error) => Err(error),
+            };
+            if let Err(error) = wrote {
+                failure = Some(error);
+                break;
+            }
+        }
+        if failure.is_none() && range.is_some_and(|(_, length)| state.received - start != length) {
+            failure = Some(wrong_length(range));
+        }
+        if let Some(file) = &mut state.file
+            && let Err(error) = file.flush().await
+        {
+            failure = Some(Error::io(format!("write upload {id}"), error));
+        }
+        let Some(error) = failure else { return Ok(()) };
+        match error.kind {
+            Kind::SizeInvalid => {
+                if let Some(file) = &mut state.file {
+                    let path = self.inner.uploads.data(id);
+                    file.set_len(start).await.map_err(|e| cannot("shorten", &path, e))?;
+                    file.seek(SeekFrom::Start(start)).await.map_err(|e| cannot("shorten", &path, e))?;
+                }
+                state.hasher = before;
+                state.received = start;
+            }
+            // What the file holds is no longer certain.
+            Kind::Io | Kind::Store(_) => {
+                state.over = true;
+                self.inner.uploads.forget(id).await;
+            }
+            _ => {}
+        }
+        Err(error)
+    }
+
+    async fn write(&self, id: &str, state: &mut State, chunk: Bytes) -> Result<()> {
+        let path = self.inner.uploads.data(id);
+        let file = match &mut state.file {
+            Some(file) => file,
+            none => {
+                let options = || fs::OpenOptions::new().read(true).write(true).create_new(true).to_owned();
+                none.insert(options().open(&path).await.map_err(|e| cannot("write", &path, e))?)
+            }
+        };
+        let mut rest = &chunk[..];
+        while !rest.is_empty() {
+            // `write` takes bytes or none, also when this request is dropped in the middle: the count and the hash stay true.
+            let taken = file.write(&rest[..rest.len().min(CHUNK)]).await.map_err(|e| cannot("write", &path, e))?;
+            state.hasher.update(&rest[..taken]);
+            state.received += taken as u64;
+            rest = &rest[taken..];
+        }
+        Ok(())
+    }
+}
+
+async fn read_purpose(path: &Path) -> Option<Purpose> {
+    serde_json::from_slice(&fs::read(path).await.ok()?).ok()
+}
+
+/// A random UUID (version 4).
+fn new_id() -> Result<String> {
+    let mut bytes = [0u8; 16];
+    aws_lc_rs::rand::fill(&mut bytes).map_err(|e| Error::new(Kind::Io, "no random numbers are to be had").caused(e))?;
+    bytes[6] = (bytes[6] & 0x0f) | 0x40;
+    bytes[8] = (bytes[8] & 0x3f) | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+}
+
+fn is_id(text: &str) -> bool {
+    text.len() == 36 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+}
+
+fn unknown(id: &str) -> Error {
+    let shown: String = id.chars().take(60).collect();
+    Error::new(
+        Kind::UploadUnknown,
+        format!("there is no upload `{shown}`: it ended, expired or never began; begin anew"),
+    )
+}
+
+fn wrong_digest(found: &Digest, expected: &Digest) -> Error {
+    Error::new(Kind::DigestInvalid, format!("the content has digest {found}, not {expected}; the upload is over"))
+}
+
+fn wrong_length(range: Option<(u64, u64)>) -> Error {
+    let length = range.map_or(0, |(_, length)| length);
+    Error::new(Kind::SizeInvalid, format!("the part does not have the {length} bytes that its range announces"))
+}
+
+fn cannot(what: &str, path: &Path, error: std::io::Error) -> Error {
+    Error::io(format!("{what} {}", path.display()), error)
+}
