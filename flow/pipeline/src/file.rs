@@ -1,0 +1,160 @@
+//! What `.shipway.yaml` says, after parsing: every default filled in, every name checked.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use records::{EvidenceKind, Name, OnFailure, Severity, Strategy};
+
+use crate::diagnostics::{Diagnostic, Source, Span, nearest};
+
+/// The name of the file at the top of a repository.
+pub const FILE_NAME: &str = ".shipway.yaml";
+
+/// A pipeline. The steps it names exist, and nothing waits for itself.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// In the order of the file.
+    pub steps: Vec<Step>,
+    /// In the order of the file.
+    pub images: Vec<ImageBuild>,
+    pub verify: Verify,
+    pub deploy: Option<Deploy>,
+    pub(crate) source: Arc<Source>,
+}
+
+/// A program that runs in a container on the files of the commit.
+#[derive(Debug, Clone)]
+pub struct Step {
+    pub name: Name,
+    /// The image as the file names it, for example `node`: to be resolved to a digest once.
+    pub image: String,
+    pub run: Command,
+    /// Indices of the steps that must have succeeded before it starts.
+    pub needs: Vec<usize>,
+    pub env: BTreeMap<String, String>,
+    /// A path inside the repository; empty for its top.
+    pub workdir: String,
+    pub timeout: Duration,
+    pub secrets: Vec<graph::SecretUse>,
+    /// Patterns of files to keep, relative to the top of the repository.
+    pub artifacts: Vec<String>,
+    /// Patterns of JUnit XML files, relative to the top of the repository.
+    pub junit: Vec<String>,
+    pub network: graph::Network,
+    /// Bytes; `None` for no limit of its own.
+    pub memory: Option<u64>,
+    pub(crate) image_at: Span,
+}
+
+/// What a step runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// A script for `/bin/sh -eu`.
+    Shell(String),
+    /// A program and its arguments, without a shell.
+    Program(Vec<String>),
+}
+
+/// An image that is built from a Dockerfile and pushed.
+#[derive(Debug, Clone)]
+pub struct ImageBuild {
+    /// The repository in Shipway's registry, for example `journal/frontend`.
+    pub name: String,
+    /// The directory that the build sees; empty for the top of the repository.
+    pub context: String,
+    /// The Dockerfile, relative to the context.
+    pub dockerfile: String,
+    /// The stage to build; `None` for the last.
+    pub target: Option<String>,
+    pub args: BTreeMap<String, String>,
+    pub tag: Tag,
+    /// Indices of the steps that must have succeeded before it is built.
+    pub needs: Vec<usize>,
+}
+
+/// A tag with `{commit}` or `{build}` in it, so that no two builds share one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag(pub(crate) String);
+
+/// What every image of the pipeline must bring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verify {
+    pub require: Vec<EvidenceKind>,
+    /// The severity from which a finding refuses an image; `None` for never.
+    pub fail_on: Option<Severity>,
+    /// Patterns of OpenVEX documents in the repository.
+    pub vex: Vec<String>,
+    /// SPDX identifiers.
+    pub deny_licences: Vec<String>,
+    /// The keys that sign: `ci` is the server's own.
+    pub sign: Vec<String>,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self {
+            require: EvidenceKind::ALL.to_vec(),
+            fail_on: Some(Severity::High),
+            vex: Vec::new(),
+            deny_licences: Vec::new(),
+            sign: vec!["ci".into()],
+        }
+    }
+}
+
+/// Where the images go.
+#[derive(Debug, Clone)]
+pub struct Deploy {
+    /// The directory or file with the manifests.
+    pub from: String,
+    pub environments: Vec<Target>,
+}
+
+/// An environment as the file describes it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub name: Name,
+    /// `None` for `<project>-<environment>`.
+    pub namespace: Option<Name>,
+    pub after: Option<Name>,
+    pub approve: Vec<String>,
+    pub strategy: Strategy,
+    pub on_failure: OnFailure,
+    pub progress_deadline: Duration,
+}
+
+impl Tag {
+    /// The tag of one build: `{commit}` becomes the first twelve digits of the commit, `{build}` the number of the run.
+    pub fn render(&self, commit: &records::CommitId, build: u64) -> String {
+        self.0.replace("{commit}", commit.short()).replace("{build}", &build.to_string())
+    }
+}
+
+impl Pipeline {
+    /// The names of the images that steps run in, each once, in the order of the file.
+    pub fn step_images(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for step in &self.steps {
+            if !names.contains(&step.image.as_str()) {
+                names.push(&step.image);
+            }
+        }
+        names
+    }
+
+    /// What to tell a person whose step names an image that does not exist. `known` are the names that do.
+    pub fn image_missing<'k>(&self, image: &str, known: impl IntoIterator<Item = &'k str> + Clone) -> Diagnostic {
+        let at = self.steps.iter().find(|step| step.image == image).map_or(Span::default(), |step| step.image_at);
+        let hint = match nearest(image, known.clone()) {
+            Some(known) => format!("did you mean `{known}`?"),
+            None => {
+                let known: Vec<String> = known.into_iter().take(10).map(|name| format!("`{name}`")).collect();
+                if known.is_empty() {
+                    "push it to this registry first".into()
+                } else {
+                    format!("there are {}; others must be pushed to this registry first", known.join(", "))
+                }
+            }
+        };
+        self.source.diagnostic(at, format!("there is no image `{image}`"), Some(hint))
+    }
+}

@@ -1,0 +1,147 @@
+//! Files that are right, and files made at random.
+
+use std::time::Duration;
+
+use pipeline::{Command, parse};
+use proptest::{prelude::*, strategy::Strategy as Random};
+use records::{EvidenceKind, OnFailure, Severity, Strategy};
+
+const WHOLE: &str = r#"
+x-defaults: &node { image: node, timeout: 5m }
+steps:
+  - name: lint
+    <<: *node
+    run: npm run lint
+    needs: []
+  - name: test
+    <<: *node
+    timeout: 10m
+    run: |
+      cd frontend
+      npm ci && npm test
+    env: { NODE_ENV: test, PORT: 8080, RATIO: 1.10, FLAG: yes, EMPTY: }
+    workdir: ./frontend/
+    secrets: [NPM_TOKEN, { name: registry-password, env: PASSWORD }]
+    artifacts: [frontend/dist/**, "*.log"]
+    reports: { junit: reports/*.xml }
+    network: none
+    memory: 512Mi
+  - name: package
+    image: team/tools:1.4
+    run: [make, "-j2", package]
+  - name: docs
+    image: node
+    run: x
+    needs: [lint, package]
+images:
+  - name: journal/frontend
+    context: frontend
+    dockerfile: docker/Dockerfile
+    target: runtime
+    args: { VERSION: 3 }
+    tag: "v{build}-{commit}"
+    needs: [test]
+  - name: journal/redis
+verify:
+  require: [sbom, signature]
+  vulnerabilities: { fail: never, vex: security/*.openvex.json }
+  licences: { deny: [AGPL-3.0-only] }
+  sign: [ci]
+deploy:
+  from: k8s/
+  environments:
+    - { name: dev }
+    - name: prod
+      namespace: journal
+      after: dev
+      approve: [release-managers]
+      strategy: recreate
+      on-failure: pause
+      progress-deadline: 20s
+"#;
+
+#[test]
+fn a_file_with_everything() {
+    let pipeline = parse(WHOLE, ".shipway.yaml").unwrap_or_else(|e| panic!("{e}"));
+    let [lint, test, package, docs] = &pipeline.steps[..] else { panic!() };
+    assert_eq!(lint.timeout, Duration::from_secs(300));
+    assert_eq!(test.timeout, Duration::from_secs(600));
+    assert_eq!(test.run, Command::Shell("cd frontend\nnpm ci && npm test\n".into()));
+    assert_eq!(package.run, Command::Program(vec!["make".into(), "-j2".into(), "package".into()]));
+    // Values are taken as they are written.
+    let env: Vec<_> = test.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
+    assert_eq!(env, ["EMPTY=", "FLAG=yes", "NODE_ENV=test", "PORT=8080", "RATIO=1.10"]);
+    assert_eq!(test.workdir, "frontend");
+    assert_eq!(test.memory, Some(512 << 20));
+    assert_eq!(test.secrets[1].env, "PASSWORD");
+    assert!(test.is_report("reports/unit.xml") && !test.is_report("reports/deep/unit.xml"));
+    assert!(test.is_artifact("frontend/dist/a/b.js") && test.is_artifact("x.log") && !test.is_artifact("a/x.log"));
+    let needs: Vec<&[usize]> = pipeline.steps.iter().map(|step| &step.needs[..]).collect();
+    assert_eq!(needs, [&[][..], &[0], &[1], &[0, 2]]);
+    assert_eq!(docs.network, graph::Network::Bridge);
+
+    let [frontend, redis] = &pipeline.images[..] else { panic!() };
+    assert_eq!((&frontend.needs[..], &redis.needs[..]), (&[1][..], &[0, 1, 2, 3][..]));
+    let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+    assert_eq!(frontend.tag.render(&commit, 7), "v7-0123456789ab");
+    assert_eq!(redis.tag.render(&commit, 7), "0123456789ab-7");
+    assert_eq!((redis.context.as_str(), redis.dockerfile.as_str()), ("", "Dockerfile"));
+
+    assert_eq!(pipeline.deploy.as_ref().unwrap().from, "k8s");
+    let environments = pipeline.environments(&"journal".parse().unwrap());
+    let [dev, prod] = &environments[..] else { panic!() };
+    assert_eq!((dev.namespace.as_str(), dev.progress_deadline_s), ("journal-dev", 120));
+    assert_eq!((prod.namespace.as_str(), prod.progress_deadline_s), ("journal", 20));
+    assert_eq!((&prod.strategy, prod.on_failure), (&Strategy::Recreate, OnFailure::Pause));
+    assert_eq!(prod.policy.require, [EvidenceKind::Sbom, EvidenceKind::Signature]);
+    assert_eq!(prod.policy.fail_on, None);
+    assert_eq!(prod.policy.deny_licences, ["AGPL-3.0-only"]);
+}
+
+#[test]
+fn the_least_that_a_file_says_has_good_defaults() {
+    let text = "steps: [{ name: test, image: node, run: npm test }]\nimages: [{ name: a }]\ndeploy: { environments: [{ name: prod }] }";
+    let pipeline = parse(text, ".shipway.yaml").unwrap();
+    let step = &pipeline.steps[0];
+    assert_eq!((step.timeout, step.memory, step.workdir.as_str()), (Duration::from_secs(1800), None, ""));
+    let environment = &pipeline.environments(&"journal".parse().unwrap())[0];
+    assert_eq!(environment.policy.require, EvidenceKind::ALL);
+    assert_eq!(environment.policy.fail_on, Some(Severity::High));
+    assert_eq!((&environment.strategy, environment.on_failure), (&Strategy::Rolling, OnFailure::Rollback));
+    let parts: Vec<_> = pipeline.step_runs().iter().map(|part| format!("{} ← {:?}", part.name, part.needs)).collect();
+    assert_eq!(parts, ["test ← []", "a ← [\"test\"]", "evidence ← [\"a\"]"]);
+}
+
+/// Texts that are nearly right: pieces of real files put together at random.
+fn nearly() -> impl Random<Value = String> {
+    let lines: Vec<String> = WHOLE.lines().map(str::to_owned).collect();
+    let line = prop_oneof![
+        6 => prop::sample::select(lines),
+        1 => "[ \\-a-z:{}\\[\\]\"'|>&*!%@`#,é\t]{0,30}",
+    ];
+    prop::collection::vec(line, 0..40).prop_map(|lines| lines.join("\n"))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_text_makes_the_parser_panic(text in prop_oneof![any::<String>(), nearly()]) {
+        match parse(&text, "f.yaml") {
+            Ok(pipeline) => {
+                // What was accepted can be run: there is an order, and the records can be made.
+                prop_assert_eq!(pipeline.order().len(), pipeline.steps.len());
+                pipeline.step_runs();
+            }
+            Err(diagnostics) => {
+                prop_assert!(!diagnostics.0.is_empty() && diagnostics.0.len() <= 50);
+                for diagnostic in &diagnostics.0 {
+                    // The place is in the file.
+                    let lines = text.lines().count().max(1);
+                    prop_assert!((1..=lines).contains(&(diagnostic.at.line as usize)), "{}", diagnostic);
+                }
+                prop_assert!(diagnostics.to_string().lines().all(|line| line.chars().count() < 400));
+            }
+        }
+    }
+}
