@@ -19,7 +19,7 @@ pub use cancel::Cancel;
 pub use error::{Error, Result};
 pub use report::{Outcome, Report};
 pub use scheduler::{Limits, Options, Scheduler, Secrets};
-pub use traits::{Event, ExecContext, Executor, Observer, Output, Snapshots, StreamKind};
+pub use traits::{Event, ExecContext, Executor, Observer, Output, OutputSink, Snapshots, StreamKind};
 pub use vertex::{
     Collect, Copy, Exec, FileSource, Graph, Mount, Network, Op, Origin, Scope, SecretUse, Selected, SelectedKind,
     Vertex, VertexId,

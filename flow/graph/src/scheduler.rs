@@ -208,18 +208,17 @@ impl Run<'_> {
         } else {
             None
         };
-        let needed = self.needed();
         let mut moved = false;
-        for index in 0..self.states.len() {
+        for (index, needed) in self.needed().into_iter().enumerate() {
             let unneeded = || format!("not needed any more: {}", self.first_failure().unwrap_or_default());
-            let stop = match (&halt, needed[index]) {
+            let stop = match (&halt, needed) {
                 (Some(reason), _) => Some(reason.clone()),
                 (None, false) => Some(unneeded()),
                 (None, true) => self.broken(index),
             };
             moved |= match (&self.states[index], stop) {
-                (State::Untouched, Some(reason)) if needed[index] => self.stop(index, reason),
-                (State::Untouched, _) if needed[index] => self.look(index),
+                (State::Untouched, Some(reason)) if needed => self.stop(index, reason),
+                (State::Untouched, _) if needed => self.look(index),
                 (State::Looking | State::Found(_) | State::Missing | State::Flying { .. }, Some(reason)) => {
                     self.stop(index, reason)
                 }

@@ -65,6 +65,9 @@ pub trait Observer: Send + Sync {
     fn event(&self, event: Event);
 }
 
+/// Takes output of a vertex as it comes, cut anywhere between characters.
+pub type OutputSink = Arc<dyn Fn(StreamKind, &str) + Send + Sync>;
+
 /// What an executor may use while it works on one vertex.
 #[derive(Clone)]
 pub struct ExecContext {
@@ -72,7 +75,7 @@ pub struct ExecContext {
     /// Values of the secrets that the vertex names; never to be written anywhere.
     pub secrets: BTreeMap<String, String>,
     /// Takes output of the vertex.
-    pub output: Arc<dyn Fn(StreamKind, &str) + Send + Sync>,
+    pub output: OutputSink,
 }
 
 /// Does the work of a vertex. Doing it again gives the same; an interrupted vertex leaves no snapshot.

@@ -101,7 +101,7 @@ pub(crate) fn nearest<'k>(word: &str, known: impl IntoIterator<Item = &'k str>) 
     let word = word.to_lowercase();
     let close = |known: &&str| {
         let distance = strsim::damerau_levenshtein(&word, &known.to_lowercase());
-        (distance <= (known.chars().count() / 3).max(1)).then_some(distance)
+        (distance <= (known.chars().count() / 4).max(1)).then_some(distance)
     };
     known.into_iter().filter_map(|known| Some((close(&known)?, known))).min().map(|(_, known)| known)
 }

@@ -8,7 +8,7 @@ use crate::{
     check::{self, Needs},
     diagnostics::{Diagnostics, Source, Span, suggest},
     file::{Command, Deploy, ImageBuild, Pipeline, Step, Tag, Target, Verify},
-    read::{Fields, Located, NO_HINT, Reader, TOP, clip},
+    read::{Fields, Located, NO_HINT, Reader, STEP, TOP, clip},
     yaml::{self, Node, Value},
 };
 
@@ -42,6 +42,12 @@ pub(crate) mod keys {
 
 /// Strategies that are foreseen but not there.
 const LATER: [&str; 5] = ["canary", "blue-green", "ab", "shadow", "judge"];
+
+/// Keys of a step that are foreseen but not there.
+pub(crate) const LATER_KEYS: [&str; 5] = ["if", "matrix", "services", "cache", "retry"];
+/// What runs call parts of their own.
+const RESERVED: [&str; 2] = [crate::lower::CHECKOUT, crate::listing::EVIDENCE];
+const PART: &str = "runs have a part of their own that is called so";
 
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30 * 60);
 pub(crate) const PROGRESS_DEADLINE: Duration = Duration::from_secs(120);
@@ -111,7 +117,7 @@ fn limited<'n>(r: &mut Reader, node: &'n Node, example: &str, what: &str) -> &'n
 
 /// A step with the names that it needs, still as the file has them.
 fn step(r: &mut Reader, node: &Node) -> Option<(Step, Needs)> {
-    let fields = r.fields(node, "a step", keys::STEP)?;
+    let fields = r.fields(node, STEP, keys::STEP)?;
     let name = name_of(r, &fields);
     let image = r.require(&fields, "image", "name the image to run in, for example `image: node`".to_owned());
     let image = image.and_then(|node| r.text(node)).filter(|image| image_reference(r, image));
@@ -147,8 +153,8 @@ fn step(r: &mut Reader, node: &Node) -> Option<(Step, Needs)> {
 fn name_of(r: &mut Reader, fields: &Fields<'_>) -> Option<Located<Name>> {
     let node = r.require(fields, "name", "give it a name, for example `name: test`".to_owned())?;
     let name: Located<Name> = r.parsed(node)?;
-    if ["checkout", "evidence"].contains(&name.value.as_str()) {
-        let message = format!("the name `{}` is taken: runs have a part of their own that is called so", name.value);
+    if RESERVED.contains(&name.value.as_str()) {
+        let message = format!("the name `{}` is taken: {PART}", name.value);
         r.error(name.at, message, "choose another name".to_owned());
         return None;
     }
@@ -279,10 +285,7 @@ fn image(r: &mut Reader, node: &Node) -> Option<(ImageBuild, Needs)> {
     let context = fields.get("context").and_then(|node| r.path(node)).unwrap_or_default();
     let target = fields.get("target").and_then(|node| r.text(node)).map(|text| text.value);
     let tag = fields.get("tag").and_then(|node| tag(r, node));
-    let needs = match fields.entry("needs") {
-        Some((_, node)) => Some(r.texts(node)),
-        None => None,
-    };
+    let needs = fields.entry("needs").map(|(_, node)| r.texts(node));
     let name = name?;
     let image = ImageBuild {
         context,
@@ -305,7 +308,10 @@ fn repository(r: &mut Reader, name: &Located<String>) -> bool {
             && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
     };
     let text = &name.value;
-    if text.contains(':') {
+    if RESERVED.contains(&text.as_str()) {
+        let hint = "choose another name, for example with the project's name before it".to_owned();
+        r.error(name.at, format!("the name `{text}` is taken: {PART}"), hint);
+    } else if text.contains(':') {
         let hint = "the tag goes into `tag`, as in `tag: \"{commit}-{build}\"`".to_owned();
         r.error(name.at, format!("`{}` has a tag in its name", clip(text)), hint);
     } else if text.len() > 200 || !text.split('/').all(part) {
@@ -397,7 +403,8 @@ fn verify(r: &mut Reader, node: &Node) -> Verify {
             verify.sign.extend(r.choice(item, "a key that signs", &[("ci", "ci".to_owned())]));
         }
     }
-    if verify.sign.is_empty() && verify.require.contains(&EvidenceKind::Signature) {
+    let silent = fields.entry("sign").is_some_and(|(_, node)| r.list(node).is_empty());
+    if silent && verify.require.contains(&EvidenceKind::Signature) {
         let hint = "write `sign: [ci]`, or leave `signature` out of `require`".to_owned();
         r.error(fields.at, "a signature is required, but nothing signs", hint);
     }
@@ -444,7 +451,8 @@ fn environment(r: &mut Reader, node: &Node) -> Option<check::Placed> {
     let approve = fields.get("approve").map(|node| r.texts(node)).unwrap_or_default();
     let strategy = fields.get("strategy").and_then(|node| strategy(r, node)).unwrap_or_default();
     let on_failure = [("rollback", OnFailure::Rollback), ("pause", OnFailure::Pause)];
-    let on_failure = fields.get("on-failure").and_then(|node| r.choice(node, "what to do on failure", &on_failure));
+    let on_failure =
+        fields.get("on-failure").and_then(|node| r.choice(node, "a way to deal with a failure", &on_failure));
     let deadline = fields.get("progress-deadline").and_then(|node| r.duration(node, Duration::from_secs(1), DAY));
     let name = name?;
     Some(check::Placed {

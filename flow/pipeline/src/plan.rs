@@ -71,12 +71,11 @@ fn one_project(project: &Project, state: &State<'_>, now: Timestamp, plan: &mut 
         .collect();
     // The id decides between commits that arrived at the same instant, so that the answer is always the same.
     fresh.sort_by(|a, b| (a.received_at, a.id.as_str()).cmp(&(b.received_at, b.id.as_str())));
-    let mut next = runs.last_key_value().map_or(1, |(build, _)| build + 1);
-    for commit in fresh {
-        let run = Run::new(RunId { project: project.name.clone(), build: next }, commit.id.clone(), now);
+    let next = runs.last_key_value().map_or(1, |(build, _)| build + 1);
+    for (build, commit) in (next..).zip(fresh) {
+        let run = Run::new(RunId { project: project.name.clone(), build }, commit.id.clone(), now);
         plan.actions.push(Action::Create(run.clone()));
-        runs.insert(next, run);
-        next += 1;
+        runs.insert(build, run);
     }
 
     let queued: Vec<RunId> =

@@ -4,6 +4,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use crate::{
     diagnostics::{Diagnostic, Diagnostics, Source, Span, suggest},
+    parse::LATER_KEYS,
     units,
     yaml::{Key, Node, Value},
 };
@@ -69,17 +70,21 @@ impl Reader {
         self.error(node.at, format!("expected {expected}, found {}", node.kind()), hint);
     }
 
-    /// Opens a mapping. `later` are keys that are foreseen but not there yet.
+    /// Opens a mapping and writes down the keys that are not known.
     pub fn fields<'n>(&mut self, node: &'n Node, what: &'static str, known: &[&'static str]) -> Option<Fields<'n>> {
         let Value::Map(entries) = &node.value else {
             let keys: Vec<String> = known.iter().take(4).map(|key| format!("`{key}`")).collect();
-            self.wrong(node, &format!("{what} with keys such as {}", keys.join(", ")), NO_HINT);
+            let (keys, found) = (keys.join(", "), node.kind());
+            self.error(node.at, format!("{what} must be a mapping with keys such as {keys}, found {found}"), NO_HINT);
             return None;
         };
         for (key, _) in entries {
             // At the top, `x-…` holds what is only there to be aliased.
             let template = what == TOP && key.text.starts_with("x-");
-            if !template && !known.contains(&key.text.as_str()) {
+            let later = what == STEP && LATER_KEYS.contains(&key.text.as_str());
+            if later {
+                self.error(key.at, format!("`{}` is not supported yet", key.text), "take it out".to_owned());
+            } else if !template && !known.contains(&key.text.as_str()) {
                 let hint = suggest(&key.text, known.iter().copied());
                 self.error(key.at, format!("{what} has no key `{}`", clip(&key.text)), hint);
             }
@@ -240,6 +245,8 @@ impl Reader {
 
 /// How the whole file is called in messages.
 pub(crate) const TOP: &str = "the file";
+/// How a step is called in messages.
+pub(crate) const STEP: &str = "a step";
 
 /// Bounds what a message repeats.
 pub(crate) fn clip(text: &str) -> String {

@@ -44,7 +44,7 @@ struct Duration(#[schemars(regex(pattern = r"^([0-9]+h)?([0-9]+m(in)?)?([0-9]+s)
 #[derive(JsonSchema)]
 #[schemars(untagged)]
 enum Text {
-    Text(String),
+    Quoted(String),
     Number(f64),
     Bool(bool),
     Empty(()),

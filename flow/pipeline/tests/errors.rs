@@ -1,5 +1,11 @@
 //! What people are told about files that are wrong, as they see it.
 
+macro_rules! golden {
+    ($told:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!($told) })
+    };
+}
+
 /// The messages of several files, one after the other.
 fn told(files: &[&str]) -> String {
     let told = files.iter().map(|text| match pipeline::parse(text, ".shipway.yaml") {
@@ -21,7 +27,7 @@ fn steps(more: &[&str]) -> String {
 
 #[test]
 fn what_is_not_yaml() {
-    insta::assert_snapshot!(told(&[
+    golden!(told(&[
         "",
         "steps: [",
         "steps:\n\t- name: test\n",
@@ -47,7 +53,7 @@ fn what_is_too_much() {
     });
     let many = format!("steps:\n{}", "- {name: a, image: b, run: c}\n".repeat(201));
     let many = told(&[&many]);
-    insta::assert_snapshot!(told(&[&deep, &bomb, &"#".repeat(300 << 10)]));
+    golden!(told(&[&deep, &bomb, &"#".repeat(300 << 10)]));
     assert!(many.contains("more than 200 steps"));
     // However much is wrong, a person is told a page of it.
     assert!(many.matches("error:").count() <= 51);
@@ -55,7 +61,7 @@ fn what_is_too_much() {
 
 #[test]
 fn what_a_file_lacks_and_has_too_much() {
-    insta::assert_snapshot!(told(&[
+    golden!(told(&[
         "verify: {}",
         "steps:\n",
         "stepz:\n  - name: test\n",
@@ -70,7 +76,7 @@ fn what_a_file_lacks_and_has_too_much() {
 
 #[test]
 fn steps_that_cannot_be() {
-    insta::assert_snapshot!(steps(&[
+    golden!(steps(&[
         "    need: [a]\n",
         "    needs: [tset]\n",
         "    needs: [test]\n",
@@ -107,7 +113,7 @@ fn steps_that_cannot_be() {
 
 #[test]
 fn circles() {
-    insta::assert_snapshot!(told(&[
+    golden!(told(&[
         "steps:\n\
          - { name: a, image: node, run: x, needs: [c] }\n\
          - { name: b, image: node, run: x, needs: [a] }\n\
@@ -127,11 +133,12 @@ fn images(more: &[&str]) -> String {
 
 #[test]
 fn images_that_cannot_be() {
-    insta::assert_snapshot!(images(&[
+    golden!(images(&[
         "context: frontend",
         "name: Journal/Frontend",
         "name: journal/frontend:1",
         "name: base/node",
+        "name: evidence",
         "{ name: a, tag: latest }",
         "{ name: a, tag: v1 }",
         "{ name: a, tag: '{comit}' }",
@@ -151,7 +158,7 @@ fn with_image(more: &[&str]) -> String {
 
 #[test]
 fn verification_that_cannot_be() {
-    insta::assert_snapshot!(with_image(&[
+    golden!(with_image(&[
         "verify: high",
         "verify: { require: [sboom] }",
         "verify: { vulnerabilities: { fail: severe } }",
@@ -165,7 +172,7 @@ fn verification_that_cannot_be() {
 
 #[test]
 fn deployments_that_cannot_be() {
-    insta::assert_snapshot!(with_image(&[
+    golden!(with_image(&[
         "deploy: { from: deploy/ }",
         "deploy: { environments: [] }",
         "deploy: { from: ../x, environments: [{ name: prod }] }",
@@ -185,7 +192,7 @@ fn deployments_that_cannot_be() {
 
 #[test]
 fn everything_wrong_is_told_at_once_in_the_order_of_the_file() {
-    insta::assert_snapshot!(told(&[
+    golden!(told(&[
         "stages: []\nsteps:\n  - name: test\n    image: node:latest\n    run: npm test\n    timeout: 5\n  - nam: lint\n    image: node\n    run: x\n",
     ]));
 }
@@ -193,7 +200,7 @@ fn everything_wrong_is_told_at_once_in_the_order_of_the_file() {
 #[test]
 fn the_place_is_right_in_lines_with_tabs_accents_and_great_length() {
     let long = format!("steps: [{{ name: a, image: node, run: '{}', tiemout: 5m }}]", "é".repeat(200));
-    insta::assert_snapshot!(told(&["steps: [{ name: a, run: 'héé\t→', image: nöde }]", &long]));
+    golden!(told(&["steps: [{ name: a, run: 'héé\t→', image: nöde }]", &long]));
 }
 
 #[test]
@@ -202,5 +209,5 @@ fn an_image_that_does_not_exist() {
     let pipeline = pipeline::parse(&text, ".shipway.yaml").unwrap();
     let known = ["debian", "node", "redis"];
     let told = [pipeline.image_missing("nod", known), pipeline.image_missing("node", ["debian", "redis"])];
-    insta::assert_snapshot!(told.map(|d| d.to_string()).join("\n\n"));
+    golden!(told.map(|d| d.to_string()).join("\n\n"));
 }

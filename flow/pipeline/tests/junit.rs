@@ -1,5 +1,16 @@
 //! Reports as real programs write them, and reports that are broken.
 
+macro_rules! golden {
+    ($told:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!($told) })
+    };
+}
+macro_rules! golden_yaml {
+    ($value:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_yaml_snapshot!($value) })
+    };
+}
+
 use pipeline::junit::{LARGEST, merge, parse};
 use proptest::prelude::*;
 
@@ -39,7 +50,7 @@ const SUREFIRE: &str = r#"<testsuite xmlns:xsi="http://www.w3.org/2001/XMLSchema
 
 #[test]
 fn reports_of_three_programs() {
-    insta::assert_yaml_snapshot!([NODE, PYTEST, SUREFIRE].map(|xml| parse(xml.as_bytes()).unwrap()));
+    golden_yaml!([NODE, PYTEST, SUREFIRE].map(|xml| parse(xml.as_bytes()).unwrap()));
 }
 
 #[test]
@@ -65,7 +76,7 @@ fn broken_reports_say_what_is_wrong() {
     .map(|xml| parse(xml).unwrap_err().to_string())
     .chain([parse(&vec![b' '; LARGEST + 1]).unwrap_err().to_string()])
     .collect();
-    insta::assert_snapshot!(told.join("\n"));
+    golden!(told.join("\n"));
 }
 
 #[test]

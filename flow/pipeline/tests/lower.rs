@@ -1,5 +1,16 @@
 //! Steps as vertices.
 
+macro_rules! golden {
+    ($told:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_snapshot!($told) })
+    };
+}
+macro_rules! golden_yaml {
+    ($value:expr) => {
+        insta::with_settings!({ omit_expression => true }, { insta::assert_yaml_snapshot!($value) })
+    };
+}
+
 use std::collections::BTreeMap;
 
 use graph::{FileSource, Graph, Op, Origin, Scope};
@@ -52,11 +63,11 @@ fn steps_become_vertices_in_an_order_that_works() {
         .iter()
         .map(|v| format!("{} [{}] inputs {:?} after {:?} {:?}", v.name, v.group, v.inputs, v.after, v.scope))
         .collect();
-    insta::assert_snapshot!(shape.join("\n"));
+    golden!(shape.join("\n"));
     let names: Vec<&str> = lowered.steps.iter().map(|i| graph.vertices()[*i].name.as_str()).collect();
     assert_eq!(names, ["docs", "build", "test"], "in the order of the file");
     let Op::Exec(test) = &graph.vertices()[lowered.steps[2]].op else { panic!() };
-    insta::assert_yaml_snapshot!(test);
+    golden_yaml!(test);
     let Op::Exec(build) = &graph.vertices()[lowered.steps[1]].op else { panic!() };
     assert_eq!((build.env["CI"].as_str(), build.env["PATH"].as_str()), ("no", "/node/bin"));
     assert_eq!(build.argv, ["/bin/sh", "-eu", "-c", "npm run build"]);
