@@ -10,6 +10,7 @@ pub mod environment;
 pub mod evidence;
 pub mod id;
 pub mod image;
+pub mod labels;
 pub mod observation;
 pub mod project;
 pub mod release;

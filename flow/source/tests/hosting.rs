@@ -192,16 +192,12 @@ async fn what_is_refused_changes_nothing() {
     assert!(!ran.exists());
 
     // An object that is not well-formed (a tree that names `.git`).
-    let evil = host.git(&work, &["hash-object", "-w", "README"]).await;
-    let list = format!("100644 blob {}\t.git/config\n", evil.trim());
-    let made = std::process::Command::new("sh")
-        .arg("-c")
-        .arg(format!("printf '100644 .git\\0' > t; git rev-parse HEAD:README | tr -d '\\n' | sed 's/../\\\\x&/g' | xargs -0 printf >> t; git hash-object -t tree -w --literally t; rm t"))
-        .current_dir(&work)
-        .output()
-        .unwrap();
-    let tree = String::from_utf8(made.stdout).unwrap();
-    assert_eq!(tree.trim().len(), 40, "{list} {}", String::from_utf8_lossy(&made.stderr));
+    let blob = host.git(&work, &["rev-parse", "HEAD:README"]).await;
+    let id = (0..20).map(|i| u8::from_str_radix(&blob[2 * i..2 * i + 2], 16).unwrap());
+    let tree: Vec<u8> = b"100644 .git\0".iter().copied().chain(id).collect();
+    std::fs::write(host.path("tree"), tree).unwrap();
+    let path = host.path("tree").display().to_string();
+    let tree = host.git(&work, &["hash-object", "-t", "tree", "-w", "--literally", &path]).await;
     let commit = host.git(&work, &["commit-tree", "-m", "evil", tree.trim()]).await;
     let output = host.try_git(&work, &["push", "origin", &format!("{}:refs/heads/evil", commit.trim())]).await;
     let said = String::from_utf8_lossy(&output.stderr);

@@ -1,0 +1,67 @@
+use std::fmt;
+
+use crate::Unpinned;
+
+/// What is wrong with manifests.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// Something in a file.
+    #[error("{0}")]
+    Problem(Box<Problem>),
+    /// A file that belongs to a tool whose files are not read yet.
+    #[error(
+        "{file} belongs to a {what}, and Shipway does not render those yet: put the rendered objects there instead, with `{render}`"
+    )]
+    NotYet { file: String, what: &'static str, render: &'static str },
+    /// Images that are not known by digest.
+    #[error("{}", unpinned(.0))]
+    Unpinned(Vec<Unpinned>),
+    #[error("there is no Kubernetes object in {0}: put at least one there, for example a Deployment")]
+    Empty(String),
+}
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Where something stands, counted from 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    pub file: String,
+    pub line: u64,
+    pub column: u64,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// A mistake in a file: where, the line itself, what is wrong, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub at: Position,
+    /// The text of the line.
+    pub text: String,
+    pub message: String,
+    pub hint: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, text, message, hint } = self;
+        let (number, caret) = (at.line.to_string(), (at.column.max(1) - 1) as usize);
+        let gutter = " ".repeat(number.len());
+        let indent = " ".repeat(caret.min(text.chars().count()));
+        write!(f, "{at}: {message}\n{gutter} |\n{number} | {text}\n{gutter} | {indent}^\n{gutter} = hint: {hint}")
+    }
+}
+
+fn unpinned(images: &[Unpinned]) -> String {
+    let shown: Vec<String> = images.iter().take(10).map(Unpinned::to_string).collect();
+    let more = images.len().saturating_sub(shown.len());
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    format!(
+        "{}{more}: name an image that this pipeline builds or a base image of Shipway, or one by digest (`name@sha256:…`)",
+        shown.join("; ")
+    )
+}
