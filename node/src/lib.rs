@@ -3,9 +3,13 @@
 //! Reads and writes Kubernetes objects in the log (kinds `k8s/<group>/<plural>`), reads images by digest, and starts containers
 //! through `sandbox`. It never starts an image that the admission it was given refuses.
 
+pub mod admission;
 pub mod api;
+pub mod controllers;
 pub mod error;
 pub mod objects;
+pub mod runtime;
+pub mod tls;
 
 pub use error::{Cause, Error, Refusal, Result};
 pub use objects::Objects;
