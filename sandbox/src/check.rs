@@ -1,0 +1,118 @@
+//! What this machine lacks, said before anything is tried.
+
+use std::{fs, path::Path};
+
+use crate::{cgroup::Hierarchies, mounts};
+
+/// Something that containers need and that is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    pub what: String,
+    pub why: String,
+    /// What to do about it.
+    pub fix: String,
+}
+
+fn missing(what: &str, why: impl Into<String>, fix: &str) -> Missing {
+    Missing { what: what.into(), why: why.into(), fix: fix.into() }
+}
+
+/// Tries what containers below `root` need: privileges, overlayfs on this file system, cgroups, network namespaces and nftables.
+/// Empty when all is there. Blocks for some milliseconds; leaves nothing behind. With `network` false the network is not tried.
+pub fn check(root: &Path, network: bool) -> Vec<Missing> {
+    if !nix::unistd::geteuid().is_root() {
+        return vec![missing("root privileges", "containers need mounts, namespaces and cgroups", "start it as root")];
+    }
+    let mut found = Vec::new();
+    capabilities(&mut found);
+    overlay(root, &mut found);
+    cgroups(&mut found);
+    if network {
+        crate::network::check(&mut found);
+    }
+    found
+}
+
+fn capabilities(found: &mut Vec<Missing>) {
+    const NEEDED: [(u32, &str); 9] = [
+        (0, "CAP_CHOWN"),
+        (1, "CAP_DAC_OVERRIDE"),
+        (5, "CAP_KILL"),
+        (6, "CAP_SETGID"),
+        (7, "CAP_SETUID"),
+        (8, "CAP_SETPCAP"),
+        (12, "CAP_NET_ADMIN"),
+        (18, "CAP_SYS_CHROOT"),
+        (21, "CAP_SYS_ADMIN"),
+    ];
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status
+        .lines()
+        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+        .unwrap_or(u64::MAX);
+    for (bit, name) in NEEDED {
+        if effective & (1 << bit) == 0 {
+            let fix = "give the process all capabilities (in a container: run it privileged)";
+            found.push(missing(name, "the process is root without this capability", fix));
+        }
+    }
+}
+
+fn overlay(root: &Path, found: &mut Vec<Missing>) {
+    if !fs::read_to_string("/proc/filesystems").unwrap_or_default().lines().any(|l| l.trim_end().ends_with("\toverlay"))
+    {
+        // A module is loaded by the first mount: only a try tells.
+        tracing::debug!("overlay is not among the file systems yet");
+    }
+    let tried = (|| {
+        fs::create_dir_all(root)?;
+        let directory = tempfile::Builder::new().prefix(".check-").tempdir_in(root)?;
+        let at = |name: &str| directory.path().join(name);
+        for name in ["lower", "upper", "work", "merged"] {
+            fs::create_dir(at(name))?;
+        }
+        let base = fs::File::open(directory.path())?;
+        let (upper, work, target) = (at("upper"), at("work"), at("merged"));
+        let lower = [at("lower")];
+        let overlay = mounts::Overlay { lower: &lower, upper: Some((&upper, &work)), target: &target };
+        overlay.mount(std::os::fd::AsFd::as_fd(&base))?;
+        mounts::unmount(&target)
+    })();
+    if let Err(error) = tried {
+        let why = format!("an overlay could not be mounted in {}: {error}", root.display());
+        let fix =
+            "put the data directory on ext4, xfs or btrfs (not on another overlay), with a kernel that has overlayfs";
+        found.push(missing("overlayfs", why, fix));
+    }
+}
+
+fn cgroups(found: &mut Vec<Missing>) {
+    let hierarchies = match Hierarchies::find() {
+        Ok(hierarchies) => hierarchies,
+        Err(error) => {
+            found.push(missing(
+                "/proc",
+                format!("/proc/self/mountinfo cannot be read: {error}"),
+                "mount proc on /proc",
+            ));
+            return;
+        }
+    };
+    for controller in ["memory", "cpu", "pids"] {
+        if !hierarchies.has(controller) {
+            let why = "no cgroup hierarchy offers it, so limits could not be kept";
+            found.push(missing(&format!("cgroup controller `{controller}`"), why, "mount cgroup2 on /sys/fs/cgroup"));
+        }
+    }
+    let group = format!("shipway-check-{}", std::process::id());
+    for directory in hierarchies.directories(&group) {
+        match fs::create_dir(&directory).and_then(|()| fs::remove_dir(&directory)) {
+            Ok(()) => {}
+            Err(error) => {
+                let why = format!("{} cannot be made: {error}", directory.display());
+                found.push(missing("write access to cgroups", why, "mount the cgroup file system writable"));
+                return;
+            }
+        }
+    }
+}
