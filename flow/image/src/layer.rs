@@ -6,10 +6,10 @@
 //! attribute `trusted.overlay.opaque` on overlayfs.
 
 mod apply;
+pub(crate) mod archive;
 mod beneath;
 mod compress;
 mod entry;
-mod read;
 mod write;
 
 use std::{path::PathBuf, sync::Arc};

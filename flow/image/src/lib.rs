@@ -4,10 +4,13 @@
 //! resolved once, at the edge. Layers and manifests come from outside: they are bounded in size and count, never trusted as paths,
 //! and refused with an error that names the entry. Whole blobs are never held in memory. The clock is an argument.
 
+pub mod client;
 pub mod error;
 pub mod hash;
 pub mod layer;
+pub mod layout;
 pub mod media;
+pub mod oci;
 pub mod reference;
 pub mod registry;
 

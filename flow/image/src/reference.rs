@@ -285,6 +285,9 @@ mod tests {
             tag in proptest::option::of("[a-zA-Z0-9_][a-zA-Z0-9._-]{0,20}"),
             digest in proptest::option::of("[0-9a-f]{64}"),
         ) {
+            // Without a host, a first part that looks like one would be read as one.
+            let first = repository.split_once('/').map_or("", |(first, _)| first);
+            prop_assume!(host.is_some() || !looks_like_host(first));
             let reference = Reference {
                 host,
                 repository,

@@ -9,6 +9,7 @@ mod blobs;
 mod document;
 mod entries;
 pub mod http;
+mod images;
 mod manifests;
 mod referrers;
 mod repositories;
@@ -25,6 +26,8 @@ pub use attach::Attachment;
 pub use blobs::{BlobContent, StoredBlob};
 pub use document::{Descriptor, Document};
 pub use entries::ManifestInfo;
+pub(crate) use images::choose;
+pub use images::{Found, Layer};
 pub use manifests::{MAX_MANIFEST, ManifestRef, Pushed};
 pub use referrers::Referrers;
 pub use repositories::Listing;
@@ -40,6 +43,8 @@ pub struct Limits {
     pub upload_expiry: Duration,
     /// How long a client may send nothing in the middle of a body.
     pub stall: Duration,
+    /// Whether clients may push manifests that name content which the repository does not hold (yet).
+    pub sparse: bool,
 }
 
 impl Default for Limits {
@@ -49,6 +54,7 @@ impl Default for Limits {
             uploads: 512,
             upload_expiry: Duration::from_secs(24 * 3600),
             stall: Duration::from_secs(60),
+            sparse: false,
         }
     }
 }

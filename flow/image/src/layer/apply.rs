@@ -23,10 +23,10 @@ use xattr::FileExt;
 
 use super::{
     OPAQUE, OPAQUE_ATTRIBUTE, WHITEOUT,
+    archive::Tar,
     beneath::{self, Root, kind_of},
     compress::Reader,
     entry::{Entry, EntryKind, shown},
-    read::Tar,
 };
 use crate::{
     Error, Kind, Result,

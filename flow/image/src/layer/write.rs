@@ -191,7 +191,7 @@ impl<W: Write> Walk<W> {
 
     fn header(&mut self, entry: &Entry) -> Result<()> {
         self.entries += 1;
-        let header = super::read::encode(entry);
+        let header = super::archive::encode(entry);
         self.emit(&header, &shown(&entry.path))
     }
 

@@ -92,6 +92,18 @@ impl Registry {
         self.push(repository, tags, None, media_type, content.into(), Reach::Store).await
     }
 
+    /// The same with a digest that is known, which may be SHA-512.
+    pub(crate) async fn put_loaded(
+        &self,
+        repository: &str,
+        tags: &[&str],
+        expected: &Digest,
+        media_type: &str,
+        content: impl Into<Bytes>,
+    ) -> Result<Pushed> {
+        self.push(repository, tags, Some(expected), media_type, content.into(), Reach::Store).await
+    }
+
     async fn push(
         &self,
         repository: &str,
@@ -199,7 +211,7 @@ impl Registry {
                     self.link_changes(repository, &stored, changes).await?;
                 }
                 Some(_) => {}
-                None if may_be_absent(named) => {}
+                None if may_be_absent(named) || (reach == Reach::Repository && self.limits().sparse) => {}
                 None => return Err(missing("blob", repository, named)),
             }
         }
@@ -219,6 +231,7 @@ impl Registry {
                     ));
                 }
                 Some(_) => {}
+                None if self.limits().sparse => {}
                 None => return Err(missing("manifest", repository, named)),
             }
         }

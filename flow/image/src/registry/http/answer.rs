@@ -16,7 +16,7 @@ fn code(kind: Kind) -> (StatusCode, &'static str) {
         Kind::DigestInvalid => (StatusCode::BAD_REQUEST, "DIGEST_INVALID"),
         Kind::ManifestUnknown => (StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN"),
         Kind::ManifestInvalid | Kind::Malformed => (StatusCode::BAD_REQUEST, "MANIFEST_INVALID"),
-        Kind::ManifestBlobUnknown => (StatusCode::NOT_FOUND, "MANIFEST_BLOB_UNKNOWN"),
+        Kind::ManifestBlobUnknown => (StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN"),
         Kind::ManifestTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "SIZE_INVALID"),
         Kind::BlobUnknown => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
         Kind::UploadUnknown => (StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN"),

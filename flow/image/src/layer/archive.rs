@@ -10,7 +10,8 @@ use std::{
 
 use tar::{EntryType, Header};
 
-use super::entry::{Entry, EntryKind, shown};
+use super::entry::shown;
+pub use super::entry::{Entry, EntryKind};
 use crate::{Error, Kind, Result};
 
 const BLOCK: usize = 512;
@@ -169,10 +170,16 @@ impl<R: Read> Tar<R> {
         };
         // Only files have content, whatever the header of another kind says; it is skipped.
         self.expect(size)?;
-        let id = |given: Option<u64>, header: io::Result<u64>| {
+        let fields = header.as_old();
+        // Some writers leave fields blank that they have nothing for.
+        let blank = |field: &[u8]| field.iter().all(|byte| matches!(byte, 0 | b' '));
+        let id = |given: Option<u64>, field: &[u8], header: io::Result<u64>| {
+            let header = if blank(field) { Ok(0) } else { header };
             let value = given.map_or(header, Ok).map_err(|_| bad("an owner that is no number"))?;
             u32::try_from(value).map_err(|_| bad("an owner that is too large"))
         };
+        let mode =
+            if blank(&fields.mode) { 0o644 } else { header.mode().map_err(|_| bad("a mode that is no number"))? };
         let mtime = match pax.mtime {
             Some(mtime) => mtime,
             None => header.mtime().ok().and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(0),
@@ -180,9 +187,9 @@ impl<R: Read> Tar<R> {
         Ok(Entry {
             size: if kind == EntryKind::File { size } else { 0 },
             kind,
-            mode: header.mode().map_err(|_| bad("a mode that is no number"))? & 0o7777,
-            uid: id(pax.uid, header.uid())?,
-            gid: id(pax.gid, header.gid())?,
+            mode: mode & 0o7777,
+            uid: id(pax.uid, &fields.uid, header.uid())?,
+            gid: id(pax.gid, &fields.gid, header.gid())?,
             mtime,
             xattrs: pax.xattrs,
             path,
