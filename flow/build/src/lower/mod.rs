@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use graph::{Graph, Op, Scope, Vertex};
-use oci_spec::image::Descriptor;
 use records::Digest;
 
 use crate::{
@@ -62,7 +61,7 @@ pub struct ResolvedBase {
     pub digest: Digest,
     pub config: ImageConfig,
     /// Lowest first; `config.rootfs.diff_ids` has as many.
-    pub layers: Vec<Descriptor>,
+    pub layers: Vec<image::registry::Descriptor>,
 }
 
 /// Knows what names of images stand for. [`base_names`] says which will be asked for.

@@ -1,0 +1,415 @@
+//! A Debian archive: signed indices and packages, fetched from mirrors and kept by digest.
+//!
+//! Nothing that a mirror sends is used before it is verified: `InRelease` by its signature, indices by the sums in it, packages by
+//! the sums in the indices.
+
+mod cache;
+mod index;
+mod keyring;
+mod mirror;
+mod release;
+
+use std::{
+    collections::HashMap,
+    io::Read,
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use records::{Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use cache::Cache;
+pub use index::{Index, Package, Priority};
+pub use keyring::{Keyring, SignedText};
+pub use release::{Release, Vouched};
+
+use crate::{Error, Result};
+
+/// Where Debian is when nothing else is said.
+pub const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+/// Where its security updates are.
+pub const DEFAULT_SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
+/// How long an index is used before the mirror is asked for a newer one.
+pub const DEFAULT_FRESH: Duration = Duration::from_secs(6 * 3600);
+
+/// When the mirror is asked for newer indices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refresh {
+    /// When the cached ones are older. Without a network, older ones that are still valid are used.
+    After(Duration),
+    /// Never: only what is cached, and still valid, is used.
+    Offline,
+    /// Never: exactly this snapshot, whatever its age.
+    Pinned(Lock),
+}
+
+/// One suite of one mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// Without a slash at its end.
+    pub mirror: String,
+    /// For example `trixie`, `trixie-updates`.
+    pub suite: String,
+    pub components: Vec<String>,
+}
+
+impl Source {
+    fn in_release(&self) -> String {
+        format!("{}/dists/{}/InRelease", self.mirror, self.suite)
+    }
+}
+
+/// How an archive is used.
+#[derive(Debug, Clone)]
+pub struct ArchiveOptions {
+    pub mirror: String,
+    /// `None` when another mirror than Debian's is used that has no security updates beside it.
+    pub security_mirror: Option<String>,
+    pub components: Vec<String>,
+    /// Debian's name, for example `amd64`.
+    pub architecture: String,
+    /// The directory of the cache.
+    pub cache: PathBuf,
+    pub keyring: Keyring,
+    pub refresh: Refresh,
+}
+
+impl ArchiveOptions {
+    /// Debian's own archive, for this machine.
+    pub fn debian(cache: impl Into<PathBuf>) -> Result<Self> {
+        let platform = crate::Platform::host();
+        let architecture = platform.debian().ok_or_else(|| Error::Definition {
+            name: platform.to_string(),
+            reason: "Debian has no packages for this machine".into(),
+        })?;
+        Ok(Self {
+            mirror: DEFAULT_MIRROR.into(),
+            security_mirror: Some(DEFAULT_SECURITY_MIRROR.into()),
+            components: vec!["main".into()],
+            architecture: architecture.into(),
+            cache: cache.into(),
+            keyring: Keyring::debian()?,
+            refresh: Refresh::After(DEFAULT_FRESH),
+        })
+    }
+
+    /// The same with another mirror. Security updates come from Debian only while the mirror is Debian's, unless one is named.
+    pub fn with_mirror(mut self, mirror: &str, security_mirror: Option<&str>) -> Self {
+        self.mirror = mirror.trim_end_matches('/').to_owned();
+        self.security_mirror = match security_mirror {
+            Some(security) => Some(security.trim_end_matches('/').to_owned()),
+            None => self.security_mirror.filter(|_| self.mirror == DEFAULT_MIRROR),
+        };
+        self
+    }
+}
+
+/// A snapshot that can be asked for again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    pub releases: Vec<LockedRelease>,
+}
+
+/// The state of one suite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedRelease {
+    #[serde(flatten)]
+    pub source: Source,
+    /// Of `InRelease`.
+    pub digest: Digest,
+    pub date: Timestamp,
+}
+
+/// A Debian archive. Cheap to share; its index is in memory only while somebody holds a [`Snapshot`].
+pub struct Archive {
+    options: ArchiveOptions,
+    mirrors: mirror::Mirrors,
+    cache: Cache,
+    snapshots: tokio::sync::Mutex<HashMap<String, Weak<Snapshot>>>,
+}
+
+/// The archive at one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub lock: Lock,
+    /// The latest date of its releases.
+    pub date: Timestamp,
+    pub index: Index,
+    sources: Vec<Source>,
+}
+
+impl Archive {
+    pub fn open(options: ArchiveOptions) -> Result<Self> {
+        let cache = Cache::open(&options.cache)?;
+        Ok(Self { options, mirrors: mirror::Mirrors::new()?, cache, snapshots: tokio::sync::Mutex::default() })
+    }
+
+    pub fn options(&self) -> &ArchiveOptions {
+        &self.options
+    }
+
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The sources of a suite: itself, its updates, and its security updates.
+    fn sources(&self, suite: &str) -> Vec<Source> {
+        let source = |mirror: &str, suite: String| Source {
+            mirror: mirror.trim_end_matches('/').to_owned(),
+            suite,
+            components: self.options.components.clone(),
+        };
+        let mut sources = vec![source(&self.options.mirror, suite.to_owned())];
+        if let Some(security) = &self.options.security_mirror {
+            sources.push(source(&self.options.mirror, format!("{suite}-updates")));
+            sources.push(source(security, format!("{suite}-security")));
+        }
+        sources
+    }
+
+    /// Which snapshot of a suite would be used now, without reading its index. Asks the mirror if that is due.
+    pub async fn lock(&self, suite: &str, now: Timestamp) -> Result<Lock> {
+        Ok(Lock { releases: self.releases(suite, now).await?.into_iter().map(|(locked, _)| locked).collect() })
+    }
+
+    /// The archive as it is now, or as it is pinned.
+    pub async fn snapshot(&self, suite: &str, now: Timestamp) -> Result<Arc<Snapshot>> {
+        let releases = self.releases(suite, now).await?;
+        let lock = Lock { releases: releases.iter().map(|(locked, _)| locked.clone()).collect() };
+        let key = serde_json::to_string(&lock).map_err(|e| Error::malformed("the lock", e.to_string()))?;
+        let mut snapshots = self.snapshots.lock().await;
+        if let Some(snapshot) = snapshots.get(&key).and_then(Weak::upgrade) {
+            return Ok(snapshot);
+        }
+        let snapshot = Arc::new(self.read(lock, releases.into_iter().map(|(_, release)| release).collect()).await?);
+        snapshots.retain(|_, snapshot| snapshot.strong_count() > 0);
+        snapshots.insert(key, Arc::downgrade(&snapshot));
+        Ok(snapshot)
+    }
+
+    async fn releases(&self, suite: &str, now: Timestamp) -> Result<Vec<(LockedRelease, Release)>> {
+        let _guard = self.guard().await?;
+        let mut releases = Vec::new();
+        if let Refresh::Pinned(lock) = &self.options.refresh {
+            for locked in &lock.releases {
+                let document = self.cached(locked.digest.hex()).await?;
+                let document = match document {
+                    Some(document) => document,
+                    // The mirror may still have it.
+                    None => self.fetch_release(&locked.source).await?,
+                };
+                let url = locked.source.in_release();
+                let found = sha256(&document);
+                if found != locked.digest {
+                    return Err(Error::Altered { what: url, expected: locked.digest.to_string(), found: found.to_string() });
+                }
+                let release = Release::verify(&document, &self.options.keyring, &url, &locked.source.suite, None)?;
+                releases.push((locked.clone(), release));
+            }
+            return Ok(releases);
+        }
+        for source in self.sources(suite) {
+            let release = self.current(&source, now).await?;
+            releases.push((LockedRelease { source, digest: release.digest.clone(), date: release.date }, release));
+        }
+        Ok(releases)
+    }
+
+    /// The newest release that is at hand: cached while it is fresh, else fetched; an older one never replaces a newer one.
+    async fn current(&self, source: &Source, now: Timestamp) -> Result<Release> {
+        let url = source.in_release();
+        let verify = |document: &[u8]| Release::verify(document, &self.options.keyring, &url, &source.suite, Some(now));
+        let cached = match self.cache.current(&url) {
+            Some(sum) => self.cached(&sum).await?.map(|document| verify(&document)),
+            None => None,
+        };
+        let age = self.cache.noted_at(&url).map(|at| now.as_second().saturating_sub(at));
+        let fresh = match (&self.options.refresh, age) {
+            (Refresh::Offline, _) => true,
+            (Refresh::After(limit), Some(age)) => age >= 0 && (age as u64) < limit.as_secs(),
+            _ => false,
+        };
+        match cached {
+            Some(Ok(release)) if fresh => return Ok(release),
+            Some(Err(error)) if self.options.refresh == Refresh::Offline => return Err(error),
+            None if self.options.refresh == Refresh::Offline => {
+                let reason = "it is not cached, and no network may be used".to_owned();
+                return Err(Error::Fetch { url, reason, source: None });
+            }
+            _ => {}
+        }
+        let cached = cached.and_then(Result::ok);
+        let document = match (self.fetch_release(source).await, &cached) {
+            (Ok(document), _) => document,
+            (Err(error), Some(release)) => {
+                tracing::warn!(%error, date = %release.date, "the mirror cannot be reached; the cached index is used");
+                return Ok(release.clone());
+            }
+            (Err(error), None) => return Err(error),
+        };
+        let release = verify(&document)?;
+        if let Some(cached) = cached.filter(|cached| cached.date > release.date) {
+            tracing::warn!(%url, offered = %release.date, kept = %cached.date, "the mirror offers an older index; it is not used");
+            return Ok(cached);
+        }
+        self.keep(document, release.digest.hex()).await?;
+        self.cache.note(&url, release.digest.hex())?;
+        self.cache.note(&format!("{url} at"), &now.as_second().to_string())?;
+        Ok(release)
+    }
+
+    async fn fetch_release(&self, source: &Source) -> Result<Vec<u8>> {
+        self.mirrors.get(&source.in_release(), release::MAX_SIZE).await
+    }
+
+    async fn guard(&self) -> Result<cache::Guard> {
+        let cache = self.cache.clone();
+        blocking(move || cache.lock()).await
+    }
+
+    async fn cached(&self, sha256: &str) -> Result<Option<Vec<u8>>> {
+        let cache = self.cache.clone();
+        let sha256 = sha256.to_owned();
+        blocking(move || {
+            let Some(file) = cache.verified(&sha256, None)? else { return Ok(None) };
+            let mut content = Vec::new();
+            let read = file.take(release::MAX_SIZE).read_to_end(&mut content);
+            read.map_err(Error::io("cannot read a cached index"))?;
+            Ok(Some(content))
+        })
+        .await
+    }
+
+    async fn keep(&self, content: Vec<u8>, sha256: &str) -> Result<()> {
+        let cache = self.cache.clone();
+        let sha256 = sha256.to_owned();
+        blocking(move || {
+            use std::io::Write;
+            let mut file = cache.temporary()?;
+            file.write_all(&content).map_err(Error::io("cannot write into the cache"))?;
+            cache.keep(file, &sha256).map(|_| ())
+        })
+        .await
+    }
+
+    async fn read(&self, lock: Lock, releases: Vec<Release>) -> Result<Snapshot> {
+        let sources: Vec<Source> = lock.releases.iter().map(|locked| locked.source.clone()).collect();
+        let mut wanted = Vec::new();
+        for (origin, (source, release)) in sources.iter().zip(&releases).enumerate() {
+            for component in &source.components {
+                for architecture in [self.options.architecture.as_str(), "all"] {
+                    let Some(vouched) = release.packages(component, architecture) else {
+                        // Most archives list packages for all architectures with each of them.
+                        if architecture == "all" {
+                            continue;
+                        }
+                        let reason = format!("has no packages for {architecture} in {component}");
+                        return Err(Error::malformed(source.in_release(), reason));
+                    };
+                    self.fetch_index(source, release, &vouched).await?;
+                    wanted.push((origin, vouched));
+                }
+            }
+        }
+        let date = releases.iter().map(|release| release.date).max().unwrap_or(Timestamp::UNIX_EPOCH);
+        let cache = self.cache.clone();
+        let index = blocking(move || {
+            let mut index = Index::default();
+            for (origin, vouched) in wanted {
+                let Some(file) = cache.verified(&vouched.sha256, Some(vouched.size))? else {
+                    return Err(Error::malformed(&vouched.path, "vanished from the cache"));
+                };
+                let content = decompressor(file, &vouched.path)?;
+                index.add(content, origin, &vouched.path)?;
+            }
+            Ok(index)
+        })
+        .await?;
+        tracing::debug!(packages = index.len(), %date, "read the index of packages");
+        Ok(Snapshot { lock, date, index, sources })
+    }
+
+    async fn fetch_index(&self, source: &Source, release: &Release, vouched: &Vouched) -> Result<()> {
+        if self.is_cached(&vouched.sha256, vouched.size).await? {
+            return Ok(());
+        }
+        let base = format!("{}/dists/{}", source.mirror, source.suite);
+        let directory = vouched.path.rsplit_once('/').map_or("", |(directory, _)| directory);
+        let url = if release.by_hash {
+            format!("{base}/{directory}/by-hash/SHA256/{}", vouched.sha256)
+        } else {
+            format!("{base}/{}", vouched.path)
+        };
+        self.online(&url)?;
+        self.mirrors.fetch(&self.cache, &url, &vouched.sha256, vouched.size, &|_| {}).await
+    }
+
+    fn online(&self, url: &str) -> Result<()> {
+        match self.options.refresh {
+            Refresh::Offline => {
+                let reason = "it is not cached, and no network may be used".to_owned();
+                Err(Error::Fetch { url: url.to_owned(), reason, source: None })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn is_cached(&self, sha256: &str, size: u64) -> Result<bool> {
+        let cache = self.cache.clone();
+        let sha256 = sha256.to_owned();
+        blocking(move || Ok(cache.verified(&sha256, Some(size))?.is_some())).await
+    }
+
+    /// Makes sure that a package is in the cache, verified. `progress` is told the bytes that come from the network.
+    pub async fn fetch(&self, snapshot: &Snapshot, package: &Package, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
+        if self.is_cached(&package.sha256, package.size).await? {
+            return Ok(());
+        }
+        let Some(source) = snapshot.sources.get(package.origin) else {
+            return Err(Error::malformed(&package.name, "comes from a source that is not there"));
+        };
+        let url = format!("{}/{}", source.mirror, package.filename);
+        self.online(&url)?;
+        self.mirrors.fetch(&self.cache, &url, &package.sha256, package.size, progress).await
+    }
+}
+
+/// Memory that decompressing may take: what the highest preset of xz needs, and some more.
+const XZ_MEMORY: u64 = 256 << 20;
+
+/// Decompresses by the end of the name.
+pub(crate) fn decompressor<'a>(file: impl Read + 'a, name: &str) -> Result<Box<dyn Read + 'a>> {
+    let failed = |e: std::io::Error| Error::malformed(name, format!("cannot be decompressed: {e}"));
+    Ok(match name.rsplit_once('.').map(|(_, end)| end) {
+        Some("xz") => {
+            // Concatenated streams are one content.
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)
+                .map_err(|e| failed(e.into()))?;
+            Box::new(liblzma::read::XzDecoder::new_stream(file, stream))
+        }
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(std::io::BufReader::with_capacity(128 << 10, file))),
+        Some("zst") => {
+            let mut decoder = zstd::Decoder::new(file).map_err(failed)?;
+            decoder.window_log_max(27).map_err(failed)?;
+            Box::new(decoder)
+        }
+        _ => Box::new(file),
+    })
+}
+
+pub(crate) fn sha256(content: &[u8]) -> Digest {
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, content);
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(sum.as_ref());
+    Digest::sha256(&bytes)
+}
+
+/// Runs what blocks where it may.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::Io { what: "the work was not finished".into(), source: Arc::new(std::io::Error::other(error)) }),
+    }
+}
