@@ -120,6 +120,11 @@ fn resolve(written: &str, registry: &str, images: &BTreeMap<String, Pinned>) -> 
     Some((format!("{registry}/{}@{}", pinned.repository, pinned.digest), pinned))
 }
 
+/// The name in `[host[:port]/]name[:tag][@digest]`, with its host.
+pub fn name_of(image: &str) -> &str {
+    split(image).name
+}
+
 struct Reference<'a> {
     name: &'a str,
     digest: Option<&'a str>,

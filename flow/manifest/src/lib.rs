@@ -9,7 +9,7 @@ mod parse;
 mod place;
 
 pub use error::{Error, Position, Problem, Result};
-pub use images::{Pinned, Unpinned, pin, references};
+pub use images::{Pinned, Unpinned, name_of, pin, references};
 pub use order::{apply_order, is_namespaced};
 pub use parse::{MAX_FILE_BYTES, MAX_OBJECTS, Object, SourceFile, is_manifest, parse};
 pub use place::{Placement, place};
