@@ -112,14 +112,33 @@ fn the_least_that_a_file_says_has_good_defaults() {
     assert_eq!(parts, ["test ← []", "a ← [\"test\"]", "evidence ← [\"a\"]"]);
 }
 
-/// Texts that are nearly right: pieces of real files put together at random.
+/// Texts that are nearly right: the whole file with a few lines lost, doubled, moved, or given another value.
 fn nearly() -> impl Random<Value = String> {
-    let lines: Vec<String> = WHOLE.lines().map(str::to_owned).collect();
-    let line = prop_oneof![
-        6 => prop::sample::select(lines),
+    let value = prop_oneof![
+        4 => prop::sample::select(vec![
+            "[]", "{}", "~", "", "3", "true", "[a, [b]]", "{ a: { b: c } }", "latest", "../x", "/etc", "&x y", "*node", "!!str 5",
+            "'{build'", "\"\\u0000\"", "[lint, test, package, docs]", "docs", "99999999999h", "7Xi", "**", "prod", "dev",
+        ]).prop_map(str::to_owned),
         1 => "[ \\-a-z:{}\\[\\]\"'|>&*!%@`#,é\t]{0,30}",
     ];
-    prop::collection::vec(line, 0..40).prop_map(|lines| lines.join("\n"))
+    let edit = (0u8..4, any::<prop::sample::Index>(), any::<prop::sample::Index>(), value);
+    prop::collection::vec(edit, 0..6).prop_map(|edits| {
+        let mut lines: Vec<String> = WHOLE.lines().map(str::to_owned).collect();
+        for (what, at, other, value) in edits {
+            let (at, other) = (at.index(lines.len()), other.index(lines.len()));
+            match what {
+                0 => drop(lines.remove(at)),
+                1 => lines.insert(at, lines[other].clone()),
+                2 => lines.swap(at, other),
+                _ => {
+                    if let Some(colon) = lines[at].find(": ") {
+                        lines[at].replace_range(colon + 2.., &value);
+                    }
+                }
+            }
+        }
+        lines.join("\n")
+    })
 }
 
 proptest! {

@@ -1,0 +1,94 @@
+//! The `images` of the file.
+
+use super::{PART, RESERVED, keys, refuse_latest, step::variables};
+use crate::{
+    check::Needs,
+    diagnostics::suggest,
+    file::{ImageBuild, Tag},
+    read::{Located, Reader, clip},
+    yaml::Node,
+};
+
+pub(super) fn image(r: &mut Reader, node: &Node) -> Option<(ImageBuild, Needs)> {
+    let fields = r.fields(node, "an image", keys::IMAGE)?;
+    let name = r.require(&fields, "name", "name its repository, for example `name: journal/frontend`".to_owned());
+    let name = name.and_then(|node| r.text(node)).filter(|name| repository(r, name));
+    let args = fields.get("args").map(|node| variables(r, node, "args")).unwrap_or_default();
+    let dockerfile = fields.get("dockerfile").and_then(|node| r.path(node));
+    let context = fields.get("context").and_then(|node| r.path(node)).unwrap_or_default();
+    let target = fields.get("target").and_then(|node| r.text(node)).map(|text| text.value);
+    let tag = fields.get("tag").and_then(|node| tag(r, node));
+    let needs = fields.entry("needs").map(|(_, node)| r.texts(node));
+    let name = name?;
+    let image = ImageBuild {
+        context,
+        dockerfile: dockerfile.unwrap_or_else(|| "Dockerfile".into()),
+        target,
+        args,
+        tag: tag.unwrap_or_else(|| Tag("{commit}-{build}".into())),
+        needs: Vec::new(),
+        name: name.value,
+    };
+    Some((image, Needs { at: name.at, given: needs }))
+}
+
+/// A repository name of the OCI distribution specification that does not belong to Shipway.
+fn repository(r: &mut Reader, name: &Located<String>) -> bool {
+    let part = |part: &str| {
+        let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+        edge(part.chars().next())
+            && edge(part.chars().last())
+            && part.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c))
+    };
+    let text = &name.value;
+    if RESERVED.contains(&text.as_str()) {
+        let hint = "choose another name, for example with the project's name before it".to_owned();
+        r.error(name.at, format!("the name `{text}` is taken: {PART}"), hint);
+    } else if text.contains(':') {
+        let hint = "the tag goes into `tag`, as in `tag: \"{commit}-{build}\"`".to_owned();
+        r.error(name.at, format!("`{}` has a tag in its name", clip(text)), hint);
+    } else if text.len() > 200 || !text.split('/').all(part) {
+        let hint = "use a-z, 0-9, `.`, `_`, `-`, with `/` between the parts".to_owned();
+        r.error(name.at, format!("`{}` is not the name of a repository", clip(text)), hint);
+    } else if text == "base" || text.starts_with("base/") {
+        let hint = "choose another first part, for example the project's name".to_owned();
+        r.error(name.at, "repositories under `base` are kept for the images that Shipway makes itself", hint);
+    } else {
+        return true;
+    }
+    false
+}
+
+fn tag(r: &mut Reader, node: &Node) -> Option<Tag> {
+    let text = r.text(node)?;
+    if text.value == "latest" {
+        refuse_latest(r, text.at, "an image");
+        return None;
+    }
+    let mut rest = text.value.as_str();
+    let mut plain = String::new();
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((name, after)) = after.split_once('}') else { break };
+        if !["commit", "build"].contains(&name) {
+            let hint = suggest(name, ["commit", "build"]);
+            r.error(text.at, format!("a tag has no placeholder `{{{}}}`", clip(name)), hint);
+            return None;
+        }
+        plain.push_str(before);
+        // As long as what will stand there: a short commit id and the number of a run.
+        plain.push_str("000000000000");
+        rest = after;
+    }
+    let moves = rest == text.value;
+    plain.push_str(rest);
+    let first = plain.chars().next().is_some_and(|c| c.is_ascii_alphanumeric() || c == '_');
+    let valid = first && plain.len() <= 128 && plain.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    if !valid {
+        let hint = "use letters, digits, `.`, `_` and `-`, at most 128".to_owned();
+        r.error(text.at, format!("`{}` is not a tag", clip(&text.value)), hint);
+    } else if moves {
+        let hint = "put `{commit}` or `{build}` into it".to_owned();
+        r.error(text.at, format!("every build would have the same tag `{}`", clip(&text.value)), hint);
+    }
+    (valid && !moves).then_some(Tag(text.value))
+}
