@@ -19,6 +19,7 @@ mod yaml;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Span};
 pub use file::{Command, Deploy, FILE_NAME, ImageBuild, Pipeline, Step, Tag, Target, Verify};
+pub use listing::EVIDENCE;
 pub use lower::{Lowered, Place, ResolvedImage};
 pub use parse::parse;
 pub use schema::schema;
