@@ -145,9 +145,10 @@ impl Query {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             found
-                .entry(path::decode(&name.replace('+', " ")))
+                // A `+` stays one: no parameter has spaces, but media types have a `+`, which some clients do not encode.
+                .entry(path::decode(name))
                 .or_default()
-                .push(path::decode(&value.replace('+', " ")));
+                .push(path::decode(value));
         }
         Self(found)
     }
