@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use image::Registry;
 use records::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -156,7 +156,12 @@ async fn known(cache: &Cache, registry: &Registry, key: &str) -> Result<Option<B
 async fn fetch(archive: &Archive, snapshot: &Snapshot, packages: &[Package], progress: &OnProgress) -> Result<()> {
     let bytes = AtomicU64::new(0);
     let count = |more: u64| progress(Progress::Fetched { bytes: bytes.fetch_add(more, Ordering::Relaxed) + more });
-    futures::stream::iter(packages.iter().map(|package| archive.fetch(snapshot, package, &count)))
+    // Boxed: the compiler cannot see that a future made by a closure over references may move between threads.
+    let mut fetches = Vec::with_capacity(packages.len());
+    for package in packages {
+        fetches.push(archive.fetch(snapshot, package, &count).boxed());
+    }
+    futures::stream::iter(fetches)
         .buffer_unordered(DOWNLOADS)
         .try_collect::<()>()
         .await
