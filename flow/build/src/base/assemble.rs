@@ -156,15 +156,11 @@ async fn known(cache: &Cache, registry: &Registry, key: &str) -> Result<Option<B
 async fn fetch(archive: &Archive, snapshot: &Snapshot, packages: &[Package], progress: &OnProgress) -> Result<()> {
     let bytes = AtomicU64::new(0);
     let count = |more: u64| progress(Progress::Fetched { bytes: bytes.fetch_add(more, Ordering::Relaxed) + more });
-    // Boxed: the compiler cannot see that a future made by a closure over references may move between threads.
     let mut fetches = Vec::with_capacity(packages.len());
     for package in packages {
         fetches.push(archive.fetch(snapshot, package, &count).boxed());
     }
-    futures::stream::iter(fetches)
-        .buffer_unordered(DOWNLOADS)
-        .try_collect::<()>()
-        .await
+    futures::stream::iter(fetches).buffer_unordered(DOWNLOADS).try_collect::<()>().await
 }
 
 /// One package, unpacked.
@@ -176,7 +172,9 @@ struct Unpacked {
 /// Unpacks all packages on all cores, and merges them in the order of their names. Blocks.
 fn build_tree(definition: &Definition, cache: &Cache, packages: &[Package], progress: &OnProgress) -> Result<Tree> {
     let drop = definition.drop.iter().map(|pattern| Glob::ignore(pattern.trim_matches('/')));
-    let drop = drop.collect::<Result<Vec<_>, _>>().map_err(|e| Error::Definition { name: definition.name.clone(), reason: e.to_string() })?;
+    let drop = drop
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|e| Error::Definition { name: definition.name.clone(), reason: e.to_string() })?;
     // The largest first, so that no thread is left with one at the end.
     let mut order: Vec<usize> = (0..packages.len()).collect();
     order.sort_by_key(|index| std::cmp::Reverse(packages[*index].size));
@@ -298,7 +296,8 @@ fn unpack(cache: &Cache, package: &Package, drop: &[Glob], spill: &mut Spill) ->
 
 fn is_dropped(entry: &DebEntry, drop: &[Glob]) -> bool {
     let path = entry.path.as_str();
-    let below = |directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let below =
+        |directory: &str| path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
     if DROPPED.iter().any(|directory| below(directory)) {
         return true;
     }

@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
+
 use super::cache::Cache;
 use crate::{Error, Result};
 
@@ -38,52 +40,66 @@ impl Mirrors {
 
     /// A small document, at most `limit` bytes.
     pub async fn get(&self, url: &str, limit: u64) -> Result<Vec<u8>> {
-        self.retry(async || {
-            let mut response = self.request(url).await?;
-            let mut content = Vec::new();
-            while let Some(chunk) = next(&mut response, url).await? {
-                content.extend_from_slice(&chunk);
-                if content.len() as u64 > limit {
-                    return Err(Failure::Final(too_large(url, limit)));
+        self.retry(|| {
+            async move {
+                let mut response = self.request(url).await?;
+                let mut content = Vec::new();
+                while let Some(chunk) = next(&mut response, url).await? {
+                    content.extend_from_slice(&chunk);
+                    if content.len() as u64 > limit {
+                        return Err(Failure::Final(too_large(url, limit)));
+                    }
                 }
+                Ok(content)
             }
-            Ok(content)
+            .boxed()
         })
         .await
     }
 
     /// A file of known size and digest, into the cache. `progress` is told bytes as they come.
-    pub async fn fetch(&self, cache: &Cache, url: &str, sha256: &str, size: u64, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
-        self.retry(async || {
-            use std::io::Write;
-            let mut response = self.request(url).await?;
-            let mut file = cache.temporary().map_err(Failure::Final)?;
-            let mut hasher = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-            let mut read = 0u64;
-            while let Some(chunk) = next(&mut response, url).await? {
-                read += chunk.len() as u64;
-                if read > size {
-                    return Err(Failure::Final(altered(url, &format!("{size} bytes"), "more")));
+    pub async fn fetch(
+        &self,
+        cache: &Cache,
+        url: &str,
+        sha256: &str,
+        size: u64,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
+        self.retry(|| {
+            async move {
+                use std::io::Write;
+                let mut response = self.request(url).await?;
+                let mut file = cache.temporary().map_err(Failure::Final)?;
+                let mut hasher = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+                let mut read = 0u64;
+                while let Some(chunk) = next(&mut response, url).await? {
+                    read += chunk.len() as u64;
+                    if read > size {
+                        return Err(Failure::Final(altered(url, &format!("{size} bytes"), "more")));
+                    }
+                    hasher.update(&chunk);
+                    // A few hundred kilobytes into the page cache: not worth a thread of its own.
+                    let written = file.write_all(&chunk);
+                    written.map_err(|e| Failure::Final(Error::io(format!("cannot keep {url}"))(e)))?;
+                    progress(chunk.len() as u64);
                 }
-                hasher.update(&chunk);
-                // A few hundred kilobytes into the page cache: not worth a thread of its own.
-                let written = file.write_all(&chunk);
-                written.map_err(|e| Failure::Final(Error::io(format!("cannot keep {url}"))(e)))?;
-                progress(chunk.len() as u64);
+                if read < size {
+                    return Err(Failure::Passing(altered(url, &format!("{size} bytes"), &format!("{read} bytes"))));
+                }
+                let found = crate::hex(hasher.finish().as_ref());
+                if found != sha256 {
+                    return Err(Failure::Final(altered(url, &format!("sha256:{sha256}"), &format!("sha256:{found}"))));
+                }
+                cache.keep(file, sha256).map(|_| ()).map_err(Failure::Final)
             }
-            if read < size {
-                return Err(Failure::Passing(altered(url, &format!("{size} bytes"), &format!("{read} bytes"))));
-            }
-            let found = crate::hex(hasher.finish().as_ref());
-            if found != sha256 {
-                return Err(Failure::Final(altered(url, &format!("sha256:{sha256}"), &format!("sha256:{found}"))));
-            }
-            cache.keep(file, sha256).map(|_| ()).map_err(Failure::Final)
+            .boxed()
         })
         .await
     }
 
-    async fn retry<T>(&self, attempt: impl AsyncFn() -> Result<T, Failure>) -> Result<T> {
+    /// `attempt` gives boxed futures: those of an async closure over references are not known to move between threads.
+    async fn retry<'a, T>(&self, attempt: impl Fn() -> BoxFuture<'a, Result<T, Failure>>) -> Result<T> {
         let mut tried = 1;
         loop {
             match attempt().await {
