@@ -84,15 +84,21 @@ pub fn layer(media_type: &str, content: Vec<u8>) -> Attachment {
     Attachment { media_type: media_type.to_owned(), content: content.into(), annotations: BTreeMap::new() }
 }
 
-/// Pushes a manifest under a tag, as cosign's older clients look for it: with `subject` it is a referrer as well.
+/// What a manifest that is found by a tag says besides its layers.
+pub struct Tagged<'a> {
+    pub tag: &'a str,
+    pub artifact_type: Option<&'a str>,
+    /// With it, the manifest is a referrer as well.
+    pub subject: Option<&'a Digest>,
+    pub annotations: &'a BTreeMap<String, String>,
+}
+
+/// Pushes a manifest under a tag, in the form in which cosign's older clients read it.
 pub async fn put_tagged(
     registry: &Registry,
     repository: &str,
-    tag: &str,
-    artifact_type: Option<&str>,
-    subject: Option<&Digest>,
+    of: Tagged<'_>,
     layers: Vec<Attachment>,
-    annotations: &BTreeMap<String, String>,
 ) -> Result<Digest> {
     let mut descriptors = Vec::with_capacity(layers.len());
     let mut diff_ids = Vec::with_capacity(layers.len());
@@ -117,18 +123,18 @@ pub async fn put_tagged(
         "config": { "mediaType": image::media::OCI_CONFIG, "digest": config.digest, "size": config.size },
         "layers": descriptors,
     });
-    if let Some(artifact_type) = artifact_type {
+    if let Some(artifact_type) = of.artifact_type {
         manifest["artifactType"] = json!(artifact_type);
     }
-    if let Some(subject) = subject {
+    if let Some(subject) = of.subject {
         let Some(info) = registry.manifest_info(repository, subject).await? else {
             return Err(Error::new(Kind::NotFound, format!("image {repository}@{subject} is not in the registry")));
         };
         manifest["subject"] = json!({ "mediaType": info.media_type, "digest": subject, "size": info.size });
     }
-    if !annotations.is_empty() {
-        manifest["annotations"] = json!(annotations);
+    if !of.annotations.is_empty() {
+        manifest["annotations"] = json!(of.annotations);
     }
-    let pushed = registry.put_image(repository, &[tag], image::media::OCI_MANIFEST, manifest.to_string()).await?;
+    let pushed = registry.put_image(repository, &[of.tag], image::media::OCI_MANIFEST, manifest.to_string()).await?;
     Ok(pushed.digest)
 }

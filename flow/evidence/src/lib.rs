@@ -10,6 +10,7 @@
 pub mod artifact;
 pub mod attach;
 pub mod error;
+pub mod facts;
 pub mod licence;
 pub mod plan;
 pub mod policy;
@@ -20,8 +21,9 @@ pub mod statement;
 pub mod verify;
 pub mod vulnerability;
 
-pub use attach::{Maker, RunFacts, Source};
+pub use attach::{Against, Maker};
 pub use error::{Error, Kind, Result};
+pub use facts::{RunFacts, Source};
 pub use policy::decide;
 pub use sbom::LayerCache;
 pub use sign::{PublicKey, SigningKey};

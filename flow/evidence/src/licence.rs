@@ -37,6 +37,12 @@ impl Licence {
         if let Some(id) = identifier(text) {
             return Some(Self::Id(id));
         }
+        // `Apache 2.0`, `GPLv3`; a name without a number, like `BSD`, would be a guess.
+        let numbered = text.contains(|c: char| c.is_ascii_digit());
+        let close = spdx::imprecise_license_id(text).filter(|(_, length)| numbered && *length == text.len());
+        if let Some((id, _)) = close {
+            return Some(Self::Id(id.name.to_owned()));
+        }
         let mode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
         match Expression::parse_mode(text, mode) {
             Ok(expression)
@@ -72,55 +78,130 @@ pub fn identifier(name: &str) -> Option<String> {
 }
 
 /// Reads a licence field of Debian's machine-readable copyright file, for example `GPL-2+ and (Expat or BSD-3-clause)`: one
-/// licence, or several that all apply.
+/// licence, or several that all apply. What SPDX does not know becomes `LicenseRef-…` in an expression, so that the rest of the
+/// expression still counts.
 pub fn debian(short: &str) -> Vec<Licence> {
     let short = short.trim();
     if short.is_empty() {
         return Vec::new();
     }
-    if short.len() > 400 {
+    if short.len() > 2000 {
         return vec![Licence::Name(clip(short, 100))];
     }
-    let spaced = short.replace('(', " ( ").replace(')', " ) ").replace(',', " , ");
-    let mut words = Vec::new();
-    let mut known = true;
-    let mut before: Option<&str> = None;
-    for word in spaced.split_whitespace() {
-        match word.to_ascii_lowercase().as_str() {
-            // A comma before `and` and `or` changes precedence only; nobody relies on it.
-            "," => continue,
-            "and" | "and/or" => words.push("AND".to_owned()),
-            "or" => words.push("OR".to_owned()),
-            "with" => words.push("WITH".to_owned()),
-            "(" | ")" => words.push(word.to_owned()),
-            _ if before.is_some_and(|b| b.eq_ignore_ascii_case("with")) => match spdx::exception_id(word) {
-                Some(exception) => words.push(exception.name.to_owned()),
-                None => known = false,
-            },
-            _ => match debian_identifier(word) {
-                Some(id) => words.push(id),
-                None => known = false,
-            },
+    // `A or B, and C`: the comma ends what `or` joins, so both sides apply.
+    let mut both = Vec::new();
+    let (mut words, mut depth) = (Vec::new(), 0i32);
+    let mut all = words_of(short).into_iter().peekable();
+    while let Some(word) = all.next() {
+        depth += i32::from(matches!(word, Word::Open)) - i32::from(matches!(word, Word::Close));
+        match (word, all.peek()) {
+            (Word::Comma, Some(Word::And)) if depth == 0 => {
+                all.next();
+                both.extend(joined(std::mem::take(&mut words), short));
+            }
+            (Word::Comma, Some(Word::And | Word::Or)) => {}
+            (Word::Comma, Some(_)) if depth == 0 => both.extend(joined(std::mem::take(&mut words), short)),
+            (Word::Comma, Some(_)) => words.push(Word::And),
+            (Word::Comma, None) => {}
+            (word, _) => words.push(word),
         }
-        before = Some(word);
     }
-    if !known {
-        return vec![Licence::Name(clip(short, 100))];
+    both.extend(joined(words, short));
+    both.sort();
+    both.dedup();
+    both
+}
+
+/// What is left between commas: several licences that all apply, or one expression.
+fn joined(words: Vec<Word>, short: &str) -> Vec<Licence> {
+    let all_and = words.iter().all(|word| matches!(word, Word::And | Word::Licence(_)));
+    if all_and {
+        let licences = words.into_iter().filter_map(|word| match word {
+            Word::Licence(name) => {
+                Some(debian_identifier(&name).map_or_else(|| Licence::Name(clip(&name, 100)), Licence::Id))
+            }
+            _ => None,
+        });
+        return licences.collect();
     }
-    if words.len() == 1 {
-        return words.pop().map(Licence::Id).into_iter().collect();
+    let mut expression = String::new();
+    for word in &words {
+        let text = match word {
+            Word::And | Word::Comma => " AND ".to_owned(),
+            Word::Or => " OR ".to_owned(),
+            Word::Open => "(".to_owned(),
+            Word::Close => ")".to_owned(),
+            Word::Licence(name) => debian_identifier(name).unwrap_or_else(|| format!("LicenseRef-{}", reference(name))),
+            Word::Exception(name) => {
+                let known = spdx::exception_id(name).map(|exception| exception.name.to_owned());
+                format!(" WITH {}", known.unwrap_or_else(|| format!("AdditionRef-{}", reference(name))))
+            }
+        };
+        expression.push_str(&text);
     }
-    let only_and = words.iter().skip(1).step_by(2).all(|word| word == "AND");
-    let atoms = words.iter().step_by(2).all(|word| !matches!(word.as_str(), "AND" | "OR" | "WITH" | "(" | ")"));
-    if only_and && atoms && words.len() % 2 == 1 {
-        return words.into_iter().step_by(2).map(Licence::Id).collect();
-    }
-    let expression = words.join(" ").replace("( ", "(").replace(" )", ")");
     let mode = ParseMode { allow_deprecated: true, ..ParseMode::STRICT };
     match Expression::parse_mode(&expression, mode) {
         Ok(_) => vec![Licence::Expression(expression)],
         Err(_) => vec![Licence::Name(clip(short, 100))],
     }
+}
+
+enum Word {
+    Comma,
+    And,
+    Or,
+    Open,
+    Close,
+    Licence(String),
+    Exception(String),
+}
+
+/// Takes the field apart. Words without an operator between them are one name: `Apache 2.0`.
+fn words_of(short: &str) -> Vec<Word> {
+    let mut words: Vec<Word> = Vec::new();
+    let (mut name, mut exception) = (String::new(), false);
+    let mut finish = |words: &mut Vec<Word>, name: &mut String, next_is_exception: bool| {
+        if !name.is_empty() {
+            if matches!(words.last(), Some(Word::Licence(_) | Word::Exception(_) | Word::Close)) && !exception {
+                words.push(Word::And);
+            }
+            let taken = std::mem::take(name);
+            words.push(if exception { Word::Exception(taken) } else { Word::Licence(taken) });
+        }
+        exception = next_is_exception;
+    };
+    let spaced = short.replace('(', " ( ").replace(')', " ) ").replace([',', ';'], " , ");
+    for word in spaced.split_whitespace() {
+        match word.to_ascii_lowercase().as_str() {
+            "," => {
+                finish(&mut words, &mut name, false);
+                words.push(Word::Comma);
+            }
+            "with" => finish(&mut words, &mut name, true),
+            operator @ ("and" | "and/or" | "or" | "(" | ")") => {
+                finish(&mut words, &mut name, false);
+                words.push(match operator {
+                    "or" => Word::Or,
+                    "(" => Word::Open,
+                    ")" => Word::Close,
+                    _ => Word::And,
+                });
+            }
+            _ => {
+                if !name.is_empty() {
+                    name.push('-');
+                }
+                name.push_str(word);
+            }
+        }
+    }
+    finish(&mut words, &mut name, false);
+    words
+}
+
+/// The characters that SPDX allows in references of one's own.
+fn reference(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
 }
 
 /// Debian's short names are older than SPDX's: `GPL-2+`, `Expat`, `BSD-3-clause`.
@@ -164,7 +245,7 @@ pub fn is_denied(licence: &str, denied: &[String]) -> bool {
     let is = |id: &str| {
         denied.iter().any(|d| d.eq_ignore_ascii_case(id) || identifier(d).is_some_and(|d| d.eq_ignore_ascii_case(id)))
     };
-    if licence.len() <= 400
+    if licence.len() <= 4000
         && let Ok(expression) = Expression::parse_mode(licence, ParseMode::LAX)
     {
         return !expression.evaluate(|requirement| {
@@ -182,6 +263,7 @@ mod tests {
     #[test]
     fn reads_what_npm_packages_write() {
         assert_eq!(Licence::parse("MIT"), Some(Licence::Id("MIT".into())));
+        assert_eq!(Licence::parse("Apache 2.0"), Some(Licence::Id("Apache-2.0".into())));
         assert_eq!(Licence::parse("mit"), Some(Licence::Id("MIT".into())));
         assert_eq!(Licence::parse("(MIT OR Apache-2.0)"), Some(Licence::Expression("MIT OR Apache-2.0".into())));
         assert_eq!(Licence::parse("GPL-3.0"), Some(Licence::Id("GPL-3.0-only".into())));
@@ -199,8 +281,15 @@ mod tests {
         assert_eq!(debian("BSD-3-clause and GPL-2+"), [id("BSD-3-Clause"), id("GPL-2.0-or-later")]);
         assert_eq!(debian("GFDL-NIV-1.3+"), [id("GFDL-1.3-no-invariants-or-later")]);
         assert_eq!(debian("GPL-1+ or Artistic"), [Licence::Expression("GPL-1.0-or-later OR Artistic-1.0-Perl".into())]);
-        assert_eq!(debian("Expat, and (ISC or Zlib)"), [Licence::Expression("MIT AND (ISC OR Zlib)".into())]);
+        assert_eq!(debian("Expat and (ISC or Zlib)"), [Licence::Expression("MIT AND (ISC OR Zlib)".into())]);
         assert_eq!(debian("public-domain"), [Licence::Name("public-domain".into())]);
+        assert_eq!(debian("Apache 2.0"), [id("Apache-2.0")]);
+        assert_eq!(debian("GPL-2+, ISC"), [id("GPL-2.0-or-later"), id("ISC")]);
+        assert_eq!(debian("AGPL-3 and Foo"), [id("AGPL-3.0-only"), Licence::Name("Foo".into())]);
+        let expression = |text: &str| [Licence::Expression(text.into())];
+        assert_eq!(debian("GPL-2+ or Foo~bar"), expression("GPL-2.0-or-later OR LicenseRef-Foo-bar"));
+        assert_eq!(debian("Apache-2.0 with LLVM exception"), expression("Apache-2.0 WITH LLVM-exception"));
+        assert_eq!(debian("GPL-2+ with Texinfo exception"), expression("GPL-2.0-or-later WITH Texinfo-exception"));
         assert_eq!(debian(""), []);
     }
 
@@ -213,6 +302,8 @@ mod tests {
         assert!(is_denied("MIT AND AGPL-3.0-only", &denied));
         assert!(!is_denied("MIT OR AGPL-3.0-only", &denied));
         assert!(is_denied("GPL-3.0-only OR AGPL-3.0-only", &denied));
+        assert!(is_denied("AGPL-3.0-only WITH AdditionRef-Some-exception", &denied));
+        assert!(is_denied("AGPL-3.0-only AND LicenseRef-Foo", &denied));
         assert!(is_denied("Commercial Thing", &["commercial thing".to_owned()]));
     }
 

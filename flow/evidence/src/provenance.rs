@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use records::{CommitId, Digest, TestSummary, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::{attach::RunFacts, error::clip, statement::digests};
+use crate::{error::clip, facts::RunFacts, statement::digests};
 
 /// The predicate type.
 pub const PREDICATE_TYPE: &str = "https://slsa.dev/provenance/v1";

@@ -21,15 +21,21 @@ pub fn parse(text: &str) -> Vec<Licence> {
         }
     }
     if found.is_empty() {
+        let mut vague = BTreeSet::new();
         let marker = "/usr/share/common-licenses/";
         for (at, _) in text.match_indices(marker).take(64) {
             let rest = &text[at + marker.len()..];
             let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "-.+".contains(c))).unwrap_or(rest.len());
             let name = rest[..end].trim_end_matches('.');
-            // `GPL` without a version is a link to the newest one and says nothing.
-            if name.contains('-') || name == "Artistic" || name == "BSD" {
-                found.extend(licence::debian(if name == "BSD" { "BSD-3-Clause" } else { name }));
+            match name {
+                // Without a version it is a link to the newest one, and says little.
+                "GPL" | "LGPL" | "GFDL" => drop(vague.insert(Licence::Name(name.to_owned()))),
+                "BSD" => found.extend(licence::debian("BSD-3-Clause")),
+                name => found.extend(licence::debian(name)),
             }
+        }
+        if found.is_empty() {
+            found = vague;
         }
     }
     found.into_iter().take(100).collect()
@@ -57,6 +63,7 @@ mod tests {
     fn falls_back_to_common_licences() {
         let text = "This is X.\n\nOn Debian systems see `/usr/share/common-licenses/LGPL-2.1'.\nand /usr/share/common-licenses/GPL.";
         assert_eq!(parse(text), [Licence::Id("LGPL-2.1-only".into())]);
+        assert_eq!(parse("see /usr/share/common-licenses/GPL"), [Licence::Name("GPL".into())]);
         assert_eq!(parse("nothing"), []);
     }
 }

@@ -1,6 +1,6 @@
 //! A registry with an image in it.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use evidence::{Database, DatabaseFiles, LayerCache, Maker, RunFacts, SigningKey, Source};
 use image::{Registry, media};
@@ -73,11 +73,6 @@ impl World {
         });
         self.registry.put_image(REPOSITORY, &["1"], media::OCI_MANIFEST, manifest.to_string()).await.unwrap().digest
     }
-
-    /// Where the content of a blob lies.
-    pub fn path(&self, digest: &Digest) -> std::path::PathBuf {
-        self.registry.blobs().path(digest).unwrap()
-    }
 }
 
 fn base_files() -> Vec<(String, String)> {
@@ -135,14 +130,4 @@ pub fn facts(build: u64) -> RunFacts {
 pub async fn example() -> Arc<Database> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/osv");
     DatabaseFiles::open(path).await.unwrap().current()
-}
-
-/// Every attached manifest by its digest, with how often each artifact type is there.
-pub async fn referrers(world: &World, image: &Digest) -> (Vec<Digest>, BTreeMap<String, usize>) {
-    let all = world.registry.referrers(REPOSITORY, image, None).await.unwrap();
-    let mut types = BTreeMap::new();
-    for descriptor in &all {
-        *types.entry(descriptor.artifact_type.clone().unwrap_or_default()).or_default() += 1;
-    }
-    (all.into_iter().map(|descriptor| descriptor.digest).collect(), types)
 }

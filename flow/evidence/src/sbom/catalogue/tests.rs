@@ -131,7 +131,11 @@ fn the_document_is_deterministic_and_reads_as_cyclonedx_1_6() {
     let text = serde_json::to_string_pretty(&bom).unwrap();
     let again = cyclonedx::document("journal/frontend", &digest, &Catalogue::of(&facts), now);
     assert_eq!(text, serde_json::to_string_pretty(&again).unwrap());
-    insta::assert_snapshot!("sbom", text);
+    let mut written: serde_json::Value = serde_json::from_str(&text).unwrap();
+    // Both follow Shipway's version.
+    written["metadata"]["tools"] = serde_json::Value::Null;
+    written["serialNumber"] = serde_json::Value::Null;
+    insta::assert_json_snapshot!("sbom", written);
     // The types of this crate are generated from the specification's own schema.
     let read: serde_cyclonedx::cyclonedx::v_1_6::CycloneDx = serde_json::from_str(&text).unwrap();
     assert_eq!(read.components.unwrap().len(), 7);
