@@ -23,7 +23,7 @@ fn happening() -> impl Strategy<Value = Happening> {
     prop_oneof![
         2 => (behaviour, on_failure).prop_map(|(behaviour, on_failure)| Happening::Release(behaviour, on_failure)),
         3 => (1..60_u8).prop_map(Happening::Pass),
-        2 => (1..12_u8, any::<bool>()).prop_map(|(call, after)| Happening::Die(call, after)),
+        2 => (1..250_u8, any::<bool>()).prop_map(|(call, after)| Happening::Die(call, after)),
         1 => (1..80_u8).prop_map(Happening::Away),
     ]
 }
