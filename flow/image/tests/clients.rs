@@ -2,11 +2,15 @@
 
 mod support;
 
-use std::{path::Path, process::Stdio};
+use std::{path::Path, process::Stdio, sync::Arc};
 
+use async_trait::async_trait;
 use image::{
     layout::{LoadLimits, load_archive, save_archive, save_directory},
-    registry::{ManifestRef, http::AllowAll},
+    registry::{
+        Limits, ManifestRef,
+        http::{Action, Authorize, Decision, Scope, basic},
+    },
 };
 use support::{ALL, Stores, serve};
 use tempfile::TempDir;
@@ -21,7 +25,20 @@ async fn have(program: &str) -> bool {
     found
 }
 
+/// A home without anybody's credentials.
+fn home() -> TempDir {
+    let home = TempDir::new().unwrap();
+    std::fs::write(home.path().join("auth.json"), "{}").unwrap();
+    home
+}
+
 async fn run(program: &str, arguments: &[&str], home: &Path) -> String {
+    let (success, text) = attempt(program, arguments, home).await;
+    assert!(success, "{program} {arguments:?}: {text}");
+    text
+}
+
+async fn attempt(program: &str, arguments: &[&str], home: &Path) -> (bool, String) {
     let output = Command::new(program)
         .args(arguments)
         .env("HOME", home)
@@ -31,19 +48,14 @@ async fn run(program: &str, arguments: &[&str], home: &Path) -> String {
         .output()
         .await
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    String::from_utf8_lossy(&output.stdout).into_owned()
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), text.into_owned())
 }
 
 /// A small image, made by this crate, as an OCI archive.
 async fn archive(home: &Path) -> (std::path::PathBuf, records::Digest) {
     use image::{layer, oci};
-    let registry = support::open(Stores::Memory, home, image::registry::Limits::default(), support::clock()).await;
+    let registry = support::open(Stores::Memory, home, Limits::default(), support::clock()).await;
     let mut layers = Vec::new();
     for n in 0..2 {
         let tree = TempDir::new().unwrap();
@@ -70,7 +82,7 @@ async fn skopeo_copies_there_and_back() {
         return;
     }
     for stores in ALL {
-        let home = TempDir::new().unwrap();
+        let home = home();
         let (archive, digest) = archive(home.path()).await;
         let served = serve(stores).await;
         let at = |name: &str| home.path().join(name).display().to_string();
@@ -111,8 +123,45 @@ async fn skopeo_copies_there_and_back() {
     }
 }
 
+/// Reads are free, writes need the password.
+struct Guarded;
+
+#[async_trait]
+impl Authorize for Guarded {
+    async fn authorize(&self, authorization: Option<&str>, scope: Scope<'_>) -> Decision {
+        match (authorization.and_then(basic), scope.action) {
+            (Some((user, password)), _) if user == "admin" && password == "pass" => Decision::Allow,
+            (Some(_), _) => Decision::Challenge,
+            (None, Action::Pull) => Decision::Allow,
+            (None, _) => Decision::Challenge,
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn podman_pulls_builds_on_and_pushes() {
+async fn skopeo_logs_in_to_write() {
+    if !have("skopeo").await {
+        return;
+    }
+    let home = home();
+    let (archive, digest) = archive(home.path()).await;
+    let served = support::serve_with(Stores::Memory, Limits::default(), Arc::new(Guarded)).await;
+    let from = format!("oci-archive:{}", archive.display());
+    let to = format!("docker://{}/s/small:v1", served.host);
+    let push = ["copy", "--insecure-policy", "--dest-tls-verify=false"];
+    let (success, text) = attempt("skopeo", &[&push[..], &[&from, &to]].concat(), home.path()).await;
+    assert!(!success && (text.contains("authentication required") || text.contains("unauthorized")), "{text}");
+    let wrong = ["--dest-creds", "admin:wrong"];
+    assert!(!attempt("skopeo", &[&push[..], &wrong, &[&from, &to]].concat(), home.path()).await.0);
+    let right = ["--dest-creds", "admin:pass"];
+    run("skopeo", &[&push[..], &right, &[&from, &to]].concat(), home.path()).await;
+    assert_eq!(served.registry.resolve("s/small", "v1").await.unwrap(), digest);
+    // Anybody reads, also with a client that was told to log in.
+    run("skopeo", &["inspect", "--tls-verify=false", &to], home.path()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn podman_pulls_and_pushes() {
     if !have("podman").await {
         return;
     }
@@ -120,10 +169,9 @@ async fn podman_pulls_builds_on_and_pushes() {
         return eprintln!("SKIPPED: podman with a storage of its own needs root here");
     }
     for stores in ALL {
-        let home = TempDir::new().unwrap();
+        let home = home();
         let (archive, digest) = archive(home.path()).await;
-        let served =
-            support::serve_with(stores, image::registry::Limits::default(), std::sync::Arc::new(AllowAll)).await;
+        let served = serve(stores).await;
         let (root, run_root) = (home.path().join("root"), home.path().join("run"));
         let podman = async |arguments: &[&str]| {
             let mut all = vec!["--root", root.to_str().unwrap(), "--runroot", run_root.to_str().unwrap()];
