@@ -39,6 +39,13 @@ pub trait Blobs: Send + Sync + 'static {
     /// Where the content lies as a plain file, for backends that have such a file.
     fn path(&self, digest: &Digest) -> Option<std::path::PathBuf>;
 
+    /// Makes a finished file the content of `digest`, which the caller has hashed it to, without copying it; durable when it returns. The
+    /// file is moved, or left where it is when the content is there already. `false`, and nothing is changed, where that cannot be done.
+    async fn adopt(&self, file: &std::path::Path, digest: &Digest) -> Result<bool> {
+        let _ = (file, digest);
+        Ok(false)
+    }
+
     /// Removes it; removing what is not there is no error.
     async fn delete(&self, digest: &Digest) -> Result<()>;
 

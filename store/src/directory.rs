@@ -83,12 +83,31 @@ impl Inner {
         NamedTempFile::new_in(&dir).map_err(|e| io(e, format!("cannot write to {}", dir.display())))
     }
 
+    /// Gives a finished file of somebody else's its name, if it lies in the same file system.
+    fn adopt(&self, file: &Path, digest: &Digest) -> Result<bool> {
+        if self.size(digest)?.is_some() {
+            return Ok(true);
+        }
+        let failed = |e| io(e, format!("cannot write blob {digest}"));
+        File::open(file).and_then(|file| file.sync_all()).map_err(failed)?;
+        match fs::rename(file, self.path(digest)) {
+            Ok(()) => self.sync_names(digest).map(|()| true),
+            Err(e) if e.kind() == ErrorKind::CrossesDevices => Ok(false),
+            Err(e) => Err(failed(e)),
+        }
+    }
+
+    fn sync_names(&self, digest: &Digest) -> Result<()> {
+        let synced = File::open(self.dir.join(digest.algorithm())).and_then(|dir| dir.sync_all());
+        synced.map_err(|e| io(e, format!("cannot write blob {digest}")))
+    }
+
     /// Gives finished content its name.
     fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
         let failed = |e| io(e, format!("cannot write blob {digest}"));
         file.as_file().sync_all().map_err(failed)?;
         file.persist(self.path(digest)).map_err(|e| failed(e.error))?;
-        File::open(self.dir.join(digest.algorithm())).and_then(|dir| dir.sync_all()).map_err(failed)
+        self.sync_names(digest)
     }
 }
 
@@ -247,6 +266,11 @@ impl Blobs for DirectoryBlobs {
 
     fn path(&self, digest: &Digest) -> Option<PathBuf> {
         Some(self.inner.path(digest))
+    }
+
+    async fn adopt(&self, file: &Path, digest: &Digest) -> Result<bool> {
+        let (inner, file, digest) = (self.inner.clone(), file.to_owned(), digest.clone());
+        blocking(move || inner.adopt(&file, &digest)).await
     }
 
     async fn delete(&self, digest: &Digest) -> Result<()> {

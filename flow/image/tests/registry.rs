@@ -434,3 +434,24 @@ async fn slow_clients_are_let_go() {
     assert!(String::from_utf8_lossy(&answer[..read]).starts_with("HTTP/1.1 400"));
     assert_eq!(served.registry.upload_size("a", &id).await.unwrap(), 3, "what came is kept");
 }
+
+#[tokio::test]
+async fn uploads_are_taken_over_without_a_copy() {
+    use std::os::unix::fs::MetadataExt;
+    let home = TempDir::new().unwrap();
+    let registry = open(Stores::Disk, home.path(), Limits::default(), clock()).await;
+    let digest = sha256(b"content");
+    let id = registry.start_upload("a", Algorithm::Sha256).await.unwrap();
+    registry.append_upload("a", &id, None, chunks(&["content"])).await.unwrap();
+    let before = std::fs::metadata(home.path().join(format!("uploads/{id}.data"))).unwrap();
+    registry.finish_upload("a", &id, &digest, None, chunks(&[])).await.unwrap();
+    let after = std::fs::metadata(registry.blobs().path(&digest).unwrap()).unwrap();
+    assert_eq!(after.ino(), before.ino());
+    // Content that is there already stays as it is, and the upload goes.
+    let id = registry.start_upload("b", Algorithm::Sha256).await.unwrap();
+    registry.append_upload("b", &id, None, chunks(&["con", "tent"])).await.unwrap();
+    registry.finish_upload("b", &id, &digest, None, chunks(&[])).await.unwrap();
+    assert_eq!(std::fs::metadata(registry.blobs().path(&digest).unwrap()).unwrap().ino(), before.ino());
+    assert_eq!(read(&registry, "b", &digest).await, b"content");
+    assert_eq!(std::fs::read_dir(home.path().join("uploads")).unwrap().count(), 0);
+}

@@ -260,7 +260,7 @@ fn seconds(value: &[u8]) -> Option<i64> {
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let seconds: i64 = whole.parse().ok()?;
     let below = whole.starts_with('-') && fraction.bytes().any(|byte| byte != b'0');
-    Some(seconds.checked_sub(i64::from(below))?)
+    seconds.checked_sub(i64::from(below))
 }
 
 /// The header blocks of an entry: ustar, with a PAX header before it where that has no room. Without times of access or names of users.

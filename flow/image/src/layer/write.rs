@@ -231,6 +231,9 @@ fn is_whiteout(file: &Path, metadata: &fs::Metadata) -> bool {
             && matches!(xattr::get(file, "trusted.overlay.whiteout"), Ok(Some(_))))
 }
 
+/// Extended attributes by name.
+type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What overlayfs wrote about a file or directory.
 #[derive(Default)]
 struct Overlay {
@@ -240,7 +243,7 @@ struct Overlay {
 }
 
 /// The extended attributes that belong into a layer (capabilities and users' own), and what overlayfs wrote.
-fn attributes(file: &Path) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, Overlay)> {
+fn attributes(file: &Path) -> Result<(Attributes, Overlay)> {
     let mut found = BTreeMap::new();
     let mut overlay = Overlay::default();
     let reading = |e| Error::io(format!("read the attributes of {}", file.display()), e);
@@ -259,6 +262,10 @@ fn attributes(file: &Path) -> Result<(BTreeMap<Vec<u8>, Vec<u8>>, Overlay)> {
             b"trusted.overlay.redirect" => overlay.redirect = true,
             b"trusted.overlay.metacopy" => overlay.metacopy = true,
             b"security.capability" => {}
+            _ if bytes.contains(&b'=') => {
+                tracing::debug!(file = %file.display(), ?name, "an attribute with `=` in its name is left out of layers");
+                continue;
+            }
             _ if bytes.starts_with(b"user.") && !bytes.starts_with(b"user.overlay.") => {}
             _ => continue,
         }

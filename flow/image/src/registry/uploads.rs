@@ -180,23 +180,7 @@ impl Registry {
             }
         }
         self.receive(id, &mut state, range, chunks).await?;
-        let path = self.inner.uploads.data(id);
-        if Algorithm::of(digest) == state.hasher.algorithm() {
-            let found = state.hasher.clone().finish();
-            if found != *digest {
-                state.over = true;
-                self.inner.uploads.forget(id).await;
-                return Err(wrong_digest(&found, digest));
-            }
-        }
-        let stored = match fs::File::open(&path).await {
-            Ok(file) => self.store_reader(file, Some(digest)).await,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                self.store_reader(tokio::io::empty(), Some(digest)).await
-            }
-            Err(e) => return Err(cannot("open", &path, e)),
-        };
-        let stored = match stored {
+        let stored = match self.keep_upload(id, &state, digest).await {
             Err(error) if error.kind == Kind::DigestInvalid => {
                 state.over = true;
                 self.inner.uploads.forget(id).await;
@@ -208,6 +192,30 @@ impl Registry {
         state.over = true;
         self.inner.uploads.forget(id).await;
         Ok(stored)
+    }
+
+    /// Brings what has arrived into the store: the file itself where its hash is known and the store can take it over.
+    async fn keep_upload(&self, id: &str, state: &State, digest: &Digest) -> Result<StoredBlob> {
+        let path = self.inner.uploads.data(id);
+        if Algorithm::of(digest) == state.hasher.algorithm() {
+            let found = state.hasher.clone().finish();
+            if found != *digest {
+                return Err(wrong_digest(&found, digest));
+            }
+            // The content may be there from an earlier push, or from a request like this one whose client went away.
+            if self.blobs().size(digest).await? == Some(state.received)
+                || (state.file.is_some() && self.blobs().adopt(&path, digest).await?)
+            {
+                return Ok(StoredBlob { digest: found, size: state.received });
+            }
+        }
+        match fs::File::open(&path).await {
+            Ok(file) => self.store_reader(file, Some(digest)).await,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                self.store_reader(tokio::io::empty(), Some(digest)).await
+            }
+            Err(e) => Err(cannot("open", &path, e)),
+        }
     }
 
     /// Ends an upload and throws away what has arrived.
