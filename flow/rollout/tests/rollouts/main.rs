@@ -1,5 +1,6 @@
 //! Releases roll out, fail, and come back; the server dies at every call it makes.
 
+mod histories;
 mod simulation;
 
 use records::{Cause, OnFailure, Release, RolloutState, labels};

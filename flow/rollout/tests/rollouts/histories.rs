@@ -1,12 +1,10 @@
 //! Whatever happens in whatever order, it ends, and it ends well where it can.
 
-mod simulation;
-
 use std::collections::BTreeSet;
 
+use crate::simulation::{Behaviour, World};
 use proptest::prelude::*;
 use records::{Cause, OnFailure, Release, Rollout, RolloutState};
-use simulation::{Behaviour, World};
 
 #[derive(Debug, Clone)]
 enum Happening {
