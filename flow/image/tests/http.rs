@@ -139,15 +139,17 @@ async fn blobs_are_pushed_read_and_deleted() {
             ("bytes=399999-", 206, &content[399_999..], "bytes 399999-399999/400000"),
             ("bytes=-4", 206, &content[399_996..], "bytes 399996-399999/400000"),
             ("bytes=10-99999999", 206, &content[10..], "bytes 10-399999/400000"),
-            ("bytes=5-2", 200, &content[..], ""),
+            ("lines=5-7", 200, &content[..], ""),
         ] {
             let response = api.http.get(api.url(&path)).header("range", range).send().await.unwrap();
             assert_eq!((response.status().as_u16(), text(&response, "content-range")), (status, shown.to_owned()));
             assert!(response.bytes().await.unwrap() == part, "{range}");
         }
-        let response = api.http.get(api.url(&path)).header("range", "bytes=400000-").send().await.unwrap();
-        assert_eq!(text(&response, "content-range"), "bytes */400000");
-        fails(response, 416, "RANGE_INVALID").await;
+        for range in ["bytes=400000-", "bytes=5-2"] {
+            let response = api.http.get(api.url(&path)).header("range", range).send().await.unwrap();
+            assert_eq!(text(&response, "content-range"), "bytes */400000");
+            fails(response, 416, "RANGE_INVALID").await;
+        }
         let response =
             api.http.get(api.url(&path)).header("if-none-match", format!("\"{digest}\"")).send().await.unwrap();
         assert_eq!(response.status(), 304);
