@@ -1,0 +1,141 @@
+//! The command line: what can be said, and what runs for it.
+
+mod client;
+mod output;
+mod project;
+mod rollout;
+mod run;
+mod trace;
+
+pub use client::{Client, Connection};
+pub use output::{ago, duration};
+pub use run::{LocalOptions, urlencode};
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{config::Config, demo, fault::Result, serve};
+
+const EXAMPLES: &str = "\
+Examples:
+  shipway demo                              the whole journey on this machine, then nothing is left
+  shipway up --data /var/lib/shipway        start the server
+  shipway project create journal            make a project; prints the address to push to
+  shipway run --local                       run .shipway.yaml on the working tree, without a server
+  shipway runs logs journal/3 test -f       follow a step
+  shipway rollout status journal prod       how far a release is
+  shipway trace pod/journal/frontend-6f9c   what a container is and who let it in";
+
+/// Carries a commit to running, verified software.
+#[derive(Debug, Parser)]
+#[command(name = "shipway", version, about, after_help = EXAMPLES, max_term_width = 110, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the server: UI, API, git, registry and node
+    Up(Config),
+    /// Carry a commit through the whole journey on this machine and check every point of it
+    Demo(demo::Options),
+    /// Run the steps of .shipway.yaml on the working tree
+    Run(run::LocalOptions),
+    /// Make and list projects
+    #[command(subcommand)]
+    Project(project::Command),
+    /// List, show, follow and cancel runs
+    #[command(subcommand)]
+    Runs(run::Command),
+    /// Give a project's steps a secret, by name
+    #[command(subcommand)]
+    Secret(project::SecretCommand),
+    /// Show how releases reach an environment, and go back
+    #[command(subcommand)]
+    Rollout(rollout::Command),
+    /// Walk from a running pod (or an image) back to its commit, verifying every link
+    Trace(trace::Options),
+    /// Say what this machine lacks to run containers
+    Check,
+    /// Print the JSON Schema of .shipway.yaml, for editors
+    Schema,
+    /// Print a completion script for a shell
+    Completion { shell: clap_complete::Shell },
+    /// Sets up one container; started by Shipway itself
+    #[command(hide = true, disable_help_flag = true)]
+    SandboxHelper {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Command::SandboxHelper { args } = cli.command {
+        return crate::wiring::sandbox_helper(args);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            eprintln!("error: cannot start: {e}");
+            return ExitCode::from(70);
+        }
+    };
+    let ended = runtime.block_on(dispatch(cli.command));
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match ended {
+        Ok(code) => code,
+        Err(fault) => fault.report(),
+    }
+}
+
+async fn dispatch(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Up(config) => {
+            trace_to_stderr("info");
+            serve::up(config).await.map(|()| ExitCode::SUCCESS)
+        }
+        Command::Demo(options) => demo::main(options).await,
+        Command::Run(options) => run::local(options).await,
+        Command::Project(command) => project::main(command).await,
+        Command::Secret(command) => project::secret(command).await,
+        Command::Runs(command) => run::main(command).await,
+        Command::Rollout(command) => rollout::main(command).await,
+        Command::Trace(options) => trace::main(options).await,
+        Command::Check => crate::wiring::check(),
+        Command::Schema => {
+            println!("schema");
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Completion { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "shipway", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::SandboxHelper { .. } => unreachable!("handled before the runtime starts"),
+    }
+}
+
+/// Diagnostics go to standard error, filtered by `SHIPWAY_LOG` (for example `info,node=debug`).
+pub fn trace_to_stderr(default: &str) {
+    use std::io::IsTerminal;
+    let filter = tracing_subscriber::EnvFilter::try_from_env("SHIPWAY_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr)
+        .try_init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

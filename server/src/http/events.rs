@@ -1,0 +1,120 @@
+//! What happens, as it happens: server-sent events and logs that are followed.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Path, Query, State},
+    http::header,
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+    routing::get,
+};
+use futures::{Stream, stream};
+use records::{Name, RunId};
+
+use crate::{app::App, fault::Result};
+
+pub fn router() -> Router<Arc<App>> {
+    Router::new()
+        .route("/api/v1/events", get(events))
+        .route("/api/v1/projects/{project}/runs/{build}/logs/{step}", get(log))
+}
+
+#[derive(serde::Deserialize)]
+struct Since {
+    /// Only keys that start with this.
+    #[serde(default)]
+    prefix: String,
+}
+
+/// One event for each record that is written: `event: <kind>`, `id: <version>`, `data: {"key": …}`.
+async fn events(
+    State(app): State<Arc<App>>,
+    Query(since): Query<Since>,
+) -> Sse<impl Stream<Item = std::result::Result<Event, Infallible>>> {
+    let log = app.records.log().clone();
+    let mut head = log.head();
+    let at = *head.borrow_and_update();
+    let cancel = app.supervisor.token();
+    let stream = stream::unfold((log, head, at, Vec::new().into_iter(), cancel), move |state| {
+        let prefix = since.prefix.clone();
+        async move {
+            let (log, mut head, mut at, mut waiting, cancel): (_, _, _, std::vec::IntoIter<store::Entry>, _) = state;
+            loop {
+                if let Some(entry) = waiting.next() {
+                    at = entry.seq;
+                    if entry.kind.starts_with("k8s/")
+                        || entry.kind.starts_with("registry/")
+                        || !entry.key.starts_with(&prefix)
+                    {
+                        continue;
+                    }
+                    let data = serde_json::json!({ "key": entry.key }).to_string();
+                    let event = Event::default().event(entry.kind).id(entry.seq.to_string()).data(data);
+                    return Some((Ok(event), (log, head, at, waiting, cancel)));
+                }
+                match log.changes("", at, 500).await {
+                    Ok(entries) if entries.is_empty() => tokio::select! {
+                        () = cancel.cancelled() => return None,
+                        changed = head.changed() => changed.ok()?,
+                    },
+                    Ok(entries) => waiting = entries.into_iter(),
+                    Err(_) => return None,
+                }
+            }
+        }
+    });
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+}
+
+#[derive(serde::Deserialize)]
+struct Follow {
+    #[serde(default)]
+    follow: bool,
+}
+
+/// The log of a step as JSON lines; with `follow` until the step has ended.
+async fn log(
+    State(app): State<Arc<App>>,
+    Path((project, build, step)): Path<(Name, u64, String)>,
+    Query(Follow { follow }): Query<Follow>,
+) -> Result<Response> {
+    let id = RunId { project, build };
+    app.run(&id).await?;
+    let written = app.logs.written();
+    let stream = stream::unfold((app, id, step, 0u64, written), move |state| async move {
+        let (app, id, step, mut offset, mut written) = state;
+        loop {
+            // Whether it has ended is asked before the log is read, so that nothing written in between is missed.
+            let ended = !follow || has_ended(&app, &id, &step).await;
+            written.borrow_and_update();
+            let (lines, next) = app.logs.read(&id, &step, offset).ok()?;
+            if !lines.is_empty() {
+                offset = next;
+                let text: String = lines.iter().filter_map(|l| Some(serde_json::to_string(l).ok()? + "\n")).collect();
+                return Some((Ok::<_, Infallible>(Bytes::from(text)), (app, id, step, offset, written)));
+            }
+            if ended {
+                return None;
+            }
+            let cancel = app.supervisor.token();
+            tokio::select! {
+                () = cancel.cancelled() => return None,
+                _ = written.changed() => {}
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
+}
+
+async fn has_ended(app: &App, id: &RunId, step: &str) -> bool {
+    let Ok(run) = app.run(id).await else { return true };
+    let state = run.steps.iter().find(|s| s.name == step).map(|s| &s.state);
+    run.state.ended()
+        || state.is_some_and(|s| !matches!(s, records::StepState::Waiting | records::StepState::Running { .. }))
+}

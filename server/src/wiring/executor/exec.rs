@@ -1,0 +1,180 @@
+//! A program in a container, and what it leaves.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    sync::atomic::Ordering,
+};
+
+use graph::{Error, Exec, ExecContext, Output, StreamKind, VertexId};
+use records::Artifact;
+use sandbox::{ContainerSpec, Lifetime, Limits, Mount, MountKind, NetworkMode, Status, View};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::{Machine, NEXT, blocking, files, machine};
+
+/// The most files that one vertex may leave, and the most bytes of one of them.
+const MOST_FILES: usize = 10_000;
+const LARGEST_FILE: u64 = 4 << 30;
+
+/// Processes and threads of one container.
+const PIDS: u64 = 4096;
+
+/// Runs the program on a snapshot of its own; when it succeeds, the snapshot stays.
+pub async fn run(
+    machine_: &Machine,
+    id: &VertexId,
+    program: &Exec,
+    inputs: &[Output],
+    context: &ExecContext,
+) -> Result<Vec<Artifact>, Error> {
+    let root = inputs.first().ok_or_else(|| Error::Invalid("a program has no root file system".into()))?;
+    let (snapshots, key, parent) = (machine_.snapshots().clone(), id.to_string(), root.id.to_string());
+    let active =
+        blocking(move || snapshots.prepare(&key, Some(&parent)).map_err(|e| machine("cannot begin a snapshot", e)))
+            .await?;
+    let mut views: Vec<View> = Vec::new();
+    let mut mounts = Vec::new();
+    for mount in &program.mounts {
+        let input = inputs.get(mount.input).ok_or_else(|| Error::Invalid("a mount names no input".into()))?;
+        let view = machine_.view(&input.id, mount.writable)?;
+        let source = view.path().join(mount.source.trim_start_matches('/'));
+        mounts.push(Mount { target: mount.target.clone(), kind: MountKind::Bind(source), readonly: !mount.writable });
+        views.push(view);
+    }
+    // The address is that of the content; two attempts, or two scopes, must not meet in one container.
+    let name = format!("x{}-{}", NEXT.fetch_add(1, Ordering::Relaxed), id.0.short());
+    let mut spec = ContainerSpec::new(name.clone(), active.path(), program.argv.clone());
+    spec.env = program.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    for secret in &program.secrets {
+        let value = context.secrets.get(&secret.name).cloned().unwrap_or_default();
+        spec.env.retain(|(name, _)| *name != secret.env);
+        spec.env.push((secret.env.clone(), value));
+    }
+    spec.cwd.clone_from(&program.cwd);
+    spec.user.clone_from(&program.user);
+    spec.mounts = mounts;
+    spec.limits = Limits { memory: program.memory, pids: Some(PIDS), ..Limits::default() };
+    spec.hostname = Some("shipway".into());
+    spec.network = match program.network {
+        graph::Network::None => NetworkMode::None,
+        graph::Network::Bridge => {
+            let said = |e| machine("cannot make the container's network", e);
+            let network = machine_.sandbox.network().map_err(said)?;
+            NetworkMode::Join(network.create(&name, Lifetime::Server).await.map_err(said)?)
+        }
+    };
+    let exit = program_ended(machine_, spec, context).await?;
+    let artifacts = collect(machine_, program, active.path(), &views).await?;
+    drop(views);
+    match exit.status {
+        Status::Code(0) => {}
+        Status::Code(code) => return Err(Error::Exit { code, artifacts }),
+        Status::Signal(signal) => return Err(Error::Signal { signal, out_of_memory: exit.out_of_memory }),
+        Status::Lost => {
+            let message = "the container's monitor was lost, so nobody saw how it ended".to_owned();
+            return Err(Error::Infrastructure { message, source: None });
+        }
+    }
+    machine_.collected(id, &artifacts).await?;
+    blocking(move || active.commit().map_err(|e| machine("cannot keep a snapshot", e))).await?;
+    Ok(artifacts)
+}
+
+/// Starts the container, hands on what it says, and waits for its end; a cancellation kills it.
+async fn program_ended(machine_: &Machine, spec: ContainerSpec, context: &ExecContext) -> Result<sandbox::Exit, Error> {
+    let container = match machine_.sandbox.start(spec).await {
+        Ok(container) => container,
+        Err(error @ (sandbox::Error::Invalid(_) | sandbox::Error::Program { .. })) => {
+            return Err(Error::Invalid(error.to_string()));
+        }
+        Err(error) => return Err(machine("cannot start the container", error)),
+    };
+    let say = |stream| {
+        let output = context.output.clone();
+        move |text: &str| output(stream, text)
+    };
+    let stdout = forward(container.take_stdout(), say(StreamKind::Stdout));
+    let stderr = forward(container.take_stderr(), say(StreamKind::Stderr));
+    let ended = async {
+        let exit = container.wait().await;
+        // A process that the program left behind could hold the streams open for ever; with the first process all of them end.
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(5), async { tokio::join!(stdout, stderr) }).await;
+        exit
+    };
+    let exit = tokio::select! {
+        biased;
+        () = context.cancel.cancelled() => None,
+        exit = ended => Some(exit),
+    };
+    let removed = container.remove().await;
+    match exit {
+        None => Err(Error::Cancelled),
+        Some(exit) => {
+            removed.map_err(|e| machine("cannot clean up the container", e))?;
+            Ok(exit)
+        }
+    }
+}
+
+/// Hands on a stream as text; what is not UTF-8 is replaced.
+fn forward(
+    stream: Option<impl AsyncRead + Unpin + Send + 'static>,
+    say: impl Fn(&str) + Send + 'static,
+) -> tokio_util::task::AbortOnDropHandle<()> {
+    tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+        let Some(mut stream) = stream else { return };
+        let mut pending: Vec<u8> = Vec::new();
+        let mut buffer = vec![0; 16 << 10];
+        loop {
+            match stream.read(&mut buffer).await {
+                Ok(0) => break,
+                Ok(read) => pending.extend_from_slice(&buffer[..read]),
+                Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                Err(_) => break,
+            }
+            // A character that is cut in two waits for its rest.
+            let whole = match std::str::from_utf8(&pending) {
+                Ok(_) => pending.len(),
+                Err(e) if e.error_len().is_none() => e.valid_up_to(),
+                Err(_) => pending.len(),
+            };
+            say(&String::from_utf8_lossy(&pending[..whole]));
+            pending.drain(..whole);
+        }
+        if !pending.is_empty() {
+            say(&String::from_utf8_lossy(&pending));
+        }
+    }))
+}
+
+/// Keeps what the program was to leave, from the mounts or from the root.
+async fn collect(machine_: &Machine, program: &Exec, root: &Path, views: &[View]) -> Result<Vec<Artifact>, Error> {
+    let mut artifacts: Vec<Artifact> = Vec::new();
+    for wanted in &program.collect {
+        let (directory, below) = place(program, root, views, &wanted.root);
+        let open = super::rooted::Root::open(&directory).map_err(|e| machine("cannot look for artifacts", e))?;
+        let Ok(directory) = open.directory(&below) else { continue };
+        let (path, glob) = (directory.path(), wanted.glob.clone());
+        let found = files::matching(&path, &glob, MOST_FILES)?;
+        for file in found {
+            let artifact = files::keep(&*machine_.blobs, &path, &file, LARGEST_FILE).await?;
+            if !artifacts.iter().any(|known| known.path == artifact.path) {
+                artifacts.push(artifact);
+            }
+        }
+    }
+    Ok(artifacts)
+}
+
+/// The directory of this machine that holds a path of the container, and the rest of the path in it.
+fn place(program: &Exec, root: &Path, views: &[View], path: &str) -> (PathBuf, PathBuf) {
+    let mounted = program.mounts.iter().zip(views).filter(|(mount, _)| Path::new(path).starts_with(&mount.target));
+    match mounted.max_by_key(|(mount, _)| mount.target.len()) {
+        Some((mount, view)) => {
+            let rest = Path::new(path).strip_prefix(&mount.target).unwrap_or(Path::new(""));
+            (view.path().join(mount.source.trim_start_matches('/')), Path::new("/").join(rest))
+        }
+        None => (root.to_owned(), PathBuf::from(path)),
+    }
+}

@@ -1,0 +1,56 @@
+//! The only place that sees every room: implements the traits that stages need, and starts the stages.
+
+mod admission;
+mod bases;
+pub mod evidence;
+mod executor;
+mod images;
+mod local;
+mod manifests;
+mod registry;
+mod rooms;
+mod run;
+mod stages;
+mod tree;
+
+use std::{path::Path, process::ExitCode};
+
+pub use local::run_local;
+pub use rooms::Rooms;
+pub use stages::{KINDS, start, undo};
+
+use crate::fault::{Class, Fault, Result};
+
+/// The hidden subcommand that sets up a container. Runs before there is any thread.
+pub fn sandbox_helper(arguments: Vec<std::ffi::OsString>) -> ExitCode {
+    sandbox::helper_main(arguments)
+}
+
+/// The directory of a data directory that containers live in, and the name under which they are known on this machine.
+fn sandbox_root(data: &Path) -> std::path::PathBuf {
+    data.join("sandbox")
+}
+
+const INSTANCE: &str = "shipway";
+
+/// What this machine lacks to run containers, one sentence each.
+pub fn missing() -> Vec<String> {
+    let sentence = |missing: sandbox::Missing| format!("{}: {}; {}", missing.what, missing.why, missing.fix);
+    sandbox::check(Path::new("/var/tmp"), true).into_iter().map(sentence).collect()
+}
+
+/// `shipway check`
+pub fn check() -> Result<ExitCode> {
+    let missing = missing();
+    if missing.is_empty() {
+        println!("this machine can run containers");
+        return Ok(ExitCode::SUCCESS);
+    }
+    missing.iter().for_each(|sentence| println!("{sentence}"));
+    Err(Fault::new(Class::Unavailable, "this machine cannot run containers"))
+}
+
+/// What a server with this data directory has left on this machine.
+pub fn leftovers(data: &Path) -> Vec<String> {
+    sandbox::leftovers(&sandbox_root(data), INSTANCE)
+}

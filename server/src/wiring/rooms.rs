@@ -1,0 +1,177 @@
+//! All rooms of a running server, opened on one data directory.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    body::Body,
+    extract::Request,
+    response::{IntoResponse, Response},
+};
+use evidence::{LayerCache, SigningKey};
+use graph::{Limits, Scheduler};
+use image::Registry;
+use prometheus_client::registry::Registry as Metrics;
+use records::{Commit, Digest, Project, RunId};
+use sandbox::{NetworkConfig, Sandbox};
+use source::{Repositories, Sources};
+use store::{Blobs, Records};
+
+use super::{bases::Bases, evidence::Osv, executor::Machine, images::Images, registry::TokenPushes, run::Working};
+use crate::{
+    clock::Clock,
+    config::Config,
+    fault::{Class, Fault, Result},
+    token::Token,
+    trace::Link,
+    ui::PodRow,
+};
+
+/// Everything that does something.
+pub struct Rooms {
+    address: SocketAddr,
+    pub repositories: Repositories,
+    pub sources: Sources,
+    pub registry: Registry,
+    pub sandbox: Sandbox,
+    pub images: Images,
+    pub bases: Bases,
+    pub scheduler: Scheduler,
+    pub working: Working,
+    pub maker: evidence::Maker,
+    pub osv: Osv,
+}
+
+/// Vertices that are worked on at the same time, for each processor.
+const VERTICES_PER_CPU: usize = 2;
+
+impl Rooms {
+    pub async fn open(
+        config: &Config,
+        address: SocketAddr,
+        records: Records,
+        blobs: Arc<dyn Blobs>,
+        clock: Clock,
+    ) -> Result<Self> {
+        let data = &config.data;
+        let unavailable = |e: &(dyn std::error::Error + 'static)| Fault::from_error(Class::Unavailable, e);
+        let limits = source::Limits { pack_bytes: config.max_push_mib << 20, ..source::Limits::default() };
+        let repositories = Repositories::open(data.join("git"), limits).map_err(|e| unavailable(&e))?;
+        let sources = Sources::new(repositories.clone(), records.clone());
+        let registry = Registry::new(blobs.clone(), records.log().clone(), data.join("uploads"), clock.clone());
+        let sandbox = Sandbox::open(sandbox::Config {
+            root: super::sandbox_root(data),
+            helper: vec!["/proc/self/exe".into(), "sandbox-helper".into()],
+            instance: super::INSTANCE.into(),
+            network: NetworkConfig::default(),
+        });
+        let sandbox = sandbox.await.map_err(|e| unavailable(&e))?;
+        let images = Images::new(registry.clone(), sandbox.snapshots().clone());
+        let archive = build::base::ArchiveOptions::debian(config.package_cache()).map_err(|e| unavailable(&e))?;
+        let archive =
+            build::base::Archive::open(archive.with_mirror(&config.mirror, None)).map_err(|e| unavailable(&e))?;
+        let hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
+        let bases = Bases::new(archive, registry.clone(), clock, hosts);
+        let machine = Arc::new(Machine {
+            sandbox: sandbox.clone(),
+            images: images.clone(),
+            repositories: repositories.clone(),
+            blobs: blobs.clone(),
+            log: records.log().clone(),
+        });
+        let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+        let limits = Limits { parallelism: cpus * VERTICES_PER_CPU, ..Limits::default() };
+        let scheduler = Scheduler::new(machine.clone(), machine, limits);
+        let key = SigningKey::load_or_create(&data.join("keys/signing.pem")).map_err(|e| unavailable(&e))?;
+        let maker = evidence::Maker::new(registry.clone(), LayerCache::new(Some(data.join("sbom"))), Arc::new(key));
+        let osv = config.osv();
+        std::fs::create_dir_all(&osv)
+            .map_err(|e| Fault::new(Class::Unavailable, format!("cannot make {}: {e}", osv.display())))?;
+        let osv = Osv::new(osv);
+        let working = Working::new(config.parallel_runs);
+        Ok(Self { address, repositories, sources, registry, sandbox, images, bases, scheduler, working, maker, osv })
+    }
+
+    /// Where the server listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub fn registry_router(&self, token: Token) -> axum::Router {
+        image::registry::http::router(self.registry.clone(), Arc::new(TokenPushes(token)))
+    }
+
+    /// Makes the repository of a project; finding one that a crash left without its record is fine.
+    pub async fn create_repository(&self, project: &Project) -> Result<()> {
+        match self.repositories.create(&project.name, &project.default_branch).await {
+            Ok(()) | Err(source::Error::Exists(_)) => Ok(()),
+            Err(error) => Err(Fault::from_error(Class::Unavailable, &error)),
+        }
+    }
+
+    pub fn cancel_run(&self, id: &RunId) {
+        self.working.cancel(id, "a person asked for it");
+    }
+
+    pub async fn has_image(&self, repository: &str, digest: &Digest) -> Result<bool> {
+        let info = self.registry.manifest_info(repository, digest).await;
+        Ok(info.map_err(|e| Fault::from_error(Class::Unavailable, &e))?.is_some())
+    }
+
+    /// Every piece of evidence of an image, read from the registry and verified.
+    pub async fn verify_evidence(&self, repository: &str, digest: &Digest) -> Result<Vec<Link>> {
+        if !self.has_image(repository, digest).await? {
+            return Ok(Vec::new());
+        }
+        let keys = [self.maker.key().public().clone()];
+        let verified = evidence::verify(&self.registry, repository, digest, &keys).await;
+        let verified = verified.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
+        let missing = evidence::verify::missing(&verified).into_iter().map(|kind| Link {
+            kind: kind.title().into(),
+            name: "–".into(),
+            detail: format!("there is no {} of {digest} that holds", kind.title()),
+            held: false,
+        });
+        let found = verified.iter().map(|piece| Link {
+            kind: piece.kind.title().into(),
+            name: piece.referrer.to_string(),
+            detail: piece.checked.clone(),
+            held: piece.held,
+        });
+        Ok(found.chain(missing).collect())
+    }
+
+    /// Whether the commit is in the repository and says of itself what its record says.
+    pub async fn has_commit(&self, commit: &Commit) -> Result<bool> {
+        match self.repositories.commit_info(&commit.project, &commit.id).await {
+            Ok(info) => Ok(info.author == commit.author && info.subject == commit.subject),
+            Err(source::Error::NotFound { .. }) => Ok(false),
+            Err(error) => Err(Fault::from_error(Class::Unavailable, &error)),
+        }
+    }
+
+    /// Repository and digest of what each container of a pod runs.
+    pub async fn pod_images(&self, namespace: &str, name: &str) -> Result<Vec<(String, String, Digest)>> {
+        Err(Fault::not_found(format!("there is no pod {namespace}/{name}")))
+    }
+
+    pub async fn pods(&self, _namespace: &str) -> Result<Vec<PodRow>> {
+        Ok(Vec::new())
+    }
+
+    /// Answers a request for a service of the node.
+    pub async fn forward(&self, host: &str, _request: Request<Body>) -> Response {
+        Fault::new(Class::Unavailable, format!("there is no service {host}")).into_response()
+    }
+
+    pub fn measure(&self, _metrics: &mut Metrics) {}
+
+    /// Ends what the rooms have started on this machine.
+    pub async fn close(&self, deadline: Duration) {
+        if tokio::time::timeout(deadline, self.scheduler.close()).await.is_err() {
+            tracing::warn!("vertices did not end in time");
+        }
+        if let Err(error) = self.sandbox.shutdown().await {
+            tracing::error!(%error, "something is left on this machine; the next start removes it");
+        }
+    }
+}
