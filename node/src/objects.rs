@@ -12,7 +12,7 @@ pub mod events;
 pub mod meta;
 pub mod resource;
 mod selector;
-mod update;
+pub(crate) mod update;
 mod watch;
 mod writer;
 

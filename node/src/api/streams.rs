@@ -1,5 +1,11 @@
 //! What flows in and out of the containers of a pod: logs, commands, ports.
 
+mod forward;
+mod session;
+mod spdy;
+mod upgrade;
+mod websocket;
+
 use std::pin::Pin;
 
 use async_trait::async_trait;
@@ -9,6 +15,8 @@ use futures::stream::BoxStream;
 use jiff::Timestamp;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
+
+pub(super) use upgrade::upgrade;
 
 use crate::Result;
 

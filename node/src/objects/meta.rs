@@ -38,6 +38,11 @@ pub fn annotation<'a>(object: &'a Value, key: &str) -> Option<&'a str> {
     object["metadata"]["annotations"].get(key)?.as_str()
 }
 
+/// The version as it stands in the object; empty when there is none.
+pub fn resource_version_text(object: &Value) -> &str {
+    text(object, "resourceVersion")
+}
+
 /// Whether deletion has been asked for.
 pub fn is_deleting(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()

@@ -131,7 +131,7 @@ impl Objects {
 }
 
 /// The object that is to be stored when a writer of `part` hands in `new`.
-fn merged(resource: &Resource, old: &Value, mut new: Value, part: Part) -> Value {
+pub(crate) fn merged(resource: &Resource, old: &Value, mut new: Value, part: Part) -> Value {
     if part == Part::Status {
         let mut kept = old.clone();
         kept["status"] = new["status"].take();
