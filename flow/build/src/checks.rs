@@ -49,7 +49,10 @@ pub fn check(file: &Dockerfile, from: &Instruction, config: &ImageConfig) -> Vec
         let last = file.instructions.iter().rev().find(|i| matches!(i.kind, Kind::User(_)) && i.span() > from.span());
         let place = last.map_or(from.keyword.span, |instruction| instruction.span());
         let diagnostic = file.source.diagnostic(place, "the image runs as root");
-        warnings.push(Warning::new("RunsAsRoot", diagnostic.hint("end the last stage with USER and a user of the base image, for example USER nonroot")));
+        warnings.push(Warning::new(
+            "RunsAsRoot",
+            diagnostic.hint("end the last stage with USER and a user of the base image, for example USER nonroot"),
+        ));
     }
     warnings
 }
@@ -67,7 +70,8 @@ fn unpinned(file: &Dockerfile, instruction: &Instruction, image: &str) -> Option
         None if outside => format!("`{image}` names no tag: it is another image tomorrow"),
         _ => return None,
     };
-    let diagnostic = file.source.diagnostic(from.image.span, reason).hint("name a version, or pin it: image:1.2@sha256:…");
+    let diagnostic =
+        file.source.diagnostic(from.image.span, reason).hint("name a version, or pin it: image:1.2@sha256:…");
     Some(Warning::new("UnpinnedBase", diagnostic))
 }
 
@@ -79,7 +83,8 @@ fn secret(file: &Dockerfile, keyword: &str, name: &crate::diagnostic::Spanned<St
 
 /// Docker's words for it, compared by the parts of the name.
 fn looks_secret(name: &str) -> bool {
-    const WORDS: [&str; 10] = ["apikey", "auth", "credential", "credentials", "key", "password", "passwd", "pword", "secret", "token"];
+    const WORDS: [&str; 10] =
+        ["apikey", "auth", "credential", "credentials", "key", "password", "passwd", "pword", "secret", "token"];
     let name = name.to_ascii_lowercase();
     let mut parts = name.split(['_', '-', '.']);
     let public = name.contains("public") || name.ends_with("_file") || name.ends_with("_path") || name.ends_with("_id");

@@ -130,7 +130,8 @@ pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bi
 impl ImageConfig {
     /// A new image with nothing in it.
     pub fn empty(platform: &Platform) -> Self {
-        let mut config = Self { architecture: platform.architecture.clone(), os: platform.os.clone(), ..Self::default() };
+        let mut config =
+            Self { architecture: platform.architecture.clone(), os: platform.os.clone(), ..Self::default() };
         config.variant.clone_from(&platform.variant);
         config.config.set_env("PATH", DEFAULT_PATH);
         config
@@ -154,7 +155,11 @@ impl ImageConfig {
 impl Config {
     /// The value of an environment variable.
     pub fn env(&self, name: &str) -> Option<&str> {
-        self.env.iter().rev().find_map(|entry| entry.split_once('=').filter(|(n, _)| *n == name)).map(|(_, value)| value)
+        self.env
+            .iter()
+            .rev()
+            .find_map(|entry| entry.split_once('=').filter(|(n, _)| *n == name))
+            .map(|(_, value)| value)
     }
 
     /// Sets an environment variable where it stands, or behind the others.

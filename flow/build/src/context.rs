@@ -172,9 +172,8 @@ fn walk(root: &Path, ignore: &Ignore) -> Result<Vec<ContextEntry>> {
     use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let looks_inside = ignore.takes_back();
     let mut entries = Vec::new();
-    let relative = |path: &Path| -> Option<String> {
-        path.strip_prefix(root).ok().and_then(Path::to_str).map(str::to_owned)
-    };
+    let relative =
+        |path: &Path| -> Option<String> { path.strip_prefix(root).ok().and_then(Path::to_str).map(str::to_owned) };
     let mut walker = walkdir::WalkDir::new(root).min_depth(1).max_depth(256).sort_by_file_name().into_iter();
     while let Some(found) = walker.next() {
         let found = found.map_err(|error| {
@@ -213,7 +212,8 @@ fn walk(root: &Path, ignore: &Ignore) -> Result<Vec<ContextEntry>> {
             } else {
                 "a device"
             };
-            let reason = format!("is {what}: only files, links and directories can be copied; name it in .dockerignore");
+            let reason =
+                format!("is {what}: only files, links and directories can be copied; name it in .dockerignore");
             return Err(Error::Context { path, reason });
         });
         if entries.len() > MAX_ENTRIES {

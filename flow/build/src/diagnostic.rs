@@ -181,7 +181,10 @@ impl Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", self.diagnostic, self.rule)
+        // The rule stands behind the reason, in the first line.
+        let named =
+            Diagnostic { reason: format!("{} ({})", self.diagnostic.reason, self.rule), ..self.diagnostic.clone() };
+        named.fmt(f)
     }
 }
 
@@ -199,7 +202,8 @@ fn visible(c: char) -> char {
 /// The known word that `word` was probably meant to be.
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let word: String = word.chars().take(64).collect::<String>().to_lowercase();
-    let near = known.into_iter().map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), k)).min_by_key(|n| n.0);
+    let near =
+        known.into_iter().map(|k| (strsim::damerau_levenshtein(&word, &k.to_lowercase()), k)).min_by_key(|n| n.0);
     near.filter(|(distance, k)| *distance <= 1.max(k.chars().count().max(word.chars().count()) / 3)).map(|(_, k)| k)
 }
 

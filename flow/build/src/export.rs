@@ -47,7 +47,8 @@ impl TagTemplate {
     /// Reads a template such as `{commit}-{build}`: the short commit and the number of the build. `latest` is refused, and so is a
     /// template in which nothing changes from build to build.
     pub fn parse(text: &str) -> Result<Self> {
-        let wrong = |reason: &str| Error::Reference { reference: text.chars().take(160).collect(), reason: reason.to_owned() };
+        let wrong =
+            |reason: &str| Error::Reference { reference: text.chars().take(160).collect(), reason: reason.to_owned() };
         if text == "latest" {
             return Err(wrong("what `latest` is changes behind your back: use for example {commit}-{build}"));
         }
@@ -55,7 +56,9 @@ impl TagTemplate {
         while let Some((_, after)) = rest.split_once('{') {
             let (name, after) = after.split_once('}').ok_or_else(|| wrong("a `{` is not closed"))?;
             if !matches!(name, "commit" | "build" | "branch") {
-                return Err(wrong(&format!("`{{{name}}}` is not known: there are {{commit}}, {{build}} and {{branch}}")));
+                return Err(wrong(&format!(
+                    "`{{{name}}}` is not known: there are {{commit}}, {{build}} and {{branch}}"
+                )));
             }
             rest = after;
         }
@@ -69,7 +72,11 @@ impl TagTemplate {
     pub fn tag(&self, commit: &CommitId, build: u64, branch: Option<&str>) -> Result<String> {
         let clean = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
         let branch: String = branch.unwrap_or_default().chars().map(clean).collect();
-        let tag = self.0.replace("{commit}", commit.short()).replace("{build}", &build.to_string()).replace("{branch}", &branch);
+        let tag = self
+            .0
+            .replace("{commit}", commit.short())
+            .replace("{build}", &build.to_string())
+            .replace("{branch}", &branch);
         check_tag(&tag)?;
         Ok(tag)
     }
@@ -154,7 +161,9 @@ fn describe(
     let mut made = layers.iter();
     for step in &lowered.steps {
         let layer = match step.layer {
-            Some(_) => made.next().ok_or_else(|| Error::malformed("the layers", "are fewer than the plan has"))?.clone(),
+            Some(_) => {
+                made.next().ok_or_else(|| Error::malformed("the layers", "are fewer than the plan has"))?.clone()
+            }
             None => None,
         };
         config.history.push(History {
@@ -186,7 +195,8 @@ fn base_layers(base: &ResolvedBase) -> Result<Vec<(LayerInfo, String)>> {
     let mut layers = Vec::new();
     for (index, (layer, diff_id)) in base.layers.iter().zip(&base.config.rootfs.diff_ids).enumerate() {
         let diff_id = diff_id.parse().map_err(|_| Error::malformed(&base.name, "has a diff id that is no digest"))?;
-        let info = LayerInfo { media_type: layer.media_type.clone(), digest: layer.digest.clone(), size: layer.size, diff_id };
+        let info =
+            LayerInfo { media_type: layer.media_type.clone(), digest: layer.digest.clone(), size: layer.size, diff_id };
         let created_by = made.get(index).cloned().unwrap_or_else(|| format!("FROM {}", base.name));
         layers.push((info, created_by));
     }
@@ -266,11 +276,17 @@ impl LayerStream {
             }
             Ok(diff_id)
         });
-        let chunks = futures::stream::unfold(receiver, |mut receiver| async { receiver.recv().await.map(|chunk| (chunk, receiver)) });
+        let chunks = futures::stream::unfold(receiver, |mut receiver| async {
+            receiver.recv().await.map(|chunk| (chunk, receiver))
+        });
         let stored = registry.store_stream(Box::pin(chunks), None).await;
-        let written = task.await.map_err(|e| Error::Io { what: "the layer was not packed".into(), source: Arc::new(std::io::Error::other(e)) })?;
+        let written = task.await.map_err(|e| Error::Io {
+            what: "the layer was not packed".into(),
+            source: Arc::new(std::io::Error::other(e)),
+        })?;
         let diff_id = written?;
-        let stored = stored.map_err(|e| Error::Registry { what: "cannot store the layer".into(), source: Arc::new(e) })?;
+        let stored =
+            stored.map_err(|e| Error::Registry { what: "cannot store the layer".into(), source: Arc::new(e) })?;
         Ok(LayerInfo {
             media_type: Compression::Zstd.media_type().to_owned(),
             digest: stored.digest,

@@ -130,14 +130,10 @@ impl Glob {
                 Token::Everything | Token::Star => {
                     let mut open = false;
                     for i in 0..=text.len() {
-                        if reached[i] {
-                            open = true;
-                            next[i] = true;
-                        } else if open && !step.segments {
-                            next[i] = true;
-                        } else if open && i > 0 && text[i - 1] == '/' {
-                            next[i] = true;
-                        }
+                        open |= reached[i];
+                        // What matches whole segments ends where one ends.
+                        let ends = !step.segments || (i > 0 && text[i - 1] == '/');
+                        next[i] = reached[i] || (open && ends);
                         if i < text.len() && text[i] == '/' && step.token == Token::Star && self.separator {
                             open = false;
                         }
@@ -159,7 +155,8 @@ impl Glob {
             Token::Literal(literal) => *literal == c,
             Token::Any => c != '/' || !self.separator,
             Token::Class { negated, ranges } => {
-                (c != '/' || !self.separator) && ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated
+                (c != '/' || !self.separator)
+                    && ranges.iter().any(|(low, high)| (*low..=*high).contains(&c)) != *negated
             }
             Token::Star | Token::Everything => false,
         }

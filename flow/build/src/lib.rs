@@ -19,7 +19,7 @@ pub use config::{ImageConfig, Platform};
 pub use context::{ContextEntry, ContextTree};
 pub use diagnostic::{Diagnostic, Warning};
 pub use error::{Error, Result};
-pub use export::{Exported, ExportOptions, LayerInfo, TagTemplate, check_tag, export};
+pub use export::{ExportOptions, Exported, LayerInfo, TagTemplate, check_tag, export};
 pub use ignore::Ignore;
 pub use lower::{Bases, Lowered, Options, Plan, ResolvedBase, base_names, lower};
 

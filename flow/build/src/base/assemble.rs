@@ -1,6 +1,7 @@
 //! From a definition to an image: packages resolved, fetched, unpacked without running anything, and packed into one layer.
 
 use std::{
+    collections::HashMap,
     io::{Read, Write},
     sync::{
         Arc,
@@ -275,18 +276,22 @@ fn unpack(cache: &Cache, package: &Package, drop: &[Glob], spill: &mut Spill) ->
     let control = deb.control()?;
     system::check_control(&control, &package.name, &package.version.to_string())?;
     let mut entries: Vec<(DebEntry, Option<Content>)> = Vec::new();
-    let mut contents: std::collections::HashMap<String, Content> = std::collections::HashMap::new();
-    deb.each(|entry, content| {
+    let mut contents: HashMap<String, (Content, u32)> = HashMap::new();
+    deb.each(|mut entry, content| {
         if is_dropped(&entry, drop) {
             return Ok(());
         }
         let kept = match &entry.kind {
             DebKind::File => Some(spill.take(content, entry.size, &format!("package {what}"))?),
-            DebKind::Hardlink(target) => contents.get(target).cloned(),
+            DebKind::Hardlink(target) => contents.get(target).map(|(content, mode)| {
+                // A file has one mode, whichever of its names stands first.
+                entry.mode = *mode;
+                content.clone()
+            }),
             _ => None,
         };
         if let Some(content) = &kept {
-            contents.insert(entry.path.clone(), content.clone());
+            contents.insert(entry.path.clone(), (content.clone(), entry.mode));
         }
         entries.push((entry, kept));
         Ok(())

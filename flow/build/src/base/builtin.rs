@@ -6,8 +6,18 @@ use super::definition::{DEFAULT_SUITE, Definition, ExtraFile, User};
 
 /// Needed only by maintainer scripts, which are never run: package configuration, accounts, services and their languages.
 const SCRIPTS_ONLY: [&str; 12] = [
-    "adduser", "cdebconf", "debconf", "debconf-2.0", "dpkg", "init-system-helpers", "install-info", "lsb-base",
-    "passwd", "perl-base", "sysvinit-utils", "ucf",
+    "adduser",
+    "cdebconf",
+    "debconf",
+    "debconf-2.0",
+    "dpkg",
+    "init-system-helpers",
+    "install-info",
+    "lsb-base",
+    "passwd",
+    "perl-base",
+    "sysvinit-utils",
+    "ucf",
 ];
 
 /// Names of the built-in base images.
@@ -86,8 +96,26 @@ fn node_runtime() -> Definition {
 fn debian() -> Definition {
     let mut definition = bare("debian", "Debian with a shell and the usual tools, to run commands in.");
     definition.packages = words(&[
-        "base-files", "bash", "ca-certificates", "coreutils", "curl", "dash", "debianutils", "diffutils", "findutils",
-        "grep", "gzip", "hostname", "libstdc++6", "mawk", "netbase", "procps", "sed", "tar", "tzdata", "util-linux",
+        "base-files",
+        "bash",
+        "ca-certificates",
+        "coreutils",
+        "curl",
+        "dash",
+        "debianutils",
+        "diffutils",
+        "findutils",
+        "grep",
+        "gzip",
+        "hostname",
+        "libstdc++6",
+        "mawk",
+        "netbase",
+        "procps",
+        "sed",
+        "tar",
+        "tzdata",
+        "util-linux",
     ]);
     definition.shell = true;
     definition.cmd = words(&["/bin/sh"]);
@@ -117,12 +145,8 @@ fn redis() -> Definition {
     let mut definition = bare("redis", "The Redis server. No shell.");
     definition.packages = words(&["base-files", "ca-certificates", "netbase", "redis-server", "tzdata"]);
     definition.exclude.extend(words(&["awk", "openssl"]));
-    definition.users = vec![User {
-        name: "redis".into(),
-        uid: 999,
-        home: "/var/lib/redis".into(),
-        shell: "/usr/sbin/nologin".into(),
-    }];
+    definition.users =
+        vec![User { name: "redis".into(), uid: 999, home: "/var/lib/redis".into(), shell: "/usr/sbin/nologin".into() }];
     definition.user = "999:999".into();
     definition.working_dir = "/var/lib/redis".into();
     definition.expose = words(&["6379/tcp"]);

@@ -79,7 +79,8 @@ impl<R: Read + Seek> Deb<R> {
             file.seek(SeekFrom::Start(at)).map_err(reading)?;
             file.read_exact(&mut header).map_err(reading)?;
             let text = |range: std::ops::Range<usize>| std::str::from_utf8(&header[range]).map(str::trim).ok();
-            let (Some(name), Some(Ok(size)), b"`\n") = (text(0..16), text(48..58).map(str::parse::<u64>), &header[58..60])
+            let (Some(name), Some(Ok(size)), b"`\n") =
+                (text(0..16), text(48..58).map(str::parse::<u64>), &header[58..60])
             else {
                 return Err(malformed("has a malformed member"));
             };
@@ -99,8 +100,12 @@ impl<R: Read + Seek> Deb<R> {
         let found = self.members.iter().find(|member| {
             member.name.strip_prefix(prefix).is_some_and(|rest| matches!(rest, "" | ".xz" | ".gz" | ".zst"))
         });
-        let Some(member) = found.cloned() else { return Err(self.malformed(format!("has no {prefix} that can be read"))) };
-        self.file.seek(SeekFrom::Start(member.start)).map_err(|e| Error::malformed(format!("package {}", self.what), e.to_string()))?;
+        let Some(member) = found.cloned() else {
+            return Err(self.malformed(format!("has no {prefix} that can be read")));
+        };
+        self.file
+            .seek(SeekFrom::Start(member.start))
+            .map_err(|e| Error::malformed(format!("package {}", self.what), e.to_string()))?;
         Ok((member.name, (&mut self.file).take(member.size)))
     }
 
@@ -154,7 +159,9 @@ impl<R: Read + Seek> Deb<R> {
             let link = || -> Result<String> {
                 let target = entry.link_name_bytes().map(|target| target.into_owned());
                 let target = target.and_then(|target| String::from_utf8(target).ok());
-                target.filter(|t| !t.is_empty() && !t.contains('\0') && t.len() <= MAX_PATH).ok_or_else(|| refused("a link to nothing"))
+                target
+                    .filter(|t| !t.is_empty() && !t.contains('\0') && t.len() <= MAX_PATH)
+                    .ok_or_else(|| refused("a link to nothing"))
             };
             let kind = match header.entry_type() {
                 tar::EntryType::Regular | tar::EntryType::Continuous => DebKind::File,

@@ -131,7 +131,10 @@ impl Definition {
         }
         for user in &self.users {
             let plain = |text: &str| !text.contains([':', '\n', '\0']);
-            if user.name.is_empty() || !user.home.starts_with('/') || ![&user.name, &user.home, &user.shell].iter().all(|t| plain(t)) {
+            if user.name.is_empty()
+                || !user.home.starts_with('/')
+                || ![&user.name, &user.home, &user.shell].iter().all(|t| plain(t))
+            {
                 return wrong(format!("user `{}` needs a name and an absolute home, without `:`", user.name));
             }
             if matches!(user.name.as_str(), "root" | "nobody") || matches!(user.uid, 0 | 65534) {
@@ -165,7 +168,10 @@ impl ExtraFile {
     pub fn mode_bits(&self) -> Result<Option<u32>> {
         let Some(text) = &self.mode else { return Ok(None) };
         let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
-        mode.map(Some).ok_or_else(|| Error::Definition { name: self.path.clone(), reason: format!("`{text}` is no mode in octal digits") })
+        mode.map(Some).ok_or_else(|| Error::Definition {
+            name: self.path.clone(),
+            reason: format!("`{text}` is no mode in octal digits"),
+        })
     }
 }
 

@@ -60,12 +60,11 @@ struct Resolution<'a> {
 /// Finds the packages, in the order of their names.
 pub fn resolve(index: &Index, request: &Request) -> Result<Vec<Package>> {
     let excluded = request.exclude.iter().map(String::as_str).collect();
-    let mut resolution =
-        Resolution { index, request, excluded, chosen: BTreeMap::new(), because: BTreeMap::new() };
+    let mut resolution = Resolution { index, request, excluded, chosen: BTreeMap::new(), because: BTreeMap::new() };
     let mut queue = VecDeque::new();
     for text in &request.packages {
-        let relation = relation::relation(text)
-            .map_err(|reason| Error::Definition { name: request.name.clone(), reason })?;
+        let relation =
+            relation::relation(text).map_err(|reason| Error::Definition { name: request.name.clone(), reason })?;
         let clause = Clause(vec![relation]);
         // What is asked for by name comes first, so that alternatives elsewhere are met by it.
         if let Some(name) = resolution.satisfy(&clause, None)? {
@@ -138,7 +137,8 @@ impl Resolution<'_> {
             for relation in package.conflicts.iter().flat_map(|clause| &clause.0) {
                 let hit = self.chosen.values().find(|other| {
                     other.name != package.name
-                        && ((other.name == relation.name && relation.accepts(&other.version)) || provides(other, relation))
+                        && ((other.name == relation.name && relation.accepts(&other.version))
+                            || provides(other, relation))
                 });
                 if let Some(other) = hit {
                     let mut chain = self.chain(&package.name);
@@ -189,7 +189,9 @@ impl Resolution<'_> {
                 None if !relation.is_for(&self.request.architecture) => {
                     found.push(format!("{} is for another architecture", relation.name));
                 }
-                None if !listed.is_empty() => found.push(format!("the archive has {} {}", relation.name, listed.join(", "))),
+                None if !listed.is_empty() => {
+                    found.push(format!("the archive has {} {}", relation.name, listed.join(", ")))
+                }
                 None => found.push(format!("the archive has no {}", relation.name)),
             }
         }
@@ -284,23 +286,26 @@ mod tests {
         // What is asked for by name meets alternatives.
         assert_eq!(run(&entries, &["app", "second", "gawk"], &[]).unwrap(), "app=1 gawk=1 second=1");
         // A version is met only by who says which version it provides.
-        let entries = [
-            ("app", "1", "Depends: v (>= 2)"),
-            ("x", "9", "Provides: v"),
-            ("y", "1", "Provides: v (= 2)"),
-        ];
+        let entries = [("app", "1", "Depends: v (>= 2)"), ("x", "9", "Provides: v"), ("y", "1", "Provides: v (= 2)")];
         assert_eq!(run(&entries, &["app"], &[]).unwrap(), "app=1 y=1");
     }
 
     #[test]
     fn qualifiers_name_architectures() {
-        let entries = [("app", "1", "Depends: a:any, b:amd64, c:i386 | d"), ("a", "1", ""), ("b", "1", ""), ("c", "1", ""), ("d", "1", "")];
+        let entries = [
+            ("app", "1", "Depends: a:any, b:amd64, c:i386 | d"),
+            ("a", "1", ""),
+            ("b", "1", ""),
+            ("c", "1", ""),
+            ("d", "1", ""),
+        ];
         assert_eq!(run(&entries, &["app"], &[]).unwrap(), "a=1 app=1 b=1 d=1");
     }
 
     #[test]
     fn errors_show_the_chain() {
-        let entries = [("app", "1", "Depends: lib (>= 1)"), ("lib", "1", "Depends: deep (>= 5) | none"), ("deep", "4", "")];
+        let entries =
+            [("app", "1", "Depends: lib (>= 1)"), ("lib", "1", "Depends: deep (>= 5) | none"), ("deep", "4", "")];
         insta::assert_snapshot!(run(&entries, &["app"], &[]).unwrap_err(), @r"
         base image test: deep (>= 5) | none cannot be had: the archive has deep 4; the archive has no none
           test needs app
@@ -316,7 +321,8 @@ mod tests {
 
     #[test]
     fn conflicts_are_found() {
-        let entries = [("a", "1", "Depends: b"), ("b", "1", "Conflicts: c"), ("c", "1", ""), ("d", "1", "Breaks: c (<< 1)")];
+        let entries =
+            [("a", "1", "Depends: b"), ("b", "1", "Conflicts: c"), ("c", "1", ""), ("d", "1", "Breaks: c (<< 1)")];
         insta::assert_snapshot!(run(&entries, &["a", "c"], &[]).unwrap_err(), @r"
         base image test: b 1 cannot be installed beside c 1 (it conflicts with c)
           test needs a

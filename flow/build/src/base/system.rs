@@ -25,7 +25,9 @@ pub fn register(tree: &mut Tree, name: &str, control: &Control) -> Result<()> {
 pub fn check_control(control: &Control, name: &str, version: &str) -> Result<()> {
     let field = |wanted: &str| {
         let mut lines = control.control.lines();
-        lines.find_map(|line| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(wanted)).map(|(_, v)| v.trim()))
+        lines.find_map(|line| {
+            line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(wanted)).map(|(_, v)| v.trim())
+        })
     };
     let found = (field("Package").unwrap_or_default(), field("Version").unwrap_or_default());
     if found == (name, version) {

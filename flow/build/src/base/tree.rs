@@ -17,7 +17,11 @@ const MAX_LINKS: usize = 40;
 #[derive(Debug, Clone)]
 pub enum Content {
     /// In a scratch file.
-    Spilled { file: Arc<File>, offset: u64, size: u64 },
+    Spilled {
+        file: Arc<File>,
+        offset: u64,
+        size: u64,
+    },
     Bytes(Arc<[u8]>),
 }
 
@@ -123,14 +127,6 @@ impl Tree {
         self.nodes.get(path)
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
-        self.nodes.iter().map(|(path, node)| (path.as_str(), node))
-    }
-
-    pub fn len(&self) -> usize {
-        self.nodes.len()
-    }
-
     /// Files below a directory.
     pub fn below<'a>(&'a self, directory: &str) -> impl Iterator<Item = (&'a str, &'a Node)> {
         let prefix = format!("{directory}/");
@@ -177,7 +173,12 @@ impl Tree {
                 None => {
                     self.nodes.insert(parent.to_owned(), Node::directory(0o755));
                 }
-                Some(_) => return Err(Error::malformed(format!("/{path}"), format!("lies below /{parent}, which is no directory"))),
+                Some(_) => {
+                    return Err(Error::malformed(
+                        format!("/{path}"),
+                        format!("lies below /{parent}, which is no directory"),
+                    ));
+                }
             }
         }
         match self.nodes.get_mut(path) {
@@ -193,7 +194,10 @@ impl Tree {
                     return Ok(true);
                 }
                 if wins {
-                    return Err(Error::malformed(format!("/{path}"), "is a directory and cannot become something else"));
+                    return Err(Error::malformed(
+                        format!("/{path}"),
+                        "is a directory and cannot become something else",
+                    ));
                 }
                 if !directories {
                     tracing::debug!(path, "two packages have this file; the first one is kept");
@@ -243,7 +247,9 @@ impl Tree {
             let Ok(resolved) = self.through_links(&path) else { return false };
             match self.nodes.get(&resolved).map(|node| &node.kind) {
                 Some(NodeKind::File(_)) => return true,
-                Some(NodeKind::Symlink(target)) if target.starts_with('/') => path = target.trim_start_matches('/').to_owned(),
+                Some(NodeKind::Symlink(target)) if target.starts_with('/') => {
+                    path = target.trim_start_matches('/').to_owned()
+                }
                 Some(NodeKind::Symlink(target)) => {
                     let parent = resolved.rsplit_once('/').map_or("", |(parent, _)| parent);
                     path = format!("{parent}/{target}");
@@ -341,7 +347,8 @@ mod tests {
         let (a, b) = (build(&["b", "a/x", &long]), build(&[&long, "a/x", "b"]));
         assert!(a == b);
         let mut archive = tar::Archive::new(&a[..]);
-        let paths: Vec<String> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
+        let paths: Vec<String> =
+            archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().display().to_string()).collect();
         let mut sorted = paths.clone();
         sorted.sort();
         assert_eq!(paths, sorted);

@@ -33,8 +33,8 @@ pub struct Directive {
     pub value: Spanned<String>,
 }
 
-/// One instruction.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One instruction. Two are equal when they say the same, however they are written.
+#[derive(Debug, Clone)]
 pub struct Instruction {
     /// From its keyword to the end of its last line, heredocs included.
     pub span: Spanned<()>,
@@ -43,6 +43,14 @@ pub struct Instruction {
     pub keyword: Spanned<Keyword>,
     pub kind: Kind,
 }
+
+impl PartialEq for Instruction {
+    fn eq(&self, other: &Self) -> bool {
+        self.keyword == other.keyword && self.kind == other.kind
+    }
+}
+
+impl Eq for Instruction {}
 
 impl Instruction {
     pub fn span(&self) -> Span {

@@ -1,8 +1,6 @@
 //! One logical line to one instruction.
 
-use super::ast::{
-    Arg, Command, Copy, CopySource, Flag, From, Healthcheck, Instruction, Keyword, Kind, Pair, Run,
-};
+use super::ast::{Arg, Command, Copy, CopySource, Flag, From, Healthcheck, Instruction, Keyword, Kind, Pair, Run};
 use super::{
     lines::Line,
     words::{Lexer, json_array},
@@ -39,13 +37,16 @@ impl<'a> Reader<'a> {
         let word = &text[at..end];
         let Some(keyword) = Keyword::find(word) else {
             let shown: String = word.chars().take(40).collect();
-            let hint = did_you_mean(word, Keyword::ALL.iter().map(|k| k.as_str())).map(|k| format!("did you mean {k}?"));
+            let hint =
+                did_you_mean(word, Keyword::ALL.iter().map(|k| k.as_str())).map(|k| format!("did you mean {k}?"));
             return Err(self.error(at, end, format!("unknown instruction `{shown}`")).maybe_hint(hint));
         };
         let rest = end + (text[end..].len() - text[end..].trim_start().len());
         if text[rest..].trim().is_empty() {
             let hint = format!("for example: {}", example(keyword));
-            return Err(self.error(at, end, format!("{keyword} needs something behind it", keyword = keyword.as_str())).hint(hint));
+            return Err(self
+                .error(at, end, format!("{keyword} needs something behind it", keyword = keyword.as_str()))
+                .hint(hint));
         }
         let kind = self.kind(keyword, rest)?;
         let span = self.line.span_of(at, text.len()).to(self.line.span);
@@ -125,7 +126,11 @@ impl<'a> Reader<'a> {
                 let error = self.source.diagnostic(span, "FROM takes one image and, after AS, one name");
                 return Err(error.hint("write `FROM <image>` or `FROM <image> AS <name>`"));
             }
-            [] => return Err(self.error(0, self.line.text.len(), "FROM names no image").hint("for example: FROM node AS build")),
+            [] => {
+                return Err(self
+                    .error(0, self.line.text.len(), "FROM names no image")
+                    .hint("for example: FROM node AS build"));
+            }
         };
         let name = name.map(|name| Spanned::new(name.to_ascii_lowercase(), name.span));
         if let Some(name) = &name {
@@ -134,7 +139,8 @@ impl<'a> Reader<'a> {
                 && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_.".contains(c));
             if !valid || matches!(name.as_str(), "scratch" | "context") {
                 let reason = format!("`{}` cannot be the name of a stage", name.value);
-                let hint = "use a letter, then letters, digits and `-`, `_`, `.`; `scratch` and `context` mean something else";
+                let hint =
+                    "use a letter, then letters, digits and `-`, `_`, `.`; `scratch` and `context` mean something else";
                 return Err(self.source.diagnostic(name.span, reason).hint(hint));
             }
         }
@@ -144,9 +150,6 @@ impl<'a> Reader<'a> {
     fn run(&mut self, at: usize) -> Result<Run> {
         let (flags, at) = self.flags(Keyword::Run, at, &["mount", "network", "security", "device"])?;
         let command = self.command(at);
-        if let (Command::Exec(_), Some(heredoc)) = (&command, self.line.heredocs.first()) {
-            return Err(self.source.diagnostic(heredoc.word.span, "a RUN in exec form cannot take a heredoc"));
-        }
         if matches!(&command, Command::Shell(text) if text.is_empty()) {
             return Err(self.error(0, self.line.text.len(), "RUN needs a command").hint(example(Keyword::Run)));
         }
@@ -169,7 +172,9 @@ impl<'a> Reader<'a> {
         let name = keyword.as_str();
         let Some(target) = words.pop().filter(|_| !words.is_empty()) else {
             let reason = format!("{name} needs a source and a target");
-            return Err(self.error(at, self.line.text.len(), reason).hint(format!("for example: {}", example(keyword))));
+            return Err(self
+                .error(at, self.line.text.len(), reason)
+                .hint(format!("for example: {}", example(keyword))));
         };
         if let Some(heredoc) = self.line.heredocs.iter().find(|h| h.word == target) {
             return Err(self.source.diagnostic(heredoc.word.span, format!("a heredoc cannot be the target of {name}")));
@@ -205,9 +210,12 @@ impl<'a> Reader<'a> {
             let value = first_end + (text[first_end..].len() - text[first_end..].trim_start().len());
             if value >= text.len() {
                 let reason = format!("{} needs a value for `{}`", keyword.as_str(), &text[first_start..first_end]);
-                return Err(self.error(first_start, first_end, reason).hint(format!("for example: {}", example(keyword))));
+                return Err(self
+                    .error(first_start, first_end, reason)
+                    .hint(format!("for example: {}", example(keyword))));
             }
-            let pair = Pair { name: self.spanned(first_start, first_end), value: self.spanned(value, text.len()), old: true };
+            let pair =
+                Pair { name: self.spanned(first_start, first_end), value: self.spanned(value, text.len()), old: true };
             let hint = format!("write `{} {}=…`", keyword.as_str(), pair.name.value);
             let reason = format!("`{} name value` is the old form", keyword.as_str());
             let diagnostic = self.error(first_start, text.len(), reason).hint(hint);

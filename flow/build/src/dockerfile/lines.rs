@@ -62,7 +62,8 @@ pub fn split(source: &Source) -> Result<Lines, Diagnostic> {
         at = 1;
     }
     let directives = directives(source, &physical, &mut at)?;
-    let escape = directives.iter().find(|d| d.name.value == "escape").and_then(|d| d.value.chars().next()).unwrap_or('\\');
+    let escape =
+        directives.iter().find(|d| d.name.value == "escape").and_then(|d| d.value.chars().next()).unwrap_or('\\');
 
     let mut split = Lines { directives, lines: Vec::new(), warnings: Vec::new() };
     while at < physical.len() {

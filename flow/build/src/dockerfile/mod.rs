@@ -10,8 +10,8 @@ mod print;
 mod words;
 
 pub use ast::{
-    Arg, Command, Copy, CopySource, Directive, Dockerfile, Flag, From, Healthcheck, Heredoc, Instruction, Keyword, Kind,
-    Pair, Run,
+    Arg, Command, Copy, CopySource, Directive, Dockerfile, Flag, From, Healthcheck, Heredoc, Instruction, Keyword,
+    Kind, Pair, Run,
 };
 
 use crate::diagnostic::{Diagnostic, Source, Span};
@@ -30,8 +30,12 @@ pub fn parse(name: &str, text: &str) -> Result<Dockerfile, Diagnostic> {
     }
     let source = Source::new(name, text);
     let split = lines::split(&source)?;
-    let mut file =
-        Dockerfile { source: source.clone(), directives: split.directives, instructions: Vec::new(), warnings: split.warnings };
+    let mut file = Dockerfile {
+        source: source.clone(),
+        directives: split.directives,
+        instructions: Vec::new(),
+        warnings: split.warnings,
+    };
     let escape = file.escape();
     for line in split.lines {
         if file.instructions.len() == MAX_INSTRUCTIONS {
@@ -62,3 +66,6 @@ fn check_order(file: &Dockerfile) -> Result<(), Diagnostic> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

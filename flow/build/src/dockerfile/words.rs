@@ -79,7 +79,8 @@ mod tests {
 
     #[test]
     fn keeps_quoted_and_escaped_spaces_together() {
-        let words = |text: &str| -> Vec<String> { Lexer::new(text, '\\').map(|(s, e)| text[s..e].to_owned()).collect() };
+        let words =
+            |text: &str| -> Vec<String> { Lexer::new(text, '\\').map(|(s, e)| text[s..e].to_owned()).collect() };
         assert_eq!(words(r#"a="b c"  d\ e 'f "g' h"#), [r#"a="b c""#, r"d\ e", r#"'f "g'"#, "h"]);
         assert_eq!(words("  "), Vec::<String>::new());
         assert_eq!(words(r"'a\' b"), [r"'a\'", "b"]);

@@ -55,7 +55,12 @@ impl Arguments {
     }
 
     /// The value that a declaration gives its name: what the build was told, else the default, else the global value.
-    pub fn value_of(arg: &Arg, default: Option<String>, options: &Options, global: Option<&Arguments>) -> Option<String> {
+    pub fn value_of(
+        arg: &Arg,
+        default: Option<String>,
+        options: &Options,
+        global: Option<&Arguments>,
+    ) -> Option<String> {
         let name = arg.name.as_str();
         let told = options.build_args.get(name).cloned();
         let inherited = || global.and_then(|global| global.get(name)).map(str::to_owned);
@@ -102,7 +107,8 @@ impl<'a> Resolver<'a> {
     /// Resolves one word.
     pub fn word(&self, word: &Spanned<String>) -> Result<String, Diagnostic> {
         let mut lookup = |name: &str| self.lookup(name);
-        expand::expand(&word.value, self.escape, &mut lookup).map_err(|e| self.source.diagnostic(word.span, e.to_string()))
+        expand::expand(&word.value, self.escape, &mut lookup)
+            .map_err(|e| self.source.diagnostic(word.span, e.to_string()))
     }
 
     /// Resolves the text of a heredoc, where quotes mean nothing.

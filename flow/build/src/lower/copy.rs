@@ -108,13 +108,16 @@ impl Lowering<'_> {
         let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777 && !value.starts_with('+'));
         mode.ok_or_else(|| {
             let reason = format!("`{value}` is no mode in octal digits");
-            self.error(place, reason).hint("write for example --chmod=755; the letters of chmod are not supported yet").into()
+            self.error(place, reason)
+                .hint("write for example --chmod=755; the letters of chmod are not supported yet")
+                .into()
         })
     }
 
     /// `ADD` also fetches and unpacks: neither is done yet, and both are said rather than copied.
     fn local_only(&self, path: &str, place: &Spanned<String>) -> Result<()> {
-        let remote = ["http://", "https://", "ftp://", "git://", "ssh://", "git@"].iter().any(|start| path.starts_with(start));
+        let remote =
+            ["http://", "https://", "ftp://", "git://", "ssh://", "git@"].iter().any(|start| path.starts_with(start));
         if remote {
             let hint = "fetch it in a RUN, and check its digest there";
             return Err(self.error(place, "ADD from another machine is not supported yet").hint(hint).into());
@@ -123,7 +126,10 @@ impl Lowering<'_> {
         let lower = path.to_ascii_lowercase();
         if archive.iter().any(|end| lower.ends_with(end)) {
             let hint = "use COPY to copy it as it is, or unpack it in a RUN";
-            return Err(self.error(place, "ADD would unpack this archive, which is not supported yet").hint(hint).into());
+            return Err(self
+                .error(place, "ADD would unpack this archive, which is not supported yet")
+                .hint(hint)
+                .into());
         }
         Ok(())
     }
@@ -217,7 +223,8 @@ impl Lowering<'_> {
             self.inline.push((digest.clone(), content.into()));
         }
         let name = name.replace('/', "_");
-        let file = Selected { from: name.clone(), to: name, mode, content: digest.to_string(), kind: SelectedKind::File };
+        let file =
+            Selected { from: name.clone(), to: name, mode, content: digest.to_string(), kind: SelectedKind::File };
         FileSource { origin: Origin::Blobs, files: vec![file] }
     }
 }

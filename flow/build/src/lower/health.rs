@@ -12,8 +12,7 @@ pub fn none() -> HealthConfig {
 }
 
 pub fn check(source: &Source, flags: &[Flag], command: &Command, shell: &[String]) -> Result<HealthConfig> {
-    let mut config = HealthConfig::default();
-    config.test = match command {
+    let test = match command {
         Command::Exec(words) => std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect(),
         // Docker's `CMD-SHELL` means the image's own shell; another one is spelled out.
         Command::Shell(text) if shell == ["/bin/sh", "-c"] => vec!["CMD-SHELL".into(), text.value.clone()],
@@ -22,12 +21,14 @@ pub fn check(source: &Source, flags: &[Flag], command: &Command, shell: &[String
             words.chain([text.value.clone()]).collect()
         }
     };
+    let mut config = HealthConfig { test, ..HealthConfig::default() };
     for flag in flags {
         let value = flag.value.as_ref().map(|value| value.value.as_str()).unwrap_or_default();
         let wrong = |reason: &str, hint: &str| source.diagnostic(flag.span(), reason).hint(hint);
         if *flag.name == "retries" {
             let retries = value.parse::<u32>();
-            config.retries = i64::from(retries.map_err(|_| wrong("--retries takes a number", "for example --retries=3"))?);
+            config.retries =
+                i64::from(retries.map_err(|_| wrong("--retries takes a number", "for example --retries=3"))?);
             continue;
         }
         let hint = "write a number with its unit: 500ms, 30s, 1m30s";

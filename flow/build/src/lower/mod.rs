@@ -6,6 +6,7 @@ mod health;
 mod run;
 mod settings;
 mod stage;
+mod stages;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -193,7 +194,7 @@ impl Plan {
 
 /// The names of images that lowering will ask [`Bases`] for: those of the stages that the target needs.
 pub fn base_names(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<String>> {
-    let stages = stage::Stages::read(dockerfile, options)?;
+    let stages = stages::Stages::read(dockerfile, options)?;
     let mut names = Vec::new();
     for name in stages.images() {
         if !names.contains(&name) {
@@ -208,9 +209,8 @@ pub fn base_names(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<Stri
 /// # Errors
 /// [`crate::Error::Dockerfile`] with the place of what is wrong or not supported yet.
 pub fn lower(dockerfile: &Dockerfile, context: &ContextTree, options: &Options, bases: &dyn Bases) -> Result<Plan> {
-    let stages = stage::Stages::read(dockerfile, options)?;
-    let plan = stage::Lowering::new(dockerfile, context, options, bases, &stages).run()?;
-    Ok(plan)
+    let stages = stages::Stages::read(dockerfile, options)?;
+    stage::Lowering::new(dockerfile, context, options, bases, &stages).run()
 }
 
 /// The labels and platform words of a build.

@@ -142,8 +142,22 @@ impl Lowering<'_> {
         inputs: &mut Vec<usize>,
     ) -> Result<()> {
         const KEYS: [&str; 16] = [
-            "type", "target", "dst", "destination", "source", "src", "from", "rw", "readwrite", "ro", "readonly", "id",
-            "env", "required", "mode", "uid",
+            "type",
+            "target",
+            "dst",
+            "destination",
+            "source",
+            "src",
+            "from",
+            "rw",
+            "readwrite",
+            "ro",
+            "readonly",
+            "id",
+            "env",
+            "required",
+            "mode",
+            "uid",
         ];
         let mut options: BTreeMap<&str, &str> = BTreeMap::new();
         for part in value.split(',') {

@@ -64,7 +64,9 @@ impl Lowering<'_> {
                 let shell = self.shell(state);
                 let config = match check {
                     Healthcheck::None => health::none(),
-                    Healthcheck::Command { flags, command } => health::check(&self.file.source, flags, command, &shell)?,
+                    Healthcheck::Command { flags, command } => {
+                        health::check(&self.file.source, flags, command, &shell)?
+                    }
                 };
                 state.config.config.healthcheck = Some(config);
             }
@@ -189,9 +191,9 @@ fn ports(text: &str) -> Option<Vec<String>> {
 
 fn is_signal(text: &str) -> bool {
     const NAMES: [&str; 32] = [
-        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-        "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-        "WINCH", "IO", "PWR", "SYS",
+        "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "IOT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+        "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM",
+        "PROF", "WINCH", "IO", "PWR", "SYS",
     ];
     if let Ok(number) = text.parse::<u8>() {
         return (1..=64).contains(&number);

@@ -1,1 +1,399 @@
+//! Tables of Dockerfiles and what they are lowered to.
 
+use std::collections::HashMap;
+
+use graph::{Network, Origin, vertex::SelectedKind};
+
+use super::*;
+use crate::{context::ContextEntry, dockerfile, ignore::Ignore};
+
+fn context() -> ContextTree {
+    let file = |path: &str, content: &str| ContextEntry {
+        path: path.into(),
+        mode: 0o644,
+        kind: SelectedKind::File,
+        content: content.into(),
+        size: 1,
+    };
+    let entries = [
+        file("package.json", "p1"),
+        file("package-lock.json", "p2"),
+        file("src/server.js", "s1"),
+        file("src/lib/a.js", "s2"),
+        file("src/lib/[id].js", "s3"),
+        file("README.md", "r"),
+        file("secret.key", "k"),
+        file("app.tar.gz", "t"),
+        ContextEntry { path: "current".into(), mode: 0o777, kind: SelectedKind::Link, content: "src".into(), size: 0 },
+        ContextEntry {
+            path: "escape".into(),
+            mode: 0o777,
+            kind: SelectedKind::Link,
+            content: "../../etc".into(),
+            size: 0,
+        },
+    ];
+    let ignore = Ignore::parse(".dockerignore", "*.key\n").unwrap();
+    ContextTree::new(Origin::Directory("/src".into()), entries, ignore).unwrap()
+}
+
+fn bases() -> HashMap<String, ResolvedBase> {
+    let base = |name: &str, user: &str| {
+        let mut config = ImageConfig::empty(&Platform::host());
+        config.config.user = user.into();
+        config.config.cmd = Some(vec!["base-cmd".into()]);
+        config.rootfs.diff_ids = vec![format!("sha256:{}", "d".repeat(64))];
+        let layer = image::registry::Descriptor {
+            media_type: image::media::OCI_LAYER_ZSTD.into(),
+            digest: format!("sha256:{}", "b".repeat(64)).parse().unwrap(),
+            size: 10,
+            artifact_type: None,
+            annotations: None,
+            urls: None,
+            data: None,
+        };
+        ResolvedBase {
+            name: name.into(),
+            repository: format!("base/{name}"),
+            digest: format!("sha256:{}", "a".repeat(64)).parse().unwrap(),
+            config,
+            layers: vec![layer],
+        }
+    };
+    [("node", ""), ("runtime", "65532")].into_iter().map(|(name, user)| (name.to_owned(), base(name, user))).collect()
+}
+
+fn plan_with(text: &str, options: Options) -> Result<Plan, String> {
+    let file = dockerfile::parse("Dockerfile", text).map_err(|e| e.to_string())?;
+    lower(&file, &context(), &options, &bases()).map_err(|e| e.to_string())
+}
+
+fn plan(text: &str) -> Plan {
+    plan_with(text, Options::default()).unwrap()
+}
+
+fn error(text: &str) -> String {
+    plan_with(text, Options::default()).err().unwrap_or_else(|| panic!("no error: {text:?}"))
+}
+
+fn exec(plan: &Plan, nth: usize) -> graph::Exec {
+    let mut execs = plan.vertices.iter().filter_map(|v| if let Op::Exec(exec) = &v.op { Some(exec) } else { None });
+    execs.nth(nth).cloned().unwrap()
+}
+
+/// Sources, target, and the files given to the copy with their content.
+fn copied(plan: &Plan) -> Vec<(Vec<String>, String, Vec<String>)> {
+    let copies = plan.vertices.iter().filter_map(|vertex| {
+        let Op::Copy(copy) = &vertex.op else { return None };
+        let files = match &plan.vertices[vertex.inputs[1]].op {
+            Op::Files(source) => source.files.iter().map(|f| format!("{}={}", f.to, f.content)).collect(),
+            _ => Vec::new(),
+        };
+        Some((copy.sources.clone(), copy.target.clone(), files))
+    });
+    copies.collect()
+}
+
+#[test]
+fn a_whole_file_becomes_vertices() {
+    let plan = plan(
+        "FROM node AS build\nWORKDIR /src\nCOPY package.json ./\nRUN npm ci\nFROM runtime\nENV A=1\nCOPY --from=build --chown=65532 /src/dist/ ./app/\nCMD [\"x\"]\n",
+    );
+    let shown: Vec<String> = plan.vertices.iter().map(|v| format!("{} {:?}", v.name, v.inputs)).collect();
+    insta::assert_snapshot!(shown.join("\n"), @r"
+    [build] FROM node []
+    [build 2/4] WORKDIR /src [0]
+    [build] context []
+    [build 3/4] COPY package.json ./ [1, 2]
+    [build 4/4] RUN npm ci [3]
+    [stage-1] FROM runtime []
+    [stage-1 2/2] COPY --from=build --chown=65532 /src/dist/ ./app/ [5, 4]
+    ");
+    assert_eq!(copied(&plan)[1].1, "/app/");
+    let made: Vec<(&str, bool)> = plan.steps.iter().map(|s| (s.created_by.as_str(), s.layer.is_some())).collect();
+    assert_eq!(
+        made,
+        [("ENV A=1", false), ("COPY --from=build --chown=65532 /src/dist/ ./app/", true), ("CMD [\"x\"]", false)]
+    );
+    let mut graph = Graph::new();
+    graph.add(Vertex {
+        name: "other".into(),
+        group: "g".into(),
+        op: Op::Scratch,
+        inputs: vec![],
+        after: vec![],
+        scope: Scope::Shared,
+    });
+    let lowered = plan.add_after(&mut graph, "image", &[0]);
+    assert_eq!((lowered.result, graph.len()), (7, 8));
+    assert_eq!(lowered.layer_vertices.len(), 1);
+    assert!(graph.vertices()[1..].iter().all(|v| v.after == [0] && v.group == "image"));
+    assert_eq!(lowered.base.unwrap().name, "runtime");
+}
+
+#[test]
+fn stages_that_are_not_needed_are_not_lowered() {
+    let text = "FROM missing AS a\nRUN a\nFROM node AS b\nRUN b\nFROM node AS c\nCOPY --from=b /x /x\n";
+    let file = dockerfile::parse("Dockerfile", text).unwrap();
+    assert_eq!(base_names(&file, &Options::default()).unwrap(), ["node"]);
+    assert_eq!(plan(text).vertices.len(), 3);
+    let target = Options { target: Some("b".into()), ..Options::default() };
+    assert_eq!(plan_with(text, target).unwrap().vertices.len(), 2);
+    let target = Options { target: Some("a".into()), ..Options::default() };
+    assert!(plan_with(text, target).unwrap_err().contains("there is no image `missing`"));
+    let target = Options { target: Some("d".into()), ..Options::default() };
+    assert!(plan_with(text, target).unwrap_err().contains("the stage to build, `d`, is not in this file"));
+}
+
+#[test]
+fn a_copy_depends_on_nothing_but_its_files() {
+    let id = |source: &str, content: &str| {
+        let entries = ["a", "b"].map(|path| ContextEntry {
+            path: path.into(),
+            mode: 0o644,
+            kind: SelectedKind::File,
+            content: if path == "b" { content.into() } else { "same".into() },
+            size: 1,
+        });
+        let context = ContextTree::new(Origin::Directory("/elsewhere".into()), entries, Ignore::default()).unwrap();
+        let file = dockerfile::parse("Dockerfile", &format!("FROM node\nCOPY {source} /\n")).unwrap();
+        let plan = lower(&file, &context, &Options::default(), &bases()).unwrap();
+        let mut graph = Graph::new();
+        let lowered = plan.add_to(&mut graph, "g");
+        graph.id(lowered.result).clone()
+    };
+    assert_eq!(id("a", "1"), id("a", "2"));
+    assert_ne!(id("b", "1"), id("b", "2"));
+    assert_ne!(id(".", "1"), id(".", "2"));
+}
+
+#[test]
+fn sources_mean_what_docker_means() {
+    // (instruction, sources, target, files)
+    for (copy, sources, target, files) in [
+        ("COPY package.json /a", vec!["/package.json"], "/a", vec!["package.json=p1"]),
+        ("COPY ./package.json /a/", vec!["/package.json"], "/a/", vec!["package.json=p1"]),
+        ("COPY ../package.json a", vec!["/package.json"], "/w/a", vec!["package.json=p1"]),
+        ("COPY package.json .", vec!["/package.json"], "/w/", vec!["package.json=p1"]),
+        ("COPY package.json ..", vec!["/package.json"], "/", vec!["package.json=p1"]),
+        (
+            "COPY package*.json ./",
+            vec!["/package-lock.json", "/package.json"],
+            "/w/",
+            vec!["package-lock.json=p2", "package.json=p1"],
+        ),
+        (
+            "COPY [\"package.json\", \"README.md\", \"d/\"]",
+            vec!["/package.json", "/README.md"],
+            "/w/d/",
+            vec!["README.md=r", "package.json=p1"],
+        ),
+        (
+            "COPY src /x",
+            vec!["/src"],
+            "/x",
+            vec!["src=", "src/lib=", "src/lib/[id].js=s3", "src/lib/a.js=s2", "src/server.js=s1"],
+        ),
+        ("COPY src/lib/[[]id].js /x", vec!["/src/lib/\\[id].js"], "/x", vec!["src/lib/[id].js=s3"]),
+        ("COPY src/*/a.js /x", vec!["/src/lib/a.js"], "/x", vec!["src/lib/a.js=s2"]),
+        // A link that is named is followed.
+        ("COPY current/server.js /x", vec!["/current/server.js"], "/x", vec!["current/server.js=s1"]),
+        (
+            "COPY current/lib /x",
+            vec!["/current/lib"],
+            "/x",
+            vec!["current/lib=", "current/lib/[id].js=s3", "current/lib/a.js=s2"],
+        ),
+        ("ADD README.md /x", vec!["/README.md"], "/x", vec!["README.md=r"]),
+    ] {
+        let plan = plan(&format!("FROM node\nWORKDIR /w\n{copy}\n"));
+        let (found, to, chosen) = copied(&plan).remove(0);
+        assert_eq!(
+            (found, to.as_str(), chosen),
+            (
+                sources.iter().map(ToString::to_string).collect(),
+                target,
+                files.iter().map(ToString::to_string).collect()
+            ),
+            "{copy}"
+        );
+    }
+    // The whole context, without what is ignored.
+    let whole = copied(&plan("FROM node\nCOPY . /x\n")).remove(0);
+    assert_eq!(whole.0, ["/"]);
+    assert!(whole.2.iter().any(|f| f == "README.md=r") && !whole.2.iter().any(|f| f.starts_with("secret")));
+    // Nothing matches: allowed, said, and no layer.
+    let empty = plan("FROM node\nCOPY nothing* /x/\n");
+    assert!(empty.warnings.iter().any(|w| w.rule == "NothingMatches") && empty.steps.is_empty());
+}
+
+#[test]
+fn flags_of_copies() {
+    let plan = plan("FROM node\nARG who=app\nCOPY --chown=$who:app --chmod=0750 --link package.json /a\n");
+    let Op::Copy(copy) = &plan.vertices.last().unwrap().op else { panic!() };
+    assert_eq!((copy.chown.as_deref(), copy.chmod), (Some("app:app"), Some(0o750)));
+    assert!(plan.warnings.iter().any(|w| w.rule == "LinkIsPlain"));
+}
+
+#[test]
+fn heredocs_are_files_and_scripts() {
+    let text = "FROM node\nENV WHO=you\nRUN <<EOF\necho $WHO\nexit 0\nEOF\nCOPY <<one <<\"two\" /etc/x/\nhi $WHO\none\nhi $WHO\ntwo\nRUN <<run\n#!/usr/bin/node\nx\nrun\nRUN cat <<-a <<b | sort\n\tA\n\ta\nB\nb\n";
+    let plan = plan(text);
+    assert_eq!(exec(&plan, 0).argv, ["/bin/sh", "-c", "echo $WHO\nexit 0\n"]);
+    let texts: Vec<&str> = plan.inline.iter().map(|(_, c)| std::str::from_utf8(c).unwrap()).collect();
+    assert_eq!(texts, ["hi you\n", "hi $WHO\n", "#!/usr/bin/node\nx\n"]);
+    let script = exec(&plan, 1);
+    assert_eq!(script.argv, ["/dev/pipes/run"]);
+    assert_eq!((script.mounts[0].input, script.mounts[0].target.as_str()), (1, "/dev/pipes"));
+    assert_eq!(exec(&plan, 2).argv[2], "cat <<-a <<b | sort\n\tA\na\nB\nb");
+}
+
+#[test]
+fn arguments_have_scopes() {
+    let text = "ARG base=node\nARG version=1\nFROM $base AS a\nRUN echo $version\nARG version\nRUN x\nARG version=2\nRUN x\nENV version=3\nRUN x\nFROM a\nRUN x\nARG TARGETARCH\nRUN x\nFROM node\nRUN x\nCOPY --from=1 /x /y\n";
+    let told = plan_with(
+        text,
+        Options { build_args: BTreeMap::from([("HTTP_PROXY".into(), "p".into())]), ..Options::default() },
+    )
+    .unwrap();
+    let seen = |nth: usize| exec(&told, nth).env.get("version").cloned();
+    assert_eq!(
+        (seen(0), seen(1), seen(2), seen(3), seen(4)),
+        (None, Some("1".into()), Some("2".into()), Some("3".into()), Some("3".into()))
+    );
+    assert_eq!(exec(&told, 5).env["TARGETARCH"], Platform::host().architecture);
+    assert!(!exec(&told, 4).env.contains_key("TARGETARCH"));
+    assert_eq!(seen(6), None);
+    assert_eq!(exec(&told, 6).env["HTTP_PROXY"], "p");
+    let options = Options { build_args: BTreeMap::from([("version".into(), "9".into())]), ..Options::default() };
+    let told = plan_with(text, options).unwrap();
+    assert_eq!(exec(&told, 2).env["version"], "9");
+    assert_eq!(exec(&told, 3).env["version"], "3", "ENV wins");
+    // The arguments of a build are not left in the image.
+    assert!(told.config.config.env("version").is_none());
+}
+
+#[test]
+fn settings_become_the_configuration() {
+    let plan = plan(
+        "FROM node\nENV A=1 B=\"two words\"\nENV C=$A D=${B:-x}\nENV A=2 E=$A\nLABEL a=b \"c d\"=e\nUSER app\nWORKDIR /x\nWORKDIR y/../z\nEXPOSE 80 53/udp 8000-8001\nVOLUME /data [\"x\"]\nSTOPSIGNAL SIGINT\nSHELL [\"/bin/bash\", \"-c\"]\nHEALTHCHECK --interval=1m --retries=2 CMD check it\nENTRYPOINT [\"run\"]\nMAINTAINER me\n",
+    );
+    let config = serde_json::to_value(&plan.config.config).unwrap();
+    insta::assert_json_snapshot!(config, @r#"
+    {
+      "User": "app",
+      "ExposedPorts": {
+        "53/udp": {},
+        "80/tcp": {},
+        "8000/tcp": {},
+        "8001/tcp": {}
+      },
+      "Env": [
+        "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+        "A=2",
+        "B=two words",
+        "C=1",
+        "D=two words",
+        "E=1"
+      ],
+      "Entrypoint": [
+        "run"
+      ],
+      "Volumes": {
+        "/data": {},
+        "[x]": {}
+      },
+      "WorkingDir": "/x/z",
+      "Labels": {
+        "a": "b",
+        "c d": "e"
+      },
+      "StopSignal": "SIGINT",
+      "Healthcheck": {
+        "Test": [
+          "CMD",
+          "/bin/bash",
+          "-c",
+          "check it"
+        ],
+        "Interval": 60000000000,
+        "Retries": 2
+      },
+      "Shell": [
+        "/bin/bash",
+        "-c"
+      ]
+    }
+    "#);
+    // An ENTRYPOINT resets the base's CMD, not one of the same stage.
+    assert_eq!(plan.config.config.cmd, None);
+    let kept = self::plan("FROM node\nCMD a b\nENTRYPOINT [\"x\"]\n");
+    assert_eq!(kept.config.config.cmd.unwrap(), ["/bin/sh", "-c", "a b"]);
+    assert_eq!(self::plan("FROM node\nENV a=b\n").config.config.cmd.unwrap(), ["base-cmd"]);
+    let mkdirs = plan
+        .vertices
+        .iter()
+        .filter_map(|v| if let Op::Mkdir { path, user } = &v.op { Some((path.as_str(), user.as_str())) } else { None });
+    assert_eq!(mkdirs.collect::<Vec<_>>(), [("/x", "app"), ("/x/z", "app")]);
+}
+
+#[test]
+fn commands_run_as_they_say() {
+    let plan = plan(
+        "FROM node\nUSER 1000:1000\nWORKDIR /w\nRUN --network=none a && \\\n  # comment\n  b\nRUN [\"x\", \"$HOME\"]\nRUN --mount=type=bind,source=package.json,target=p.json --mount=type=secret,id=T,env=TOKEN c\n",
+    );
+    let first = exec(&plan, 0);
+    assert_eq!(first.argv, ["/bin/sh", "-c", "a &&   b"]);
+    assert_eq!((first.cwd.as_str(), first.user.as_str(), first.network), ("/w", "1000:1000", Network::None));
+    assert_eq!(exec(&plan, 1).argv, ["x", "$HOME"]);
+    let third = exec(&plan, 2);
+    assert_eq!((third.mounts[0].source.as_str(), third.mounts[0].target.as_str()), ("package.json", "/w/p.json"));
+    assert_eq!((third.secrets[0].name.as_str(), third.secrets[0].env.as_str()), ("T", "TOKEN"));
+    assert_eq!(third.network, Network::Bridge);
+}
+
+#[test]
+fn scratch_has_a_search_path_and_no_base() {
+    let plan = plan("FROM scratch\nCOPY README.md /\n");
+    assert!(plan.base.is_none() && plan.config.config.env("PATH").is_some());
+    assert_eq!(plan.config.rootfs.diff_ids.len(), 0);
+}
+
+#[test]
+fn what_is_wrong_is_shown_where_it_is() {
+    let texts = [
+        "FROM nod\n",
+        "FROM node\nCOPY pakage.json /\n",
+        "FROM node\nCOPY secret.key /\n",
+        "FROM node\nCOPY a b /c\n",
+        "FROM node\nCOPY package*.json /c\n",
+        "FROM node\nCOPY escape /c\n",
+        "FROM node AS first\nCOPY --from=later /a /b\nFROM node AS later\nCOPY --from=first /a /b\n",
+        "FROM node\nCOPY --chmod=u+x README.md /b\n",
+        "FROM node\nCOPY --parents README.md /b\n",
+        "FROM node\nADD https://example.org/x /b\n",
+        "FROM node\nADD app.tar.gz /b\n",
+        "FROM node\nRUN --mount=type=cache,target=/x a\n",
+        "FROM node\nRUN --network=host a\n",
+        "FROM node\nONBUILD RUN a\n",
+        "FROM node\nEXPOSE http\n",
+        "FROM node\nSTOPSIGNAL SIGWHAT\n",
+        "FROM node\nHEALTHCHECK --interval=10 CMD x\n",
+        "FROM node\nENV A=${B:?B must be there}\n",
+        "FROM node\nWORKDIR $none\n",
+        "ARG none\nFROM $none\n",
+        "FROM --platform=linux/s390x node\n",
+        "FROM node\nCOPY [b-a package.json /x\n",
+    ];
+    let shown: Vec<String> = texts.iter().map(|text| error(text)).collect();
+    insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+#[test]
+fn what_is_unwise_is_said() {
+    let text = "# check=skip=MaintainerDeprecated\nFROM docker.io/library/alpine:latest AS unused\nFROM node\nMAINTAINER me\nARG NPM_TOKEN\nENV DB_PASSWORD=x PUBLIC_KEY=y\nENV old value\nRUN a \\\n\n  b\nCMD node server.js\nUSER root\nLABEL a=$unset\nENV p=$TARGETARCH\n";
+    let options = Options { build_args: BTreeMap::from([("typo".into(), "x".into())]), ..Options::default() };
+    let plan = plan_with(text, options).unwrap();
+    let shown: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
+    insta::assert_snapshot!(shown.join("\n\n"));
+}

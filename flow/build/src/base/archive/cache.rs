@@ -6,8 +6,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use records::Digest;
-
 use crate::{Error, Result};
 
 /// A directory: `sha256/<hex>` for contents, `current/<name>` for what a name stood for last.
@@ -45,7 +43,8 @@ impl Cache {
     /// A file to write into, in the same file system.
     pub fn temporary(&self) -> Result<tempfile::NamedTempFile> {
         let directory = self.root.join("tmp");
-        tempfile::NamedTempFile::new_in(&directory).map_err(Error::io(format!("cannot write into {}", directory.display())))
+        tempfile::NamedTempFile::new_in(&directory)
+            .map_err(Error::io(format!("cannot write into {}", directory.display())))
     }
 
     /// An anonymous file for intermediate content.
@@ -123,9 +122,4 @@ fn hash(file: &mut File) -> std::io::Result<String> {
             read => hasher.update(&buffer[..read]),
         }
     }
-}
-
-/// The digest with that hex sum.
-pub fn digest(sha256: &str) -> Result<Digest> {
-    format!("sha256:{sha256}").parse().map_err(|e: records::digest::InvalidDigest| Error::malformed("a digest", e.to_string()))
 }

@@ -18,8 +18,21 @@ const MAX_PACKAGES: usize = 500_000;
 const MAX_LINE: u64 = 1 << 20;
 
 const FIELDS: [&str; 15] = [
-    "Package", "Version", "Architecture", "Essential", "Priority", "Pre-Depends", "Depends", "Conflicts", "Breaks",
-    "Provides", "Filename", "Size", "SHA256", "Source", "Installed-Size",
+    "Package",
+    "Version",
+    "Architecture",
+    "Essential",
+    "Priority",
+    "Pre-Depends",
+    "Depends",
+    "Conflicts",
+    "Breaks",
+    "Provides",
+    "Filename",
+    "Size",
+    "SHA256",
+    "Source",
+    "Installed-Size",
 ];
 
 /// One package of one version.
@@ -92,7 +105,8 @@ impl Index {
             if read as u64 == MAX_LINE || total > MAX_SIZE {
                 return Err(malformed("is larger than an index may be"));
             }
-            let text = std::str::from_utf8(&line).map_err(|_| malformed("is not UTF-8"))?.trim_end_matches(['\n', '\r']);
+            let text =
+                std::str::from_utf8(&line).map_err(|_| malformed("is not UTF-8"))?.trim_end_matches(['\n', '\r']);
             if text.is_empty() {
                 if self.text.len() > start {
                     self.stanza(start, origin).map_err(|reason| malformed(&reason))?;
@@ -164,7 +178,10 @@ impl Index {
         let numbers = self.provided.get(name).map(Vec::as_slice).unwrap_or_default();
         let mut packages = numbers.iter().map(|number| self.read(*number)).collect::<Result<Vec<_>>>()?;
         packages.sort_by(|a, b| {
-            (a.priority, &a.name).cmp(&(b.priority, &b.name)).then(b.version.cmp(&a.version)).then(a.origin.cmp(&b.origin))
+            (a.priority, &a.name)
+                .cmp(&(b.priority, &b.name))
+                .then(b.version.cmp(&a.version))
+                .then(a.origin.cmp(&b.origin))
         });
         packages.dedup_by(|later, first| later.name == first.name);
         Ok(packages)
@@ -223,7 +240,8 @@ impl Index {
 
 /// The value of a field of a stanza without continued lines.
 fn field<'a>(stanza: &'a str, name: &str) -> Option<&'a str> {
-    let value = |line: &'a str| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim());
+    let value =
+        |line: &'a str| line.split_once(':').filter(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.trim());
     stanza.lines().find_map(value)
 }
 
@@ -241,7 +259,9 @@ mod tests {
     #[test]
     fn finds_versions_and_providers() {
         let mut index = Index::default();
-        let text = entry("a", "1", "Provides: v (= 2), w\n") + &entry("a", "2", "") + &entry("b", "1", "Provides: v\nPriority: required\n");
+        let text = entry("a", "1", "Provides: v (= 2), w\n")
+            + &entry("a", "2", "")
+            + &entry("b", "1", "Provides: v\nPriority: required\n");
         index.add(text.as_bytes(), 0, "test").unwrap();
         index.add(entry("a", "3", "").as_bytes(), 1, "test").unwrap();
         let versions: Vec<String> = index.versions("a").unwrap().iter().map(|p| p.version.to_string()).collect();

@@ -85,7 +85,13 @@ impl Keyring {
         if !matches!(signature.typ(), Some(SignatureType::Binary | SignatureType::Text)) {
             return Err("a signature is not one of a document".into());
         }
-        let strong = [HashAlgorithm::Sha256, HashAlgorithm::Sha384, HashAlgorithm::Sha512, HashAlgorithm::Sha3_256, HashAlgorithm::Sha3_512];
+        let strong = [
+            HashAlgorithm::Sha256,
+            HashAlgorithm::Sha384,
+            HashAlgorithm::Sha512,
+            HashAlgorithm::Sha3_256,
+            HashAlgorithm::Sha3_512,
+        ];
         if !signature.hash_alg().is_some_and(|hash| strong.contains(&hash)) {
             return Err("a signature uses a weak hash".into());
         }
@@ -146,7 +152,9 @@ fn verify_with(
         let may_sign = direct.iter().any(|s| s.key_flags().sign());
         let result = match primary_problem {
             Some(problem) => Err(problem),
-            None if !may_sign || i64::from(key.created_at().as_secs()) > created => Err(format!("the key {name} may not sign")),
+            None if !may_sign || i64::from(key.created_at().as_secs()) > created => {
+                Err(format!("the key {name} may not sign"))
+            }
             None if signature.verify(&key.primary_key, text).is_ok() => Ok(()),
             None => altered(),
         };
@@ -158,7 +166,9 @@ fn verify_with(
     Some(match primary_problem {
         Some(problem) => Err(problem),
         None if revoked => Err(format!("a subkey of {name} was revoked")),
-        None if expired(subkey.key.created_at().as_secs(), &subkey.signatures) => Err(format!("a subkey of {name} has expired")),
+        None if expired(subkey.key.created_at().as_secs(), &subkey.signatures) => {
+            Err(format!("a subkey of {name} has expired"))
+        }
         None if !may_sign => Err(format!("a subkey of {name} may not sign")),
         None if signature.verify(&subkey.key, text).is_ok() => Ok(()),
         None => altered(),

@@ -7,120 +7,26 @@ mod cache;
 mod index;
 mod keyring;
 mod mirror;
+mod options;
 mod release;
 
 use std::{
     collections::HashMap,
     io::Read,
-    path::PathBuf,
     sync::{Arc, Weak},
-    time::Duration,
 };
 
 use records::{Digest, Timestamp};
-use serde::{Deserialize, Serialize};
 
 pub use cache::Cache;
 pub use index::{Index, Package, Priority};
 pub use keyring::{Keyring, SignedText};
+pub use options::{
+    ArchiveOptions, DEFAULT_FRESH, DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, Lock, LockedRelease, Refresh, Source,
+};
 pub use release::{Release, Vouched};
 
 use crate::{Error, Result};
-
-/// Where Debian is when nothing else is said.
-pub const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
-/// Where its security updates are.
-pub const DEFAULT_SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
-/// How long an index is used before the mirror is asked for a newer one.
-pub const DEFAULT_FRESH: Duration = Duration::from_secs(6 * 3600);
-
-/// When the mirror is asked for newer indices.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refresh {
-    /// When the cached ones are older. Without a network, older ones that are still valid are used.
-    After(Duration),
-    /// Never: only what is cached, and still valid, is used.
-    Offline,
-    /// Never: exactly this snapshot, whatever its age.
-    Pinned(Lock),
-}
-
-/// One suite of one mirror.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Source {
-    /// Without a slash at its end.
-    pub mirror: String,
-    /// For example `trixie`, `trixie-updates`.
-    pub suite: String,
-    pub components: Vec<String>,
-}
-
-impl Source {
-    fn in_release(&self) -> String {
-        format!("{}/dists/{}/InRelease", self.mirror, self.suite)
-    }
-}
-
-/// How an archive is used.
-#[derive(Debug, Clone)]
-pub struct ArchiveOptions {
-    pub mirror: String,
-    /// `None` when another mirror than Debian's is used that has no security updates beside it.
-    pub security_mirror: Option<String>,
-    pub components: Vec<String>,
-    /// Debian's name, for example `amd64`.
-    pub architecture: String,
-    /// The directory of the cache.
-    pub cache: PathBuf,
-    pub keyring: Keyring,
-    pub refresh: Refresh,
-}
-
-impl ArchiveOptions {
-    /// Debian's own archive, for this machine.
-    pub fn debian(cache: impl Into<PathBuf>) -> Result<Self> {
-        let platform = crate::Platform::host();
-        let architecture = platform.debian().ok_or_else(|| Error::Definition {
-            name: platform.to_string(),
-            reason: "Debian has no packages for this machine".into(),
-        })?;
-        Ok(Self {
-            mirror: DEFAULT_MIRROR.into(),
-            security_mirror: Some(DEFAULT_SECURITY_MIRROR.into()),
-            components: vec!["main".into()],
-            architecture: architecture.into(),
-            cache: cache.into(),
-            keyring: Keyring::debian()?,
-            refresh: Refresh::After(DEFAULT_FRESH),
-        })
-    }
-
-    /// The same with another mirror. Security updates come from Debian only while the mirror is Debian's, unless one is named.
-    pub fn with_mirror(mut self, mirror: &str, security_mirror: Option<&str>) -> Self {
-        self.mirror = mirror.trim_end_matches('/').to_owned();
-        self.security_mirror = match security_mirror {
-            Some(security) => Some(security.trim_end_matches('/').to_owned()),
-            None => self.security_mirror.filter(|_| self.mirror == DEFAULT_MIRROR),
-        };
-        self
-    }
-}
-
-/// A snapshot that can be asked for again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lock {
-    pub releases: Vec<LockedRelease>,
-}
-
-/// The state of one suite.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LockedRelease {
-    #[serde(flatten)]
-    pub source: Source,
-    /// Of `InRelease`.
-    pub digest: Digest,
-    pub date: Timestamp,
-}
 
 /// A Debian archive. Cheap to share; its index is in memory only while somebody holds a [`Snapshot`].
 pub struct Archive {
@@ -128,6 +34,8 @@ pub struct Archive {
     mirrors: mirror::Mirrors,
     cache: Cache,
     snapshots: tokio::sync::Mutex<HashMap<String, Weak<Snapshot>>>,
+    /// Releases that were verified, by URL, with the time of the check: asking again within the limit costs nothing.
+    verified: std::sync::Mutex<HashMap<String, (Release, i64)>>,
 }
 
 /// The archive at one moment.
@@ -143,7 +51,13 @@ pub struct Snapshot {
 impl Archive {
     pub fn open(options: ArchiveOptions) -> Result<Self> {
         let cache = Cache::open(&options.cache)?;
-        Ok(Self { options, mirrors: mirror::Mirrors::new()?, cache, snapshots: tokio::sync::Mutex::default() })
+        Ok(Self {
+            options,
+            mirrors: mirror::Mirrors::new()?,
+            cache,
+            snapshots: tokio::sync::Mutex::default(),
+            verified: std::sync::Mutex::default(),
+        })
     }
 
     pub fn options(&self) -> &ArchiveOptions {
@@ -190,6 +104,9 @@ impl Archive {
     }
 
     async fn releases(&self, suite: &str, now: Timestamp) -> Result<Vec<(LockedRelease, Release)>> {
+        if let Some(releases) = self.remembered(suite, now) {
+            return Ok(releases);
+        }
         let _guard = self.guard().await?;
         let mut releases = Vec::new();
         if let Refresh::Pinned(lock) = &self.options.refresh {
@@ -203,7 +120,11 @@ impl Archive {
                 let url = locked.source.in_release();
                 let found = sha256(&document);
                 if found != locked.digest {
-                    return Err(Error::Altered { what: url, expected: locked.digest.to_string(), found: found.to_string() });
+                    return Err(Error::Altered {
+                        what: url,
+                        expected: locked.digest.to_string(),
+                        found: found.to_string(),
+                    });
                 }
                 let release = Release::verify(&document, &self.options.keyring, &url, &locked.source.suite, None)?;
                 releases.push((locked.clone(), release));
@@ -212,9 +133,28 @@ impl Archive {
         }
         for source in self.sources(suite) {
             let release = self.current(&source, now).await?;
+            if let Ok(mut verified) = self.verified.lock() {
+                let checked = self.cache.noted_at(&source.in_release()).unwrap_or_default();
+                verified.insert(source.in_release(), (release.clone(), checked));
+            }
             releases.push((LockedRelease { source, digest: release.digest.clone(), date: release.date }, release));
         }
         Ok(releases)
+    }
+
+    /// What was verified in this process and is still fresh, if that is everything.
+    fn remembered(&self, suite: &str, now: Timestamp) -> Option<Vec<(LockedRelease, Release)>> {
+        let Refresh::After(limit) = &self.options.refresh else { return None };
+        let verified = self.verified.lock().ok()?;
+        let remembered = self.sources(suite).into_iter().map(|source| {
+            let (release, checked) = verified.get(&source.in_release())?;
+            let age = u64::try_from(now.as_second() - checked).ok()?;
+            let valid = age < limit.as_secs() && release.valid_until.is_none_or(|until| until >= now);
+            valid.then(|| {
+                (LockedRelease { source, digest: release.digest.clone(), date: release.date }, release.clone())
+            })
+        });
+        remembered.collect()
     }
 
     /// The newest release that is at hand: cached while it is fresh, else fetched; an older one never replaces a newer one.
@@ -299,12 +239,9 @@ impl Archive {
         let mut wanted = Vec::new();
         for (origin, (source, release)) in sources.iter().zip(&releases).enumerate() {
             for component in &source.components {
-                for architecture in [self.options.architecture.as_str(), "all"] {
+                let all = release.separate_all.then_some("all");
+                for architecture in std::iter::once(self.options.architecture.as_str()).chain(all) {
                     let Some(vouched) = release.packages(component, architecture) else {
-                        // Most archives list packages for all architectures with each of them.
-                        if architecture == "all" {
-                            continue;
-                        }
                         let reason = format!("has no packages for {architecture} in {component}");
                         return Err(Error::malformed(source.in_release(), reason));
                     };
@@ -337,13 +274,17 @@ impl Archive {
         }
         let base = format!("{}/dists/{}", source.mirror, source.suite);
         let directory = vouched.path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        let url = if release.by_hash {
-            format!("{base}/{directory}/by-hash/SHA256/{}", vouched.sha256)
-        } else {
-            format!("{base}/{}", vouched.path)
-        };
-        self.online(&url)?;
-        self.mirrors.fetch(&self.cache, &url, &vouched.sha256, vouched.size, &|_| {}).await
+        let plain = format!("{base}/{}", vouched.path);
+        self.online(&plain)?;
+        if release.by_hash {
+            // The name of the content stays right while the mirror is being updated; some mirrors do not have it.
+            let url = format!("{base}/{directory}/by-hash/SHA256/{}", vouched.sha256);
+            match self.mirrors.fetch(&self.cache, &url, &vouched.sha256, vouched.size, &|_| {}).await {
+                Err(error @ Error::Fetch { .. }) => tracing::debug!(%error, "trying the index by its plain name"),
+                done => return done,
+            }
+        }
+        self.mirrors.fetch(&self.cache, &plain, &vouched.sha256, vouched.size, &|_| {}).await
     }
 
     fn online(&self, url: &str) -> Result<()> {
@@ -410,6 +351,8 @@ pub(crate) fn sha256(content: &[u8]) -> Digest {
 pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
-        Err(error) => Err(Error::Io { what: "the work was not finished".into(), source: Arc::new(std::io::Error::other(error)) }),
+        Err(error) => {
+            Err(Error::Io { what: "the work was not finished".into(), source: Arc::new(std::io::Error::other(error)) })
+        }
     }
 }

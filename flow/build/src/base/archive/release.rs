@@ -20,6 +20,8 @@ pub struct Release {
     pub architectures: Vec<String>,
     pub components: Vec<String>,
     pub by_hash: bool,
+    /// Whether packages for all architectures have an index of their own; else each architecture's lists them.
+    pub separate_all: bool,
     /// The fingerprint of the primary key that signed.
     pub signer: String,
     /// Of the document as fetched.
@@ -49,11 +51,15 @@ impl Release {
         }
         if let Some(now) = now {
             if let Some(until) = release.valid_until.filter(|until| *until < now) {
-                let reason = format!("it was valid until {until}: the mirror is out of date, or this machine's clock is wrong");
+                let reason =
+                    format!("it was valid until {until}: the mirror is out of date, or this machine's clock is wrong");
                 return Err(untrusted(reason));
             }
             if release.date.as_second() > now.as_second() + 24 * 3600 {
-                return Err(untrusted(format!("it is dated {}, in the future: check this machine's clock", release.date)));
+                return Err(untrusted(format!(
+                    "it is dated {}, in the future: check this machine's clock",
+                    release.date
+                )));
             }
         }
         Ok(release)
@@ -88,6 +94,8 @@ impl Release {
             codename: field("Codename").unwrap_or_default(),
             date,
             valid_until,
+            separate_all: words("Architectures").iter().any(|architecture| architecture == "all")
+                && !words("No-Support-for-Architecture-all").iter().any(|kind| kind == "Packages"),
             architectures: words("Architectures"),
             components: words("Components"),
             by_hash: field("Acquire-By-Hash").is_some_and(|value| value == "yes"),
@@ -100,7 +108,6 @@ impl Release {
     /// The smallest form of the index of packages of a component: xz, gzip, zstd or plain.
     pub fn packages(&self, component: &str, architecture: &str) -> Option<Vouched> {
         [".xz", ".gz", ".zst", ""].iter().find_map(|end| {
-            // The archive of security updates prefixes its components in the list, not in the paths.
             let path = format!("{component}/binary-{architecture}/Packages{end}");
             let (sha256, size) = self.files.get(&path)?;
             Some(Vouched { path, sha256: sha256.clone(), size: *size })

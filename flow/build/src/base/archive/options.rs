@@ -1,0 +1,105 @@
+//! How an archive is used, and what of it is remembered.
+
+use std::{path::PathBuf, time::Duration};
+
+use records::{Digest, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::Keyring;
+use crate::{Error, Result};
+
+/// Where Debian is when nothing else is said.
+pub const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
+/// Where its security updates are.
+pub const DEFAULT_SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
+/// How long an index is used before the mirror is asked for a newer one.
+pub const DEFAULT_FRESH: Duration = Duration::from_secs(6 * 3600);
+
+/// When the mirror is asked for newer indices.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refresh {
+    /// When the cached ones are older. Without a network, older ones that are still valid are used.
+    After(Duration),
+    /// Never: only what is cached, and still valid, is used.
+    Offline,
+    /// Never: exactly this snapshot, whatever its age.
+    Pinned(Lock),
+}
+
+/// One suite of one mirror.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Source {
+    /// Without a slash at its end.
+    pub mirror: String,
+    /// For example `trixie`, `trixie-updates`.
+    pub suite: String,
+    pub components: Vec<String>,
+}
+
+impl Source {
+    /// Where its signed list of indices is.
+    pub fn in_release(&self) -> String {
+        format!("{}/dists/{}/InRelease", self.mirror, self.suite)
+    }
+}
+
+/// How an archive is used.
+#[derive(Debug, Clone)]
+pub struct ArchiveOptions {
+    pub mirror: String,
+    /// `None` when another mirror than Debian's is used that has no security updates beside it.
+    pub security_mirror: Option<String>,
+    pub components: Vec<String>,
+    /// Debian's name, for example `amd64`.
+    pub architecture: String,
+    /// The directory of the cache.
+    pub cache: PathBuf,
+    pub keyring: Keyring,
+    pub refresh: Refresh,
+}
+
+impl ArchiveOptions {
+    /// Debian's own archive, for this machine.
+    pub fn debian(cache: impl Into<PathBuf>) -> Result<Self> {
+        let platform = crate::Platform::host();
+        let architecture = platform.debian().ok_or_else(|| Error::Definition {
+            name: platform.to_string(),
+            reason: "Debian has no packages for this machine".into(),
+        })?;
+        Ok(Self {
+            mirror: DEFAULT_MIRROR.into(),
+            security_mirror: Some(DEFAULT_SECURITY_MIRROR.into()),
+            components: vec!["main".into()],
+            architecture: architecture.into(),
+            cache: cache.into(),
+            keyring: Keyring::debian()?,
+            refresh: Refresh::After(DEFAULT_FRESH),
+        })
+    }
+
+    /// The same with another mirror. Security updates come from Debian only while the mirror is Debian's, unless one is named.
+    pub fn with_mirror(mut self, mirror: &str, security_mirror: Option<&str>) -> Self {
+        self.mirror = mirror.trim_end_matches('/').to_owned();
+        self.security_mirror = match security_mirror {
+            Some(security) => Some(security.trim_end_matches('/').to_owned()),
+            None => self.security_mirror.filter(|_| self.mirror == DEFAULT_MIRROR),
+        };
+        self
+    }
+}
+
+/// A snapshot that can be asked for again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    pub releases: Vec<LockedRelease>,
+}
+
+/// The state of one suite.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockedRelease {
+    #[serde(flatten)]
+    pub source: Source,
+    /// Of `InRelease`.
+    pub digest: Digest,
+    pub date: Timestamp,
+}
