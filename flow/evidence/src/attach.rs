@@ -14,7 +14,7 @@ use records::{Digest, Evidence, EvidenceDetail, EvidenceKind, Finding, RunId, Ti
 
 use crate::{
     artifact::{self, CREATED, INPUTS, KIND, kind_name},
-    error::{Error, Result},
+    error::{Error, Kind, Result},
     facts::RunFacts,
     provenance,
     sbom::{
@@ -37,9 +37,9 @@ pub struct Maker {
 
 /// What packages are judged against.
 #[derive(Clone, Copy)]
-pub struct Against<'a> {
-    pub database: &'a Database,
-    pub vex: &'a Vex,
+struct Against<'a> {
+    database: &'a Database,
+    vex: &'a Vex,
 }
 
 /// The image that evidence is made for.
@@ -88,29 +88,31 @@ impl Maker {
         Ok(Target { repository, digest, existing, now })
     }
 
-    /// Makes all four kinds of evidence and attaches them, in the order of [`EvidenceKind::ALL`]. The records are for the caller to write.
+    /// Makes all kinds of evidence and attaches them, in the order of [`EvidenceKind::ALL`]. The records are for the caller to write.
+    /// With a database without records there is no scan: it would call every image clean.
     pub async fn make(
         &self,
         repository: &str,
         image: &Digest,
         facts: &RunFacts,
-        against: Against<'_>,
+        database: &Database,
+        vex: &Vex,
         now: Timestamp,
     ) -> Result<Vec<Evidence>> {
         let catalogue = self.catalogue(repository, image).await?;
         let target = self.target(repository, image, now).await?;
         let (sbom, scan, provenance, signature) = tokio::try_join!(
             self.sbom(&target, &catalogue),
-            self.scan(&target, &catalogue, against, &facts.builder),
+            self.scan_if_any(&target, &catalogue, Against { database, vex }, &facts.builder),
             self.provenance(&target, facts),
             self.signature(&target),
         )?;
-        let (scan, findings) = scan;
-        let attestations = [sbom.envelope(), scan.envelope(), provenance.envelope()];
+        let mut attestations = vec![sbom.envelope(), provenance.envelope()];
+        attestations.extend(scan.as_ref().map(|(scan, _)| scan.envelope()));
         let (plain, _, scan_at, provenance_at, signature_at, (), ()) = tokio::try_join!(
             self.plain_sbom(&target, &sbom),
             self.publish(&target, &sbom),
-            self.publish(&target, &scan),
+            self.publish_if_any(&target, scan.as_ref().map(|(scan, _)| scan)),
             self.publish(&target, &provenance),
             self.publish(&target, &signature),
             self.simple_signature(&target),
@@ -121,31 +123,38 @@ impl Maker {
             Evidence { repository, subject: image.clone(), referrer, run: facts.run.clone(), detail, made_at }
         };
         let components = catalogue.packages.len() as u64;
-        let sbom_says = EvidenceDetail::Sbom { components, licences: catalogue.licences() };
-        let scan_says = EvidenceDetail::Vulnerabilities { database: against.database.digest().clone(), findings };
-        let provenance_says = EvidenceDetail::Provenance { builder: facts.builder.clone() };
-        let signature_says = EvidenceDetail::Signature { key: self.key.public().id().to_string() };
-        Ok(vec![
-            evidence(plain, sbom.made_at, sbom_says),
-            evidence(scan_at, scan.made_at, scan_says),
-            evidence(provenance_at, provenance.made_at, provenance_says),
-            evidence(signature_at, signature.made_at, signature_says),
-        ])
+        let says = EvidenceDetail::Sbom { components, licences: catalogue.licences() };
+        let mut made = vec![evidence(plain, sbom.made_at, says)];
+        if let (Some(referrer), Some((scan, findings))) = (scan_at, scan) {
+            let says = EvidenceDetail::Vulnerabilities { database: database.digest().clone(), findings };
+            made.push(evidence(referrer, scan.made_at, says));
+        }
+        let says = EvidenceDetail::Provenance { builder: facts.builder.clone() };
+        made.push(evidence(provenance_at, provenance.made_at, says));
+        let says = EvidenceDetail::Signature { key: self.key.public().id().to_string() };
+        made.push(evidence(signature_at, signature.made_at, says));
+        Ok(made)
     }
 
-    /// Scans an image again, for a database or VEX documents that changed since.
+    /// Scans an image again, for a database or VEX documents that changed since. An error with a database without records.
+    #[expect(clippy::too_many_arguments, reason = "each is another thing, and `make` takes them in the same order")]
     pub async fn rescan(
         &self,
         repository: &str,
         image: &Digest,
         run: &RunId,
         builder: &str,
-        against: Against<'_>,
+        database: &Database,
+        vex: &Vex,
         now: Timestamp,
     ) -> Result<Evidence> {
         let catalogue = self.catalogue(repository, image).await?;
         let target = self.target(repository, image, now).await?;
-        let (scan, findings) = self.scan(&target, &catalogue, against, builder).await?;
+        let scanned = self.scan_if_any(&target, &catalogue, Against { database, vex }, builder).await?;
+        let Some((scan, findings)) = scanned else {
+            let message = format!("{repository}@{image} cannot be scanned: the vulnerability database has no records");
+            return Err(Error::new(Kind::Database, message));
+        };
         let attestation = [scan.envelope()];
         let older = self.older_attestations(&target, &attestation);
         let (referrer, ()) = tokio::try_join!(self.publish(&target, &scan), older)?;
@@ -154,7 +163,7 @@ impl Maker {
             subject: image.clone(),
             referrer,
             run: run.clone(),
-            detail: EvidenceDetail::Vulnerabilities { database: against.database.digest().clone(), findings },
+            detail: EvidenceDetail::Vulnerabilities { database: database.digest().clone(), findings },
             made_at: scan.made_at,
         })
     }
@@ -174,6 +183,20 @@ impl Maker {
         ]);
         let layers = vec![artifact::layer(cyclonedx::MEDIA_TYPE, json(bom)?)];
         Ok(self.registry.attach(target.repository, target.digest, cyclonedx::MEDIA_TYPE, layers, annotations).await?)
+    }
+
+    async fn scan_if_any(
+        &self,
+        target: &Target<'_>,
+        catalogue: &Catalogue,
+        against: Against<'_>,
+        builder: &str,
+    ) -> Result<Option<(Prepared<report::Predicate>, Vec<Finding>)>> {
+        if against.database.is_empty() {
+            tracing::warn!(repository = target.repository, image = %target.digest, "not scanned: the vulnerability database has no records");
+            return Ok(None);
+        }
+        self.scan(target, catalogue, against, builder).await.map(Some)
     }
 
     async fn scan(

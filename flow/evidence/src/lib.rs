@@ -21,7 +21,7 @@ pub mod statement;
 pub mod verify;
 pub mod vulnerability;
 
-pub use attach::{Against, Maker};
+pub use attach::Maker;
 pub use error::{Error, Kind, Result};
 pub use facts::{RunFacts, Source};
 pub use policy::decide;

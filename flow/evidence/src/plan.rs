@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::vulnerability::Database;
 use records::{Digest, Evidence, EvidenceDetail, EvidenceKind, Image, RunId};
 
 /// An image for which evidence is to be made.
@@ -14,9 +15,11 @@ pub struct Lack {
     pub kinds: Vec<EvidenceKind>,
 }
 
-/// Compares images with the evidence that is there. `database` is what a scan must be against, if it matters. An image that several runs
+/// Compares images with the evidence that is there. `database` is what a scan must be against, if it matters; with one without records
+/// no scan can be made and none is asked for. An image that several runs
 /// built is named once for each run whose provenance is missing.
 pub fn plan(images: &[Image], evidence: &[Evidence], database: Option<&Digest>) -> Vec<Lack> {
+    let nothing_known = database.is_some_and(|database| *database == Database::nothing());
     let mut lacking = Vec::new();
     let mut seen = BTreeSet::new();
     for image in images {
@@ -24,9 +27,9 @@ pub fn plan(images: &[Image], evidence: &[Evidence], database: Option<&Digest>) 
             continue;
         }
         let there = |kind: EvidenceKind| {
-            evidence
-                .iter()
-                .any(|one| one.subject == image.digest && one.detail.kind() == kind && holds(one, image, database))
+            let speaks = |one: &Evidence| one.subject == image.digest && one.detail.kind() == kind;
+            let impossible = nothing_known && kind == EvidenceKind::Vulnerabilities;
+            impossible || evidence.iter().any(|one| speaks(one) && holds(one, image, database))
         };
         let kinds: Vec<EvidenceKind> = EvidenceKind::ALL.into_iter().filter(|kind| !there(*kind)).collect();
         if !kinds.is_empty() {
@@ -116,6 +119,7 @@ mod tests {
         assert_eq!(plan(&[image(2, "aa")], &evidence, None)[0].kinds, [EvidenceKind::Provenance]);
         assert_eq!(plan(&[image(1, "aa")], &all(2, "aa"), None), []);
         assert_eq!(plan(&[image(1, "aa")], &evidence, Some(&digest("db"))), []);
+        assert_eq!(plan(&[image(1, "aa")], &evidence, Some(&Database::nothing())), []);
         assert_eq!(plan(&[image(1, "aa")], &evidence, Some(&digest("dc")))[0].kinds, [EvidenceKind::Vulnerabilities]);
     }
 }

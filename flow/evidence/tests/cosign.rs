@@ -4,7 +4,7 @@ mod support;
 
 use std::{process::Output, sync::Arc};
 
-use evidence::{Against, Vex};
+use evidence::Vex;
 use image::registry::http::{AllowAll, router};
 use support::{REPOSITORY, World, example, facts, now};
 use tokio::{net::TcpListener, process::Command};
@@ -30,11 +30,7 @@ async fn cosign_verifies_signature_and_attestations() {
     let world = World::new().await;
     let image = world.image(&[("left-pad", "1.3.0")]).await;
     let unsigned = world.image(&[("left-pad", "1.2.0")]).await;
-    world
-        .maker()
-        .make(REPOSITORY, &image, &facts(1), Against { database: &*example().await, vex: &Vex::default() }, now())
-        .await
-        .unwrap();
+    world.maker().make(REPOSITORY, &image, &facts(1), &*example().await, &Vex::default(), now()).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap();
     let app = router(world.registry.clone(), Arc::new(AllowAll));

@@ -5,7 +5,7 @@ mod support;
 use std::{collections::BTreeMap, fs};
 
 use evidence::{
-    Against, Kind, SigningKey, Vex, artifact, decide,
+    Kind, SigningKey, Vex, artifact, decide,
     sign::{bundle::Bundle, dsse::Envelope},
     statement::{self, Statement},
     verify::{self, attested, missing},
@@ -21,11 +21,7 @@ async fn all_kinds_are_made_attached_and_hold() {
     let world = World::new().await;
     let image = world.image(&[("left-pad", "1.3.0")]).await;
     let database = example().await;
-    let made = world
-        .maker()
-        .make(REPOSITORY, &image, &facts(1), Against { database: &database, vex: &Vex::default() }, now())
-        .await
-        .unwrap();
+    let made = world.maker().make(REPOSITORY, &image, &facts(1), &database, &Vex::default(), now()).await.unwrap();
     assert_eq!(made.iter().map(|one| one.detail.kind()).collect::<Vec<_>>(), EvidenceKind::ALL);
     assert_eq!(decide(&Policy::default(), REPOSITORY, &image, &made), [""; 0]);
     let EvidenceDetail::Sbom { components, licences } = &made[0].detail else { panic!() };
@@ -53,31 +49,19 @@ async fn everything_can_be_repeated() {
     let image = world.image(&[]).await;
     let database = example().await;
     let vex = Vex::default();
-    let first = world
-        .maker()
-        .make(REPOSITORY, &image, &facts(1), Against { database: &database, vex: &vex }, now())
-        .await
-        .unwrap();
+    let first = world.maker().make(REPOSITORY, &image, &facts(1), &database, &vex, now()).await.unwrap();
     let before = referrers(&world, &image).await;
     let blobs = world.registry.blobs().list().await.unwrap().len();
     // Later, by another process.
     let later = at("2026-11-21T10:00:00Z");
-    let again = world
-        .maker()
-        .make(REPOSITORY, &image, &facts(1), Against { database: &database, vex: &vex }, later)
-        .await
-        .unwrap();
+    let again = world.maker().make(REPOSITORY, &image, &facts(1), &database, &vex, later).await.unwrap();
     assert_eq!(first, again);
     assert_eq!(referrers(&world, &image).await, before);
     assert_eq!(world.registry.blobs().list().await.unwrap().len(), blobs);
     assert_eq!(before.1[BUNDLE], 4);
 
     // Another run of the same image has a provenance of its own; all else stays.
-    let other = world
-        .maker()
-        .make(REPOSITORY, &image, &facts(2), Against { database: &database, vex: &vex }, later)
-        .await
-        .unwrap();
+    let other = world.maker().make(REPOSITORY, &image, &facts(2), &database, &vex, later).await.unwrap();
     let changed: Vec<EvidenceKind> =
         first.iter().zip(&other).filter(|(a, b)| a.referrer != b.referrer).map(|(a, _)| a.detail.kind()).collect();
     assert_eq!(changed, [EvidenceKind::Provenance]);
@@ -88,18 +72,10 @@ async fn what_was_attached_in_part_is_completed() {
     let world = World::new().await;
     let image = world.image(&[]).await;
     let database = example().await;
-    let first = world
-        .maker()
-        .make(REPOSITORY, &image, &facts(1), Against { database: &database, vex: &Vex::default() }, now())
-        .await
-        .unwrap();
+    let first = world.maker().make(REPOSITORY, &image, &facts(1), &database, &Vex::default(), now()).await.unwrap();
     for gone in referrers(&world, &image).await.0 {
         world.registry.delete_manifest(REPOSITORY, &gone).await.unwrap();
-        let again = world
-            .maker()
-            .make(REPOSITORY, &image, &facts(1), Against { database: &database, vex: &Vex::default() }, now())
-            .await
-            .unwrap();
+        let again = world.maker().make(REPOSITORY, &image, &facts(1), &database, &Vex::default(), now()).await.unwrap();
         assert_eq!(first.len(), again.len());
         let checked =
             evidence::verify(&world.registry, REPOSITORY, &image, &[world.key.public().clone()]).await.unwrap();
@@ -113,11 +89,7 @@ async fn what_was_attached_in_part_is_completed() {
 async fn any_flipped_byte_is_noticed() {
     let world = World::new().await;
     let image = world.image(&[]).await;
-    world
-        .maker()
-        .make(REPOSITORY, &image, &facts(1), Against { database: &*example().await, vex: &Vex::default() }, now())
-        .await
-        .unwrap();
+    world.maker().make(REPOSITORY, &image, &facts(1), &*example().await, &Vex::default(), now()).await.unwrap();
     let keys = [world.key.public().clone()];
     let mut flipped = 0;
     for referrer in referrers(&world, &image).await.0 {
@@ -160,11 +132,7 @@ fn write(path: &std::path::Path, content: &[u8]) {
 async fn another_key_vouches_for_nothing() {
     let world = World::new().await;
     let image = world.image(&[]).await;
-    world
-        .maker()
-        .make(REPOSITORY, &image, &facts(1), Against { database: &*example().await, vex: &Vex::default() }, now())
-        .await
-        .unwrap();
+    world.maker().make(REPOSITORY, &image, &facts(1), &*example().await, &Vex::default(), now()).await.unwrap();
     for keys in [vec![], vec![SigningKey::generate().unwrap().public().clone()]] {
         let checked = evidence::verify(&world.registry, REPOSITORY, &image, &keys).await.unwrap();
         assert!(!checked.is_empty() && checked.iter().all(|one| !one.held), "{checked:?}");
@@ -189,7 +157,7 @@ async fn forged_and_moved_evidence_is_neither_believed_nor_in_the_way() {
     let (image, other) = (world.image(&[]).await, world.image(&[("left-pad", "1.3.0")]).await);
     let database = example().await;
     let vex = Vex::default();
-    world.maker().make(REPOSITORY, &other, &facts(1), Against { database: &database, vex: &vex }, now()).await.unwrap();
+    world.maker().make(REPOSITORY, &other, &facts(1), &database, &vex, now()).await.unwrap();
     // Everything of the other image, attached to this one.
     for moved in world.registry.referrers(REPOSITORY, &other, Some(BUNDLE)).await.unwrap() {
         let document = artifact::manifest(&world.registry, REPOSITORY, &moved.digest).await.unwrap();
@@ -217,7 +185,7 @@ async fn forged_and_moved_evidence_is_neither_believed_nor_in_the_way() {
     let checked = evidence::verify(&world.registry, REPOSITORY, &image, &keys).await.unwrap();
     assert_eq!(checked.len(), 5);
     assert!(checked.iter().all(|one| !one.held), "{checked:?}");
-    world.maker().make(REPOSITORY, &image, &facts(1), Against { database: &database, vex: &vex }, now()).await.unwrap();
+    world.maker().make(REPOSITORY, &image, &facts(1), &database, &vex, now()).await.unwrap();
     let checked = evidence::verify(&world.registry, REPOSITORY, &image, &keys).await.unwrap();
     assert_eq!(missing(&checked), []);
     assert_eq!(checked.iter().filter(|one| one.held).count(), 6);
@@ -230,8 +198,7 @@ async fn a_vulnerable_package_refuses_the_image_until_a_statement_covers_it() {
     let database = example().await;
     let mut vex = Vex::default();
     let maker = world.maker();
-    let made =
-        maker.make(REPOSITORY, &image, &facts(1), Against { database: &database, vex: &vex }, now()).await.unwrap();
+    let made = maker.make(REPOSITORY, &image, &facts(1), &database, &vex, now()).await.unwrap();
     let EvidenceDetail::Vulnerabilities { findings, database: against } = &made[1].detail else { panic!() };
     assert_eq!(against, database.digest());
     assert_eq!(
@@ -265,10 +232,8 @@ async fn a_vulnerable_package_refuses_the_image_until_a_statement_covers_it() {
             "products": [{"@id": "pkg:oci/frontend?repository_url=journal/frontend", "subcomponents": [{"@id": "pkg:npm/shipway-test-vulnerable"}]}]}]});
     vex.add("security/journal.openvex.json", document.to_string().as_bytes()).unwrap();
     let later = at("2026-11-20T11:00:00Z");
-    let scan = maker
-        .rescan(REPOSITORY, &image, &facts(1).run, &facts(1).builder, Against { database: &database, vex: &vex }, later)
-        .await
-        .unwrap();
+    let scan =
+        maker.rescan(REPOSITORY, &image, &facts(1).run, &facts(1).builder, &database, &vex, later).await.unwrap();
     assert_ne!(scan.referrer, made[1].referrer);
     // Older clients find the new scan in place of the old one, and all else as it was.
     let tag = evidence::sign::simple::tag(&image, "att").parse().unwrap();
@@ -292,17 +257,29 @@ async fn what_has_no_evidence_says_so() {
     let nowhere = sum(b"nowhere");
     let maker = world.maker();
     let database = example().await;
-    let made =
-        maker.make(REPOSITORY, &nowhere, &facts(1), Against { database: &database, vex: &Vex::default() }, now()).await;
+    let made = maker.make(REPOSITORY, &nowhere, &facts(1), &database, &Vex::default(), now()).await;
     assert_eq!(made.unwrap_err().kind, Kind::NotFound);
     // A layer that is no archive: an error that names it, and nothing attached.
     let broken = world.push(&[(image::media::OCI_LAYER_GZIP, b"\x1f\x8bno".to_vec())]).await;
-    let error = maker
-        .make(REPOSITORY, &broken, &facts(1), Against { database: &database, vex: &Vex::default() }, now())
-        .await
-        .unwrap_err();
+    let error = maker.make(REPOSITORY, &broken, &facts(1), &database, &Vex::default(), now()).await.unwrap_err();
     assert!(error.message.contains(sum(b"\x1f\x8bno").as_str()), "{error}");
     assert_eq!(referrers(&world, &broken).await.0, []);
+}
+
+#[tokio::test]
+async fn without_a_database_there_is_no_scan_and_the_policy_says_so() {
+    let world = World::new().await;
+    let image = world.image(&[]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let empty = evidence::DatabaseFiles::open(folder.path()).await.unwrap().current();
+    let maker = world.maker();
+    let made = maker.make(REPOSITORY, &image, &facts(1), &empty, &Vex::default(), now()).await.unwrap();
+    let kinds: Vec<EvidenceKind> = made.iter().map(|one| one.detail.kind()).collect();
+    assert_eq!(kinds, [EvidenceKind::Sbom, EvidenceKind::Provenance, EvidenceKind::Signature]);
+    let reasons = decide(&Policy::default(), REPOSITORY, &image, &made);
+    assert_eq!(reasons, [format!("image {REPOSITORY}@{image} has no vulnerability scan")]);
+    let again = maker.rescan(REPOSITORY, &image, &facts(1).run, "b", &empty, &Vex::default(), now()).await;
+    assert_eq!(again.unwrap_err().kind, Kind::Database);
 }
 
 /// Figures, not a test: `cargo test -p evidence --release -- --ignored --nocapture figures`.
@@ -336,16 +313,10 @@ async fn figures() {
         let bytes = serde_json::to_vec(&bom).unwrap().len();
         let written = start.elapsed();
         let start = tokio::time::Instant::now();
-        maker
-            .make(REPOSITORY, &image, &facts(n), Against { database: &database, vex: &Vex::default() }, now())
-            .await
-            .unwrap();
+        maker.make(REPOSITORY, &image, &facts(n), &database, &Vex::default(), now()).await.unwrap();
         let made = start.elapsed();
         let start = tokio::time::Instant::now();
-        maker
-            .make(REPOSITORY, &image, &facts(n), Against { database: &database, vex: &Vex::default() }, now())
-            .await
-            .unwrap();
+        maker.make(REPOSITORY, &image, &facts(n), &database, &Vex::default(), now()).await.unwrap();
         let again = start.elapsed();
         let start = tokio::time::Instant::now();
         evidence::verify(&world.registry, REPOSITORY, &image, &[world.key.public().clone()]).await.unwrap();

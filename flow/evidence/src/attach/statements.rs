@@ -91,6 +91,17 @@ impl Maker {
         }
     }
 
+    pub(super) async fn publish_if_any<P>(
+        &self,
+        target: &Target<'_>,
+        prepared: Option<&Prepared<P>>,
+    ) -> Result<Option<Digest>> {
+        match prepared {
+            Some(prepared) => self.publish(target, prepared).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
     async fn read_again<P: DeserializeOwned>(
         &self,
         target: &Target<'_>,
