@@ -187,6 +187,15 @@ async fn a_fresh_index_costs_no_request_and_a_stale_one_is_asked_for() {
     // Nor does a mirror that cannot be reached stop anybody who has what is needed.
     mirror.failures.store(100, Ordering::SeqCst);
     assert_eq!(assemble(&definition, &mirror.archive(&cache, ALWAYS), &store).await.unwrap(), image);
+    // And it is not asked again at once.
+    let archive = mirror.archive(&cache, hour);
+    let much_later = later + Duration::from_secs(7200);
+    for wait in [0, 60] {
+        let requests = mirror.requests();
+        let then = much_later + Duration::from_secs(wait);
+        base::assemble(&definition, &archive, &store.registry, then, Arc::new(|_| {})).await.unwrap();
+        assert_eq!(mirror.requests() > requests, wait == 0);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

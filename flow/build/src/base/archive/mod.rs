@@ -14,6 +14,7 @@ use std::{
     collections::HashMap,
     io::Read,
     sync::{Arc, Weak},
+    time::Duration,
 };
 
 use records::{Digest, Timestamp};
@@ -27,6 +28,10 @@ pub use options::{
 pub use release::{Release, Vouched};
 
 use crate::{Error, Result};
+
+/// How long a mirror is waited for while a cached index would do, and after which time it is asked again when it did not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(600);
 
 /// A Debian archive. Cheap to share; its index is in memory only while somebody holds a [`Snapshot`].
 pub struct Archive {
@@ -132,9 +137,8 @@ impl Archive {
             return Ok(releases);
         }
         for source in self.sources(suite) {
-            let release = self.current(&source, now).await?;
+            let (release, checked) = self.current(&source, now).await?;
             if let Ok(mut verified) = self.verified.lock() {
-                let checked = self.cache.noted_at(&source.in_release()).unwrap_or_default();
                 verified.insert(source.in_release(), (release.clone(), checked));
             }
             releases.push((LockedRelease { source, digest: release.digest.clone(), date: release.date }, release));
@@ -158,7 +162,8 @@ impl Archive {
     }
 
     /// The newest release that is at hand: cached while it is fresh, else fetched; an older one never replaces a newer one.
-    async fn current(&self, source: &Source, now: Timestamp) -> Result<Release> {
+    /// With it comes the time from which it counts as fresh.
+    async fn current(&self, source: &Source, now: Timestamp) -> Result<(Release, i64)> {
         let url = source.in_release();
         let verify = |document: &[u8]| Release::verify(document, &self.options.keyring, &url, &source.suite, Some(now));
         let cached = match self.cache.current(&url) {
@@ -172,7 +177,7 @@ impl Archive {
             _ => false,
         };
         match cached {
-            Some(Ok(release)) if fresh => return Ok(release),
+            Some(Ok(release)) if fresh => return Ok((release, now.as_second() - age.unwrap_or_default())),
             Some(Err(error)) if self.options.refresh == Refresh::Offline => return Err(error),
             None if self.options.refresh == Refresh::Offline => {
                 let reason = "it is not cached, and no network may be used".to_owned();
@@ -181,23 +186,36 @@ impl Archive {
             _ => {}
         }
         let cached = cached.and_then(Result::ok);
-        let document = match (self.fetch_release(source).await, &cached) {
+        // Who has an index that will do does not wait long for a newer one.
+        let patience = if cached.is_some() { PATIENCE } else { Duration::from_secs(600) };
+        let fetched = tokio::time::timeout(patience, self.fetch_release(source)).await.unwrap_or_else(|_| {
+            let reason = format!("no answer within {} seconds", patience.as_secs());
+            Err(Error::Fetch { url: url.clone(), reason, source: None })
+        });
+        let document = match (fetched, cached.as_ref()) {
             (Ok(document), _) => document,
             (Err(error), Some(release)) => {
                 tracing::warn!(%error, date = %release.date, "the mirror cannot be reached; the cached index is used");
-                return Ok(release.clone());
+                return Ok((release.clone(), now.as_second() - self.fresh_for() + RETRY.as_secs() as i64));
             }
             (Err(error), None) => return Err(error),
         };
         let release = verify(&document)?;
         if let Some(cached) = cached.filter(|cached| cached.date > release.date) {
             tracing::warn!(%url, offered = %release.date, kept = %cached.date, "the mirror offers an older index; it is not used");
-            return Ok(cached);
+            return Ok((cached, now.as_second()));
         }
         self.keep(document, release.digest.hex()).await?;
         self.cache.note(&url, release.digest.hex())?;
         self.cache.note(&format!("{url} at"), &now.as_second().to_string())?;
-        Ok(release)
+        Ok((release, now.as_second()))
+    }
+
+    fn fresh_for(&self) -> i64 {
+        match &self.options.refresh {
+            Refresh::After(limit) => i64::try_from(limit.as_secs()).unwrap_or(i64::MAX / 2),
+            _ => 0,
+        }
     }
 
     async fn fetch_release(&self, source: &Source) -> Result<Vec<u8>> {
