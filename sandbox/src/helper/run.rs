@@ -19,7 +19,11 @@ use super::{
     record::{self, Identity, Record, Started},
     wire::{Failure, Reply, Run, Sink, Socket},
 };
-use crate::{cgroup::Hierarchies, user};
+use crate::{
+    cgroup::Hierarchies,
+    network::{links, netlink::Netlink},
+    user,
+};
 
 /// The runtime keeps its own state of the container under this name in the container's directory.
 pub(super) const RUNTIME_ID: &str = "runtime";
@@ -95,6 +99,9 @@ pub(super) fn run(socket: &mut Socket, mut run: Run, descriptors: Vec<OwnedFd>) 
         let process = pidfd(pid).map_err(|error| context("finding its process", error))?;
         let terminal =
             console.map(Console::receive).transpose().map_err(|error| context("receiving its terminal", error))?;
+        if run.netns.is_none() {
+            loopback(pid).map_err(|error| context("bringing its loopback up", error))?;
+        }
         container.start().map_err(|error| Failure::Other(chain(&error)))?;
         why_not(failed)?;
         Ok((process, terminal))
@@ -135,6 +142,17 @@ pub(super) fn run(socket: &mut Socket, mut run: Run, descriptors: Vec<OwnedFd>) 
     record::write(&run.directory.join("exit.json"), &exit).map_err(|error| context("writing its end", error))?;
     let _ = socket.send(&Reply::Exited(exit), &[] as &[OwnedFd]);
     Ok(())
+}
+
+/// Brings the loopback of a container up that has a network of its own; a new one is down.
+fn loopback(pid: i32) -> io::Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/net"))?;
+    // A thread of its own enters the namespace and ends there.
+    let thread = std::thread::spawn(move || {
+        nix::sched::setns(&namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        links::set_up(&mut Netlink::route()?, links::index("lo")?)
+    });
+    thread.join().unwrap_or_else(|_| Err(io::Error::other("the thread panicked")))
 }
 
 /// Removes what a container leaves besides its directory. What fails here is found by the sweep of the next start.

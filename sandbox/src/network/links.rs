@@ -33,7 +33,7 @@ fn up() -> LinkMessage {
     link
 }
 
-pub(super) fn index(name: &str) -> io::Result<u32> {
+pub(crate) fn index(name: &str) -> io::Result<u32> {
     Ok(nix::net::if_::if_nametoindex(name)?)
 }
 
@@ -103,7 +103,7 @@ pub(super) fn add_pair(
     netlink.change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-pub(super) fn set_up(netlink: &mut Netlink, index: u32) -> io::Result<()> {
+pub(crate) fn set_up(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     let mut link = up();
     link.header.index = index;
     netlink.change(RouteNetlinkMessage::NewLink(link), 0)

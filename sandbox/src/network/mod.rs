@@ -2,8 +2,8 @@
 
 mod claim;
 mod dns;
-mod links;
-mod netlink;
+pub(crate) mod links;
+pub(crate) mod netlink;
 mod netns;
 mod nftables;
 
@@ -134,7 +134,8 @@ impl Network {
         self.0.dns.stop();
         let fabric = self.0.clone();
         let blocking = tokio::task::spawn_blocking(move || {
-            for name in fabric.used().numbers.keys().cloned().collect::<Vec<_>>() {
+            let names: Vec<String> = fabric.used().numbers.keys().cloned().collect();
+            for name in names {
                 fabric.remove(&name)?;
             }
             let mut netlink = Netlink::route().map_err(Error::net("open a netlink socket"))?;

@@ -14,14 +14,14 @@ use rtnetlink::{
 /// The kernel answers at once; what takes longer is lost.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) struct Netlink {
+pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
 }
 
 impl Netlink {
     /// Links, addresses, routes of the network namespace that the calling thread is in.
-    pub(super) fn route() -> io::Result<Self> {
+    pub(crate) fn route() -> io::Result<Self> {
         Self::open(protocols::NETLINK_ROUTE)
     }
 
