@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use evidence::{Against, Database, DatabaseFiles, RunFacts, Source, Vex, plan::plan};
+use evidence::{Database, DatabaseFiles, RunFacts, Source, Vex, plan::plan};
 use futures::FutureExt;
 use records::{Commit, Evidence, EvidenceKind, Image, Run};
 use store::{Expect, Records};
@@ -52,12 +52,7 @@ pub async fn make(app: &App, run: &Run, image: &Image, commit: &Commit, say: &(d
     let facts = RunFacts::of(run, image, commit, source, BUILDER);
     let vex = vex(&tree, &text).await?;
     let database = app.rooms.osv.current().await?;
-    let made = app
-        .rooms
-        .maker
-        .make(&image.repository, &image.digest, &facts, Against { database: &database, vex: &vex }, app.now())
-        .boxed()
-        .await;
+    let made = app.rooms.maker.make(&image.repository, &image.digest, &facts, &database, &vex, app.now()).boxed().await;
     let made = made.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
     for piece in &made {
         say(&format!("{}: {} is {}", image.repository, piece.detail.kind().title(), piece.referrer));
@@ -115,8 +110,6 @@ async fn rescan(app: &App, run: &Run, image: &Image, commit: &Commit, database: 
     let tree = Tree { repositories: &app.rooms.repositories, project: &run.id.project, commit: &commit.id };
     let vex = vex(&tree, &tree.text(pipeline::FILE_NAME).await?.unwrap_or_default()).await?;
     let maker = &app.rooms.maker;
-    let made = maker
-        .rescan(&image.repository, &image.digest, &run.id, BUILDER, Against { database, vex: &vex }, app.now())
-        .await;
+    let made = maker.rescan(&image.repository, &image.digest, &run.id, BUILDER, database, &vex, app.now()).await;
     write(&app.records, &[made.map_err(|e| Fault::from_error(Class::Unavailable, &e))?]).await
 }
