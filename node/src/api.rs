@@ -16,6 +16,7 @@ mod namespaces;
 mod openapi;
 pub mod patch;
 mod pod;
+mod protobuf;
 mod read;
 mod remove;
 mod request;

@@ -20,8 +20,8 @@ use super::schema;
 use crate::objects::resource;
 use crate::{Error, Result};
 
-/// The oldest clients want v2 in this form.
-const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The oldest clients want v2 in this form. They ask for it with `@` in the name, which they cannot read in an answer.
+const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// A document, with the digest by which clients know it again.
 struct Document {
@@ -176,7 +176,7 @@ fn refer(value: &Value, references: &mut Vec<String>) {
 pub async fn v2(headers: &HeaderMap) -> Result<Answer> {
     let documents = documents().await?;
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match accept.contains("proto-openapi.spec.v2@v1.0+protobuf") {
+    match accept.contains("proto-openapi.spec.v2@v1.0+protobuf") || accept.contains(PROTOBUF) {
         true => documents.v2_proto.answer(PROTOBUF, headers),
         false => documents.v2.answer("application/json", headers),
     }

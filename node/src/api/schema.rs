@@ -20,6 +20,8 @@ use crate::objects::{Resource, resource};
 pub struct Definition {
     /// The last part of the full name, as in `Container`.
     pub name: String,
+    /// The name with its group, as in `core.Container` and `meta.ObjectMeta`.
+    pub key: String,
     pub shape: Shape,
     /// Written as a whole by one manager, never field by field.
     pub atomic: bool,
@@ -173,15 +175,18 @@ impl Schema {
                 _ => shape(&name, document, &places),
             };
             let atomic = rules::is_atomic(&name) || matches!(shape, Shape::Any);
-            Definition { name, shape, atomic }
+            let key = match full.strip_prefix("io.k8s.api.") {
+                Some(rest) => format!("{}.{name}", rest.split('.').next().unwrap_or(rest)),
+                None => format!("meta.{name}"),
+            };
+            Definition { name, key, shape, atomic }
         });
         let definitions = definitions.collect();
         let kinds = resource::ALL
             .iter()
             .filter_map(|r| places.get(definition_name(r).as_str()).map(|at| (kind_key(r), *at)));
-        let extra = [("autoscaling", "io.k8s.api.autoscaling.v1.Scale"), ("policy", "io.k8s.api.policy.v1.Eviction")];
-        let extra = extra.into_iter().filter_map(|(key, name)| places.get(name).map(|at| (key, *at)));
-        Self { definitions, kinds: kinds.chain(extra).collect() }
+        let scale = places.get("io.k8s.api.autoscaling.v1.Scale").map(|at| ("autoscaling", *at));
+        Self { definitions, kinds: kinds.chain(scale).collect() }
     }
 
     /// The shape of a kind.
@@ -192,6 +197,19 @@ impl Schema {
     /// The shape of a `Scale`.
     pub fn scale(&self) -> &Shape {
         self.kinds.get("autoscaling").map_or(&Shape::Any, |at| &self.definitions[*at].shape)
+    }
+
+    /// The definition that a shape names.
+    pub fn definition(&self, shape: &Shape) -> Option<&Definition> {
+        match shape {
+            Shape::Named(at) => self.definitions.get(*at),
+            _ => None,
+        }
+    }
+
+    /// The definition with this key, as in `core.Pod`.
+    pub fn by_key(&self, key: &str) -> Option<&Definition> {
+        self.definitions.iter().find(|definition| definition.key == key)
     }
 
     /// The shape behind a name, whether it is written as a whole, and the name.
