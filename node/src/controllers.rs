@@ -8,29 +8,25 @@ use crate::Objects;
 
 pub mod deployment;
 pub mod endpoints;
-pub mod events;
-pub mod garbage;
 pub mod job;
 pub mod machine;
-pub mod namespace;
 pub mod pods;
 pub mod reconcile;
 pub mod replicaset;
+pub mod root_ca;
 pub mod typed;
 
 pub use machine::{Machine, MachineConfig};
 pub use reconcile::{Controller, run};
 
-/// Every controller that needs nothing but the objects.
+/// Every controller that needs nothing but the objects. `root_ca` is PEM.
 pub fn all(objects: &Objects, root_ca: &str) -> Vec<Arc<dyn Controller>> {
     vec![
         Arc::new(deployment::Deployments::new(objects.clone())),
         Arc::new(replicaset::ReplicaSets::new(objects.clone())),
         Arc::new(job::Jobs::new(objects.clone())),
         Arc::new(endpoints::Slices::new(objects.clone())),
-        Arc::new(namespace::Namespaces::new(objects.clone(), root_ca.to_owned())),
-        Arc::new(garbage::Garbage::new(objects.clone())),
-        Arc::new(events::OldEvents::new(objects.clone())),
+        Arc::new(root_ca::RootCa::new(objects.clone(), root_ca.to_owned())),
     ]
 }
 

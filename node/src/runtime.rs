@@ -140,6 +140,7 @@ pub struct Security {
     pub user: Option<String>,
     pub groups: Vec<u32>,
     pub read_only_root: bool,
+    pub no_new_privileges: bool,
     pub add_capabilities: Vec<String>,
     pub drop_capabilities: Vec<String>,
 }

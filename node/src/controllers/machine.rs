@@ -130,6 +130,10 @@ impl Machine {
             "holderIdentity": name, "leaseDurationSeconds": HEARTBEAT.as_secs() * 2, "renewTime": renewed,
         });
         if self.objects.find(&resource::LEASES, LEASES, name).is_none() {
+            match self.objects.create(&resource::NAMESPACES, json!({"metadata": {"name": LEASES}})).await {
+                Err(error) if !error.is_already_exists() => return Err(error),
+                _ => {}
+            }
             let lease = json!({"metadata": {"name": name, "namespace": LEASES}, "spec": spec});
             match self.objects.create(&resource::LEASES, lease).await {
                 Err(error) if !error.is_already_exists() => return Err(error),

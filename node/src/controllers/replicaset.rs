@@ -1,6 +1,5 @@
 //! ReplicaSets: as many pods of one template as asked for.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -148,10 +147,4 @@ pub fn owner_keys(resource: &Resource, object: &Value, own: &Resource) -> Vec<St
     let owner = meta::controller(object).filter(|owner| owner["kind"] == own.kind);
     let name = owner.and_then(|owner| owner["name"].as_str());
     name.map(|name| format!("{}/{name}", meta::namespace(object))).into_iter().collect()
-}
-
-/// A controller behind an `Arc`, as tests start it.
-#[cfg(test)]
-pub fn boxed(objects: &Objects) -> Arc<dyn Controller> {
-    Arc::new(ReplicaSets::new(objects.clone()))
 }
