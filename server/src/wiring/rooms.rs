@@ -134,7 +134,7 @@ impl Rooms {
         let found = verified.iter().map(|piece| Link {
             kind: piece.kind.title().into(),
             name: piece.referrer.to_string(),
-            detail: piece.checked.clone(),
+            detail: format!("{} (verified: {})", piece.detail, piece.checked),
             held: piece.held,
         });
         Ok(found.chain(missing).collect())

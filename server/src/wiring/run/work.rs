@@ -24,6 +24,12 @@ const REPORT: u64 = 16 << 20;
 
 /// Works on a run until it has ended, or until the server ends; then the next server goes on.
 pub async fn work(app: &Arc<App>, id: &RunId, cancel: Cancel) {
+    match app.run(id).await {
+        // It ended between the decision to work on it and now.
+        Ok(run) if run.state.ended() => return,
+        Ok(_) => {}
+        Err(fault) => return tracing::error!(run = %id, %fault, "cannot read a run"),
+    }
     let stop = app.supervisor.token();
     let stopping = {
         let cancel = cancel.clone();
