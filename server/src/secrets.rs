@@ -42,11 +42,6 @@ impl Secrets {
         std::fs::rename(&temporary, directory.join(name)).map_err(failed)
     }
 
-    /// The names of a project's secrets.
-    pub fn names(&self, project: &Name) -> Result<Vec<String>> {
-        Ok(self.all(project)?.into_keys().collect())
-    }
-
     /// All secrets of a project, for its runs.
     pub fn all(&self, project: &Name) -> Result<BTreeMap<String, String>> {
         let failed =

@@ -49,7 +49,9 @@ impl Wake {
                     Err(error) if error.kind == Kind::Compacted => {
                         // What was missed is unknown, so everybody looks.
                         at = *head.borrow();
-                        self.kinds.values().for_each(|sender| drop(sender.send_replace(at)));
+                        self.kinds.values().for_each(|sender| {
+                            sender.send_replace(at);
+                        });
                     }
                     Err(error) => {
                         tracing::warn!(%error, "cannot read the log");

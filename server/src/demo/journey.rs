@@ -254,11 +254,11 @@ impl Journey<'_> {
         self.load = Some(Load::start(&self.server.url, HOST, self.options.rate)?);
         tokio::time::sleep(Duration::from_secs(1)).await;
         let before = clock::now();
-        self.change("frontend/version.js", "1", "2", "Show that this is version 2").await?;
+        self.change(&[("frontend/version.js", "'1.0.0'", "'2.0.0'")], "Call it version 2").await?;
         let run = self.passed(2).await?;
         let shipment = self.rolled_out(2).await?;
         self.measure(before, &run, &shipment).await?;
-        self.serves("2").await?;
+        self.serves("2.0.0").await?;
         self.no_failures()?;
         Ok(format!(
             "release {} is complete {:.2} s after the push, {} requests so far, none failed",
@@ -270,7 +270,11 @@ impl Journey<'_> {
 
     /// 7: a version that never becomes ready.
     async fn version_3(&mut self) -> Result<String> {
-        self.change("frontend/version.js", "2", "3", "Break readiness").await?;
+        let change = [
+            ("frontend/version.js", "'2.0.0'", "'3.0.0'"),
+            ("deploy/frontend.yaml", "value: redis }", "value: a-redis-that-is-not-there }"),
+        ];
+        self.change(&change, "Call it version 3, and look for Redis in the wrong place").await?;
         self.passed(3).await?;
         let failed = until(Duration::from_secs(120), "the rollout of version 3 to fail", || async {
             let all = self.shipments().await?;
@@ -296,7 +300,7 @@ impl Journey<'_> {
             Ok(done.then_some(()))
         })
         .await?;
-        self.serves("2").await?;
+        self.serves("2.0.0").await?;
         let missing = REQUESTS.saturating_sub(self.sent());
         if missing > 0 {
             let wait = missing as f64 / f64::from(self.options.rate.max(1));
@@ -309,7 +313,7 @@ impl Journey<'_> {
         if self.sent() < REQUESTS {
             return Err(Fault::new(Class::Failed, format!("only {} requests were sent", self.sent())));
         }
-        if self.load.as_ref().is_some_and(|load| load.versions().contains_key("3")) {
+        if self.load.as_ref().is_some_and(|load| load.versions().contains_key("3.0.0")) {
             return Err(Fault::new(Class::Failed, "version 3 answered requests though it was never ready"));
         }
         Ok(format!("{reason}; {} requests, none failed", self.sent()))
@@ -344,10 +348,13 @@ impl Journey<'_> {
         }
     }
 
-    async fn change(&self, file: &str, old: &str, new: &str, subject: &str) -> Result<()> {
+    /// Edits (file, old, new), commits and pushes.
+    async fn change(&self, edits: &[(&str, &str, &str)], subject: &str) -> Result<()> {
         let workspace =
             self.workspace.as_ref().ok_or_else(|| Fault::new(Class::Internal, "there is no working tree"))?;
-        workspace.edit(file, old, new)?;
+        for (file, old, new) in edits {
+            workspace.edit(file, old, new)?;
+        }
         workspace.commit(subject).await?;
         workspace.push().await
     }

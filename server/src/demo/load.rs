@@ -56,7 +56,7 @@ impl Load {
                         _ = tick.tick() => {}
                     }
                     number += 1;
-                    let request = if number % 50 == 0 {
+                    let request = if number.is_multiple_of(50) {
                         client
                             .post(format!("{url}/entries"))
                             .json(&serde_json::json!({ "text": format!("entry {number}") }))

@@ -54,6 +54,7 @@ impl Server {
             }
         };
         let listen = if options.listen.port() == 0 { free_port(options.listen)? } else { options.listen };
+        super::workspace::write_osv(&data.join("osv")).map_err(|e| io("write the vulnerability database", e))?;
         let program = std::env::current_exe().map_err(|e| io("find this program", e))?;
         let log = std::fs::File::create(data.join("server.log")).map_err(|e| io("write the server's log", e))?;
         let mut command = Command::new(program);

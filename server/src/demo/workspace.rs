@@ -15,6 +15,24 @@ use crate::{
 #[exclude = "node_modules/*"]
 struct Example;
 
+/// A small vulnerability database in the OSV schema, enough to show that findings are looked for.
+#[derive(rust_embed::RustEmbed)]
+#[folder = "../examples/osv"]
+#[include = "**/*.json"]
+struct Osv;
+
+/// Writes the database that comes with the demo.
+pub fn write_osv(directory: &Path) -> std::io::Result<()> {
+    for name in Osv::iter() {
+        let path = directory.join(name.as_ref());
+        if let (Some(parent), Some(file)) = (path.parent(), Osv::get(&name)) {
+            std::fs::create_dir_all(parent)?;
+            std::fs::write(path, file.data)?;
+        }
+    }
+    Ok(())
+}
+
 /// A clone that pushes to a project.
 pub struct Workspace {
     directory: tempfile::TempDir,
