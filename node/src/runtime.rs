@@ -12,6 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub mod sandboxed;
+
+pub use sandboxed::{ImageSource, PreparedImage, Sandboxed};
+
 /// Why a runtime could not do something, by what the caller does next.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RuntimeError {
