@@ -1,6 +1,10 @@
 //! What this machine lacks, said before anything is tried.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use crate::{cgroup::Hierarchies, mounts};
 
@@ -104,7 +108,8 @@ fn cgroups(found: &mut Vec<Missing>) {
             found.push(missing(&format!("cgroup controller `{controller}`"), why, "mount cgroup2 on /sys/fs/cgroup"));
         }
     }
-    let group = format!("shipway-check-{}", std::process::id());
+    static CHECKS: AtomicU32 = AtomicU32::new(0);
+    let group = format!("shipway-check-{}-{}", std::process::id(), CHECKS.fetch_add(1, Ordering::Relaxed));
     for directory in hierarchies.directories(&group) {
         match fs::create_dir(&directory).and_then(|()| fs::remove_dir(&directory)) {
             Ok(()) => {}

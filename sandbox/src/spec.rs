@@ -117,7 +117,7 @@ impl ContainerSpec {
                 return invalid(format!("the mount target `{}` is not an absolute path without `..`", mount.target));
             }
         }
-        check_strings(&self.argv, &self.env).or_else(|text| invalid(text))
+        check_strings(&self.argv, &self.env).or_else(invalid)
     }
 }
 

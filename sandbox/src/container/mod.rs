@@ -27,7 +27,7 @@ pub(crate) use start::start;
 pub use streams::{Input, Output, Terminal};
 
 use crate::{
-    Error, ExecSpec, Lifetime, Result,
+    Error, ExecSpec, Lifetime, NetworkMode, Result,
     cgroup::Hierarchies,
     helper::record::{self, Record},
     open::Shared,
@@ -115,6 +115,8 @@ pub(crate) struct Inner {
     streams: Mutex<streams::Streams>,
     exit: watch::Receiver<Option<Exit>>,
     removed: Arc<AtomicBool>,
+    /// Its network stays as long as it.
+    _network: NetworkMode,
     _dropped: Option<DropGuard>,
 }
 
@@ -276,6 +278,7 @@ impl Container {
             streams: Mutex::default(),
             exit,
             removed: Arc::default(),
+            _network: NetworkMode::None,
             _dropped: None,
         }))))
     }

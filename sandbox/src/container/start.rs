@@ -147,6 +147,7 @@ async fn begin(
         streams: Mutex::new(own),
         exit,
         removed: Arc::clone(&removed),
+        _network: spec.network,
         _dropped: Some(guard),
     }));
     let inner = &container.0;

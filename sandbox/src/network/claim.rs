@@ -45,6 +45,7 @@ pub(super) fn claim(netlink: &mut Netlink, file: &Path, bridge: &str, ranges: &[
     };
     if again.is_none() && own.is_some() {
         // It has an address of a block that is not ours any more.
+        links::delete(netlink, &carrier(bridge)[0]).map_err(Error::net(format!("remove the carrier of {bridge}")))?;
         links::delete(netlink, bridge).map_err(Error::net(format!("remove the old bridge {bridge}")))?;
     }
     if again.is_none() || own.is_none() {
@@ -54,8 +55,18 @@ pub(super) fn claim(netlink: &mut Netlink, file: &Path, bridge: &str, ranges: &[
     links::set_up(netlink, index).map_err(Error::net(format!("bring up the bridge {bridge}")))?;
     links::add_address(netlink, index, gateway(pods), HALF)
         .map_err(Error::net(format!("give {} to the bridge {bridge}", gateway(pods))))?;
+    let carrier = carrier(bridge);
+    if links::index(&carrier[0]).is_err() {
+        links::add_carrier(netlink, [&carrier[0], &carrier[1]], index)
+            .map_err(Error::net(format!("give a carrier to the bridge {bridge}")))?;
+    }
     record::write(file, &Claimed { pods }).map_err(Error::io("write", file))?;
     Ok(pods)
+}
+
+/// Names of the pair that keeps the bridge running while no pod is there.
+pub(super) fn carrier(bridge: &str) -> [String; 2] {
+    [format!("{bridge}a"), format!("{bridge}b")]
 }
 
 /// Every /22 that begins a /21 of the range.

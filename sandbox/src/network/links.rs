@@ -103,6 +103,40 @@ pub(super) fn add_pair(
     netlink.change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
 }
 
+/// A pair of links on this host, one of them on the bridge: with it the bridge always has a carrier. Without one the kernel
+/// drops what is sent through it for up to a second after the first pod has come.
+pub(super) fn add_carrier(netlink: &mut Netlink, names: [&str; 2], bridge: u32) -> io::Result<()> {
+    let mut peer = LinkMessage::default();
+    peer.attributes = vec![LinkAttribute::IfName(names[1].into())];
+    let mut link = up();
+    link.attributes = vec![
+        LinkAttribute::IfName(names[0].into()),
+        LinkAttribute::Controller(bridge),
+        LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+        ]),
+    ];
+    netlink.change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)?;
+    set_up(netlink, index(names[1])?)
+}
+
+/// Waits until the kernel has taken notice, in the background as it does, that a link has its carrier: before that it drops
+/// what is sent. Some milliseconds at most; a second means that something is wrong, and is no reason to fail.
+pub(super) fn wait_running(netlink: &mut Netlink, name: &str) -> io::Result<()> {
+    let mut link = LinkMessage::default();
+    link.attributes = vec![LinkAttribute::IfName(name.into())];
+    for _ in 0..2000 {
+        if let RouteNetlinkMessage::NewLink(found) = netlink.get(RouteNetlinkMessage::GetLink(link.clone()))?
+            && found.header.flags.contains(LinkFlags::Running)
+        {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_micros(500));
+    }
+    Ok(())
+}
+
 pub(crate) fn set_up(netlink: &mut Netlink, index: u32) -> io::Result<()> {
     let mut link = up();
     link.header.index = index;

@@ -57,6 +57,8 @@ impl Network {
     pub(crate) async fn open(root: &Path, tag: Tag, config: NetworkConfig, used: &HashSet<PathBuf>) -> Result<Self> {
         let (root, used) = (root.to_path_buf(), used.clone());
         let upstream = config.upstream.clone();
+        // What pods still use is never torn down because of a failed start.
+        let ours = used.is_empty().then(|| tag.clone());
         let blocking = tokio::task::spawn_blocking(move || {
             let namespaces = root.join("ns");
             fs::create_dir_all(&namespaces).map_err(Error::io("make", &namespaces))?;
@@ -74,10 +76,11 @@ impl Network {
             let found = netns::sweep(&mut netlink, &namespaces, &tag, pods, &used)?;
             Ok((root, tag, pods, services, mtu, found))
         });
-        let (root, tag, pods, services, mtu, found) = blocking.await.map_err(|_| Error::Closed)??;
+        let made = blocking.await.map_err(|_| Error::Closed)?;
+        let (root, tag, pods, services, mtu, found) = made.inspect_err(|_| undo(&ours, None))?;
         let last = found.values().copied().max().unwrap_or(1);
-        let gateway = gateway(pods);
-        let dns = dns::Server::start(gateway, upstream).await?;
+        let dns = dns::Server::start(gateway(pods), upstream).await;
+        let dns = dns.inspect_err(|_| undo(&ours, Some(services)))?;
         let used = Mutex::new(Used { numbers: found, last });
         Ok(Self(Arc::new(Fabric { root, tag, pods, services, mtu, used, dns })))
     }
@@ -138,16 +141,34 @@ impl Network {
             for name in names {
                 fabric.remove(&name)?;
             }
-            let mut netlink = Netlink::route().map_err(Error::net("open a netlink socket"))?;
-            let bridge = fabric.tag.bridge();
-            links::delete_local_block(&mut netlink, fabric.services)
-                .map_err(Error::net(format!("remove the route to {}", fabric.services)))?;
-            nftables::remove(&fabric.tag.table()).map_err(Error::net("remove the nftables rules of the bridge"))?;
-            links::delete(&mut netlink, &bridge).map_err(Error::net(format!("remove the bridge {bridge}")))?;
+            teardown(&fabric.tag, Some(fabric.services))?;
             fs::remove_dir_all(&fabric.root).map_err(Error::io("remove", &fabric.root))
         });
         blocking.await.map_err(|_| Error::Closed)?
     }
+}
+
+fn undo(tag: &Option<Tag>, services: Option<Subnet>) {
+    if let Some(tag) = tag
+        && let Err(error) = teardown(tag, services)
+    {
+        tracing::warn!(%error, "what was made of the network stays until the next start");
+    }
+}
+
+/// Removes what belongs to the whole network. What is not there is fine.
+fn teardown(tag: &Tag, services: Option<Subnet>) -> Result<()> {
+    let mut netlink = Netlink::route().map_err(Error::net("open a netlink socket"))?;
+    if let Some(services) = services {
+        links::delete_local_block(&mut netlink, services)
+            .map_err(Error::net(format!("remove the route to {services}")))?;
+    }
+    nftables::remove(&tag.table()).map_err(Error::net("remove the nftables rules of the bridge"))?;
+    let bridge = tag.bridge();
+    for link in [&claim::carrier(&bridge)[0], &bridge] {
+        links::delete(&mut netlink, link).map_err(Error::net(format!("remove the link {link}")))?;
+    }
+    Ok(())
 }
 
 fn gateway(pods: Subnet) -> Ipv4Addr {
@@ -166,7 +187,7 @@ pub(crate) fn leftovers(tag: &Tag) -> std::io::Result<Vec<String>> {
     let mut found: Vec<String> = links::list(&mut netlink)?
         .into_iter()
         .map(|(name, _)| name)
-        .filter(|name| *name == tag.bridge() || name.starts_with(&tag.veth_prefix()))
+        .filter(|name| name.starts_with(&tag.bridge()) || name.starts_with(&tag.veth_prefix()))
         .map(|name| format!("link {name}"))
         .collect();
     if nftables::exists(&tag.table())? {

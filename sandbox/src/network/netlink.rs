@@ -82,6 +82,23 @@ impl Netlink {
         }
     }
 
+    /// One object.
+    pub(super) fn get(&mut self, message: RouteNetlinkMessage) -> io::Result<RouteNetlinkMessage> {
+        let sequence = self.send(message, NLM_F_REQUEST)?;
+        loop {
+            let (buffer, _) = self.socket.recv_from_full()?;
+            for message in messages::<RouteNetlinkMessage>(&buffer) {
+                let message = message?;
+                match message.payload {
+                    _ if message.header.sequence_number != sequence => {}
+                    NetlinkPayload::InnerMessage(inner) => return Ok(inner),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn send<M: NetlinkSerializable>(&mut self, message: M, flags: u16) -> io::Result<u32>
     where
         NetlinkPayload<M>: From<M>,

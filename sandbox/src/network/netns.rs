@@ -184,6 +184,8 @@ fn make(fabric: &Fabric, name: &str, number: u32, lifetime: Lifetime) -> Result<
         for (key, value) in [("ip_unprivileged_port_start", "0"), ("ping_group_range", "0 2147483647")] {
             let _ = fs::write(format!("/proc/sys/net/ipv4/{key}"), value);
         }
+        links::wait_running(&mut inside, links::POD_LINK)?;
+        links::wait_running(&mut host, &link)?;
         Ok(())
     });
     let joined = thread.map(std::thread::JoinHandle::join).map_err(Error::net("start a thread"))?;
