@@ -162,10 +162,8 @@ impl Error {
             [one] => format!("{what} {name:?} is invalid: {one}"),
             many => format!("{what} {name:?} is invalid: [{}]", many.join(", ")),
         };
-        let causes: Vec<Value> = causes
-            .iter()
-            .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
-            .collect();
+        let causes: Vec<Value> =
+            causes.iter().map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field})).collect();
         let mut details = json!({"name": name, "kind": kind, "causes": causes});
         if !group.is_empty() {
             details["group"] = group.into();

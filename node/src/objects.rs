@@ -94,8 +94,7 @@ impl Objects {
         let (writes, incoming) = mpsc::channel(1024);
         let writer = writer::Writer { log, cache: cache.clone(), incoming, stop: stop.clone() };
         tokio::spawn(writer.run());
-        let shared =
-            Shared { cache, clock, services, allocation: Mutex::new(()), writes, _stop: stop.drop_guard() };
+        let shared = Shared { cache, clock, services, allocation: Mutex::new(()), writes, _stop: stop.drop_guard() };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -200,13 +199,7 @@ impl Objects {
     }
 
     /// Writes one version of an object and returns it as it is now stored.
-    async fn append(
-        &self,
-        resource: &Resource,
-        object: &Value,
-        expect: Expect,
-        delete: bool,
-    ) -> Result<Arc<Value>> {
+    async fn append(&self, resource: &Resource, object: &Value, expect: Expect, delete: bool) -> Result<Arc<Value>> {
         let (namespace, name) = (meta::namespace(object), meta::name(object));
         let value = serde_json::to_vec(object)
             .map_err(|e| Error::caused(format!("cannot write {} {name:?} as JSON", resource.kind), e))?;

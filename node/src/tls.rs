@@ -119,8 +119,7 @@ fn server_config(authority: &str, certificate: CertificateDer<'static>, key: &Ke
 fn authority_params(now: Timestamp) -> Result<CertificateParams> {
     let mut params = params(&[], "shipway-node", now)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
-    params.key_usages =
-        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     Ok(params)
 }
 
@@ -186,13 +185,8 @@ fn read(path: &Path) -> Result<Option<String>> {
 fn write(path: &Path, text: &str) -> Result<()> {
     let failed = |error| Error::caused(format!("cannot write {}", path.display()), error);
     let beside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)
-        .map_err(failed)?;
+    let mut file =
+        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside).map_err(failed)?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
     fs::rename(&beside, path).map_err(failed)
 }

@@ -142,9 +142,7 @@ async fn finalizers_hold_an_object_until_they_are_gone() {
 #[tokio::test]
 async fn pods_that_run_get_their_grace_period() {
     let objects = objects().await;
-    let pod = |name: &str, node: &str| {
-        json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}})
-    };
+    let pod = |name: &str, node: &str| json!({"metadata": {"name": name}, "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
     objects.create(&resource::PODS, pod("running", "here")).await.unwrap();
     objects.create(&resource::PODS, pod("waiting", "")).await.unwrap();
     let options = DeleteOptions::default();

@@ -287,7 +287,8 @@ async fn sweep_owned(objects: &Objects, graph: &mut Graph) -> bool {
 async fn old_events(objects: &Objects) -> Result<()> {
     let now = objects.now();
     for event in objects.list(&resource::EVENTS, &Scope::all()).0 {
-        let times = [&event["series"]["lastObservedTime"], &event["lastTimestamp"], &event["metadata"]["creationTimestamp"]];
+        let times =
+            [&event["series"]["lastObservedTime"], &event["lastTimestamp"], &event["metadata"]["creationTimestamp"]];
         let last = times.iter().find_map(|time| time.as_str()).and_then(|text| text.parse::<Timestamp>().ok());
         if last.is_some_and(|last| now.duration_since(last).as_secs() > EVENTS) {
             let (namespace, name) = (meta::namespace(&event), meta::name(&event));

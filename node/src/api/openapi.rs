@@ -117,11 +117,7 @@ impl Documents {
             let text = text.to_string().replace("#/definitions/", "#/components/schemas/");
             v3.push((path, Document::new(text.as_bytes())?));
         }
-        Ok(Self {
-            v2: Document::new(v2.to_string().as_bytes())?,
-            v2_proto: Document::new(&proto::document(&v2))?,
-            v3,
-        })
+        Ok(Self { v2: Document::new(v2.to_string().as_bytes())?, v2_proto: Document::new(&proto::document(&v2))?, v3 })
     }
 }
 

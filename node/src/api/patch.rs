@@ -16,11 +16,11 @@ const COPIED: usize = 3 << 20;
 
 /// Applies a JSON patch (RFC 6902).
 pub fn json(target: &mut Value, patch: Value) -> Result<()> {
-    let patch: json_patch::Patch = serde_json::from_value(patch)
-        .map_err(|e| Error::bad_request(format!("error decoding patch: it is not a list of JSON patch operations: {e}")))?;
+    let patch: json_patch::Patch = serde_json::from_value(patch).map_err(|e| {
+        Error::bad_request(format!("error decoding patch: it is not a list of JSON patch operations: {e}"))
+    })?;
     if patch.0.len() > OPERATIONS {
-        let message =
-            format!("The allowed maximum operations in a JSON patch is {OPERATIONS}, got {}", patch.0.len());
+        let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS}, got {}", patch.0.len());
         return Err(Error::refused(StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge", message));
     }
     let mut copied = 0;

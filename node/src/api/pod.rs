@@ -91,7 +91,8 @@ pub async fn bind(api: &Api, request: &Request<'_>) -> Result<Answer> {
         let now = meta::time(api.objects.now());
         let place = |pod: &mut Value| {
             pod["spec"]["nodeName"] = node.into();
-            let scheduled = json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
+            let scheduled =
+                json!({"type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now});
             match pod["status"]["conditions"].as_array_mut() {
                 Some(conditions) => {
                     conditions.retain(|c| c["type"] != "PodScheduled");

@@ -121,7 +121,8 @@ fn field<'a>(rest: &mut &'a [u8]) -> Result<(u32, Raw<'a>)> {
         2 => {
             let length = varint(rest)?;
             let length = usize::try_from(length).map_err(|_| broken("a field is too long"))?;
-            let (taken, left) = rest.split_at_checked(length).ok_or_else(|| broken("it ends in the middle of a field"))?;
+            let (taken, left) =
+                rest.split_at_checked(length).ok_or_else(|| broken("it ends in the middle of a field"))?;
             *rest = left;
             Raw::Bytes(taken)
         }
@@ -386,7 +387,14 @@ mod tests {
             let group = if resource.group.is_empty() { "core" } else { resource.group.split('.').next().unwrap() };
             look(&format!("{group}.{}", resource.kind), schema().of(resource), &mut missing);
         }
-        for key in ["core.PodSpec", "core.Container", "core.ServiceSpec", "apps.DeploymentSpec", "batch.JobSpec", "meta.ObjectMeta"] {
+        for key in [
+            "core.PodSpec",
+            "core.Container",
+            "core.ServiceSpec",
+            "apps.DeploymentSpec",
+            "batch.JobSpec",
+            "meta.ObjectMeta",
+        ] {
             look(key, &schema().by_key(key).unwrap().shape, &mut missing);
         }
         assert_eq!(missing, Vec::<String>::new());

@@ -43,7 +43,15 @@ pub fn one(api: &Api, resource: &Resource, object: &Value, form: Form, query: &Q
         Form::Table(version) => {
             let rows = std::iter::once(object);
             let rv = &object["metadata"]["resourceVersion"];
-            table::render(resource, rows, version, &json!({"resourceVersion": rv}), include(query), api.objects.now(), true)
+            table::render(
+                resource,
+                rows,
+                version,
+                &json!({"resourceVersion": rv}),
+                include(query),
+                api.objects.now(),
+                true,
+            )
         }
         Form::Metadata(version) => metadata_only(object, version),
         Form::Json | Form::Discovery(_) => events::shown(resource, object.clone()),
@@ -98,7 +106,8 @@ pub fn list(api: &Api, target: &Target, form: Form, query: &Query) -> Result<Ans
         Form::Json | Form::Discovery(_) => (format!("{}List", resource.kind), resource.api_version()),
     };
     // Written piece by piece: objects are not copied into one tree first.
-    let mut body = format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{metadata},"items":["#).into_bytes();
+    let mut body =
+        format!(r#"{{"kind":"{kind}","apiVersion":"{version}","metadata":{metadata},"items":["#).into_bytes();
     for (at, object) in objects.iter().enumerate() {
         if at > 0 {
             body.push(b',');
@@ -132,7 +141,9 @@ impl Place {
             let (version, after) = text.split_once('/')?;
             Some(Self { version: version.parse().ok()?, after: after.to_owned() })
         });
-        place.ok_or_else(|| Error::bad_request("continue key is not valid: use the value of the last list's metadata.continue"))
+        place.ok_or_else(|| {
+            Error::bad_request("continue key is not valid: use the value of the last list's metadata.continue")
+        })
     }
 }
 
@@ -148,7 +159,8 @@ pub fn watch(api: &Arc<Api>, target: &Target, form: Form, query: &Query) -> Resu
     };
     let initial = query.flag("sendInitialEvents");
     let from = if initial { None } else { version };
-    let lasts = query.number::<u64>("timeoutSeconds")?.filter(|s| *s > 0).map_or(WATCH, |s| Duration::from_secs(s.min(86_400)));
+    let lasts =
+        query.number::<u64>("timeoutSeconds")?.filter(|s| *s > 0).map_or(WATCH, |s| Duration::from_secs(s.min(86_400)));
     let body = match api.objects.watch(target.resource, scope, from) {
         Ok(watcher) => {
             let following = Following {
@@ -271,4 +283,3 @@ impl Following {
         line("BOOKMARK", &object)
     }
 }
-

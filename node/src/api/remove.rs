@@ -99,9 +99,9 @@ pub async fn many(api: &Api, request: &Request<'_>) -> Result<Answer> {
     }
     let options = options(request)?;
     let (objects, version) = api.objects.list(resource, &read::scope(request.target, request.query)?);
-    let deletions = objects.iter().map(|object| {
-        api.objects.delete(resource, meta::namespace(object), meta::name(object), &options)
-    });
+    let deletions = objects
+        .iter()
+        .map(|object| api.objects.delete(resource, meta::namespace(object), meta::name(object), &options));
     let mut gone: Vec<Arc<Value>> = Vec::new();
     for done in futures::future::join_all(deletions).await {
         match done {

@@ -47,7 +47,9 @@ impl Query {
     pub fn dry_run(&self) -> Result<bool> {
         let asked: Vec<&str> = self.all("dryRun").filter(|v| !v.is_empty()).collect();
         match asked.iter().find(|v| **v != "All") {
-            Some(other) => Err(Error::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
+            Some(other) => {
+                Err(Error::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\"")))
+            }
             None => Ok(!asked.is_empty()),
         }
     }
@@ -90,12 +92,19 @@ pub enum Place {
     /// `/apis/<group>`
     Group(String),
     /// `/api/v1`, `/apis/<group>/<version>`
-    Resources { group: String, version: String },
+    Resources {
+        group: String,
+        version: String,
+    },
     OpenApiV2,
     /// `/openapi/v3` or the document of one group below it.
     OpenApiV3(Option<String>),
     /// `/apis/authorization.k8s.io/v1/<reviews>` and the like.
-    Review { group: String, plural: String, namespace: Option<String> },
+    Review {
+        group: String,
+        plural: String,
+        namespace: Option<String>,
+    },
     Objects(Target),
 }
 
@@ -230,23 +239,20 @@ mod tests {
     use super::*;
     use crate::objects::resource::{DEPLOYMENTS, NAMESPACES, PODS};
 
-    fn target(path: &str) -> Option<(&'static Resource, Option<String>, Option<String>, Option<String>)> {
-        match place(path)? {
-            Place::Objects(t) => Some((t.resource, t.namespace, t.name, t.subresource)),
-            other => panic!("{path}: {other:?}"),
-        }
+    fn target(resource: &'static Resource, parts: [&str; 3]) -> Option<Place> {
+        let [namespace, name, subresource] = parts.map(|part| (!part.is_empty()).then(|| part.to_owned()));
+        Some(Place::Objects(Target { resource, namespace, name, subresource }))
     }
 
     #[test]
     fn paths() {
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(target("/api/v1/pods"), Some((&PODS, None, None, None)));
-        assert_eq!(target("/api/v1/namespaces/a/pods/b/log"), Some((&PODS, some("a"), some("b"), some("log"))));
-        assert_eq!(target("/api/v1/namespaces"), Some((&NAMESPACES, None, None, None)));
-        assert_eq!(target("/api/v1/namespaces/a"), Some((&NAMESPACES, None, some("a"), None)));
-        assert_eq!(target("/api/v1/namespaces/a/status"), Some((&NAMESPACES, None, some("a"), some("status"))));
-        let scale = Some((&DEPLOYMENTS, some("a"), some("b%c"), some("scale")));
-        assert_eq!(target("/apis/apps/v1/namespaces/a/deployments/b%25c/scale"), scale);
+        assert_eq!(place("/api/v1/pods"), target(&PODS, ["", "", ""]));
+        assert_eq!(place("/api/v1/namespaces/a/pods/b/log"), target(&PODS, ["a", "b", "log"]));
+        assert_eq!(place("/api/v1/namespaces"), target(&NAMESPACES, ["", "", ""]));
+        assert_eq!(place("/api/v1/namespaces/a"), target(&NAMESPACES, ["", "a", ""]));
+        assert_eq!(place("/api/v1/namespaces/a/status"), target(&NAMESPACES, ["", "a", "status"]));
+        let scale = target(&DEPLOYMENTS, ["a", "b%c", "scale"]);
+        assert_eq!(place("/apis/apps/v1/namespaces/a/deployments/b%25c/scale"), scale);
         assert_eq!(place("/apis/apps/v1beta1/deployments"), None);
         assert_eq!(place("/api/v1/namespaces/a/pods/b/nonsense"), None);
         assert_eq!(place("/api/v1/pods/b"), None);
@@ -262,7 +268,9 @@ mod tests {
             super::form(&headers)
         };
         assert_eq!(
-            form("application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"),
+            form(
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json"
+            ),
             Form::Table("v1")
         );
         assert_eq!(form("application/vnd.kubernetes.protobuf,application/json"), Form::Json);

@@ -182,9 +182,8 @@ impl Schema {
             Definition { name, key, shape, atomic }
         });
         let definitions = definitions.collect();
-        let kinds = resource::ALL
-            .iter()
-            .filter_map(|r| places.get(definition_name(r).as_str()).map(|at| (kind_key(r), *at)));
+        let kinds =
+            resource::ALL.iter().filter_map(|r| places.get(definition_name(r).as_str()).map(|at| (kind_key(r), *at)));
         let scale = places.get("io.k8s.api.autoscaling.v1.Scale").map(|at| ("autoscaling", *at));
         Self { definitions, kinds: kinds.chain(scale).collect() }
     }

@@ -56,7 +56,8 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(|e| {
             Error::caused(format!("cannot listen on {} for the Kubernetes API; choose another port", config.listen), e)
         })?;
-        let addr = listener.local_addr().map_err(|e| Error::caused("cannot tell where the Kubernetes API listens", e))?;
+        let addr =
+            listener.local_addr().map_err(|e| Error::caused("cannot tell where the Kubernetes API listens", e))?;
         namespaces::ensure(&objects).await?;
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let api = Arc::new(Api {

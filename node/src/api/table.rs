@@ -120,7 +120,15 @@ mod tests {
     fn every_row_fills_every_column() {
         for resource in resource::ALL {
             let object = json!({"metadata": {"name": "a"}});
-            let table = render(resource, std::iter::once(&object), "v1", &json!({}), Include::Nothing, Timestamp::UNIX_EPOCH, true);
+            let table = render(
+                resource,
+                std::iter::once(&object),
+                "v1",
+                &json!({}),
+                Include::Nothing,
+                Timestamp::UNIX_EPOCH,
+                true,
+            );
             let columns = table["columnDefinitions"].as_array().unwrap().len();
             assert_eq!(table["rows"][0]["cells"].as_array().unwrap().len(), columns, "{}", resource.plural);
         }

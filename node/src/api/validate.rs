@@ -78,7 +78,11 @@ fn metadata(resource: &Resource, object: &Value, causes: &mut Vec<Cause>) {
     }
     if meta::owner_references(object).filter(|owner| owner["controller"] == true).count() > 1 {
         let list = &object["metadata"]["ownerReferences"];
-        causes.push(Cause::invalid("metadata.ownerReferences", list, "Only one reference can have Controller set to true"));
+        causes.push(Cause::invalid(
+            "metadata.ownerReferences",
+            list,
+            "Only one reference can have Controller set to true",
+        ));
     }
 }
 
@@ -133,7 +137,11 @@ fn secret(object: &Value, old: Option<&Value>, causes: &mut Vec<Cause>) {
 fn lease(object: &Value, causes: &mut Vec<Cause>) {
     let spec = &object["spec"];
     if spec["leaseDurationSeconds"].as_i64().is_some_and(|seconds| seconds <= 0) {
-        causes.push(Cause::invalid("spec.leaseDurationSeconds", &spec["leaseDurationSeconds"], "must be greater than 0"));
+        causes.push(Cause::invalid(
+            "spec.leaseDurationSeconds",
+            &spec["leaseDurationSeconds"],
+            "must be greater than 0",
+        ));
     }
     not_negative(&spec["leaseTransitions"], "spec.leaseTransitions", causes);
 }

@@ -292,7 +292,9 @@ fn patched(media: &str, shape: &Shape, object: &mut Value, document: &Value) -> 
 async fn server_side_apply(api: &Api, request: &Request<'_>) -> Result<Answer> {
     let resource = request.resource();
     if request.query.get("fieldManager").is_none() {
-        return Err(Error::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch"));
+        return Err(Error::bad_request(
+            "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+        ));
     }
     let Document { value: mut config, duplicates } = request.document()?;
     if config["apiVersion"].as_str().is_none() || config["kind"].as_str().is_none() {

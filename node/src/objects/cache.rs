@@ -47,12 +47,8 @@ pub(super) struct Cache {
 impl Cache {
     pub fn new(at: Seq) -> Self {
         let kinds = resource::ALL.iter().filter(|r| r.stored_as.is_none()).map(|r| {
-            let kept = Kept {
-                live: BTreeMap::new(),
-                window: VecDeque::new(),
-                floor: at,
-                changed: watch::Sender::new(at),
-            };
+            let kept =
+                Kept { live: BTreeMap::new(), window: VecDeque::new(), floor: at, changed: watch::Sender::new(at) };
             (r.log_kind(), kept)
         });
         let state = State { kinds: kinds.collect(), applied: at };

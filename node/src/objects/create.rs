@@ -95,8 +95,7 @@ impl Objects {
         match self.find(&resource::NAMESPACES, "", name) {
             None => Some(Error::not_found("", "namespaces", name)),
             Some(namespace) if meta::is_deleting(&namespace) => {
-                let why =
-                    format!("unable to create new content in namespace {name} because it is being terminated");
+                let why = format!("unable to create new content in namespace {name} because it is being terminated");
                 let causes = json!([{"reason": "NamespaceTerminating", "field": "metadata.namespace",
                     "message": format!("namespace {name} is being terminated")}]);
                 let details = json!({"name": meta::name(object), "kind": resource.plural, "causes": causes});
@@ -131,8 +130,10 @@ impl Objects {
             asked => match asked.parse::<Ipv4Addr>() {
                 Ok(ip) if !holds(self.service_network(), ip) => {
                     let Cidr { network, prefix } = self.service_network();
-                    let why = format!("failed to allocate IP {ip}: the provided IP is not in the valid range. \
-                        The range of valid IPs is {network}/{prefix}");
+                    let why = format!(
+                        "failed to allocate IP {ip}: the provided IP is not in the valid range. \
+                        The range of valid IPs is {network}/{prefix}"
+                    );
                     return Err(invalid(Cause::invalid("spec.clusterIPs", &json!([asked]), &why)));
                 }
                 Ok(ip) if addresses.contains(&ip) => {
@@ -141,7 +142,11 @@ impl Objects {
                 }
                 Ok(ip) => ip.to_string(),
                 Err(_) => {
-                    return Err(invalid(Cause::invalid("spec.clusterIPs[0]", &json!(asked), "must be a valid IP address")));
+                    return Err(invalid(Cause::invalid(
+                        "spec.clusterIPs[0]",
+                        &json!(asked),
+                        "must be a valid IP address",
+                    )));
                 }
             },
         };
@@ -153,7 +158,11 @@ impl Objects {
                 let chosen = match port["nodePort"].as_u64().filter(|port| *port != 0) {
                     Some(asked) if ports.contains(&asked) => {
                         let field = format!("spec.ports[{at}].nodePort");
-                        return Err(invalid(Cause::invalid(field, &asked.into(), "provided port is already allocated")));
+                        return Err(invalid(Cause::invalid(
+                            field,
+                            &asked.into(),
+                            "provided port is already allocated",
+                        )));
                     }
                     Some(asked) => asked,
                     None => (30_000..=32_767)

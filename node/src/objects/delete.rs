@@ -115,8 +115,7 @@ impl Objects {
             new["metadata"]["generation"] = (meta::generation(old) + 1).into();
         }
         let propagation = options.propagation.unwrap_or_else(|| by_itself(resource, old));
-        let mut finalizers: Vec<&str> =
-            meta::finalizers(old).filter(|f| ![ORPHAN, FOREGROUND].contains(f)).collect();
+        let mut finalizers: Vec<&str> = meta::finalizers(old).filter(|f| ![ORPHAN, FOREGROUND].contains(f)).collect();
         match propagation {
             Propagation::Foreground => finalizers.push(FOREGROUND),
             Propagation::Orphan => finalizers.push(ORPHAN),

@@ -58,8 +58,7 @@ impl Resource {
     }
 }
 
-const ALL_VERBS: &[&str] =
-    &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+const ALL_VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const PART_VERBS: &[&str] = &["get", "patch", "update"];
 
 const fn status(group: &'static str, version: &'static str, kind: &'static str) -> Subresource {
@@ -226,13 +225,8 @@ pub static JOBS: Resource = Resource {
     ..PLAIN
 };
 
-pub static LEASES: Resource = Resource {
-    group: "coordination.k8s.io",
-    kind: "Lease",
-    plural: "leases",
-    singular: "lease",
-    ..PLAIN
-};
+pub static LEASES: Resource =
+    Resource { group: "coordination.k8s.io", kind: "Lease", plural: "leases", singular: "lease", ..PLAIN };
 
 /// Every kind, in the order in which discovery shows them.
 pub static ALL: &[&Resource] = &[

@@ -183,7 +183,8 @@ fn parse_term(term: &str) -> std::result::Result<Term, String> {
     }
     for (operator, test) in [('>', Test::Greater as fn(i64) -> Test), ('<', Test::Less)] {
         if let Some((key, bound)) = term.split_once(operator) {
-            let bound = bound.trim().parse().map_err(|_| format!("found {term:?}, expected a number after {operator}"))?;
+            let bound =
+                bound.trim().parse().map_err(|_| format!("found {term:?}, expected a number after {operator}"))?;
             return made(key, test(bound));
         }
     }

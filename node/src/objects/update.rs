@@ -75,10 +75,8 @@ impl Objects {
             }
             let uid = meta::uid(&object);
             if !uid.is_empty() && uid != meta::uid(&old) {
-                let why = format!(
-                    "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                    meta::uid(&old)
-                );
+                let why =
+                    format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", meta::uid(&old));
                 return Err(Error::conflict(resource.group, resource.plural, &name, &why));
             }
             let new = merged(resource, &old, std::mem::take(&mut object), part);

@@ -74,9 +74,8 @@ impl Writer {
     /// Appends the first change of every key and gives back the others.
     async fn write(&self, waiting: Vec<Write>) -> Vec<Write> {
         let mut keys = HashSet::new();
-        let (batch, later): (Vec<_>, Vec<_>) = waiting
-            .into_iter()
-            .partition(|write| keys.insert((write.change.kind.clone(), write.change.key.clone())));
+        let (batch, later): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|write| keys.insert((write.change.kind.clone(), write.change.key.clone())));
         match self.log.append(batch.iter().map(|write| write.change.clone()).collect()).await {
             Ok(seq) => self.answer(batch, seq).await,
             Err(error) if error.kind == Kind::Conflict && batch.len() > 1 => {
@@ -105,11 +104,15 @@ impl Writer {
         }
         let state = self.cache.read();
         for Write { change, done } in batch {
-            let past = state.kinds.get(&change.kind).and_then(|kept| {
-                kept.window.iter().rev().find(|past| past.seq <= seq && past.key == change.key)
-            });
+            let past = state
+                .kinds
+                .get(&change.kind)
+                .and_then(|kept| kept.window.iter().rev().find(|past| past.seq <= seq && past.key == change.key));
             let answer = past.map(|past| past.object.clone()).ok_or_else(|| {
-                store::Error::new(Kind::Corrupt, format!("{} {} was written and is not in the log", change.kind, change.key))
+                store::Error::new(
+                    Kind::Corrupt,
+                    format!("{} {} was written and is not in the log", change.kind, change.key),
+                )
             });
             drop(done.send(answer));
         }

@@ -64,7 +64,8 @@ impl Step {
 
 fn sorted(map: &Map<String, Value>) -> String {
     let sorted: BTreeMap<&String, &Value> = map.iter().collect();
-    let inner: Vec<String> = sorted.iter().map(|(key, value)| format!("{}:{value}", Value::from(key.as_str()))).collect();
+    let inner: Vec<String> =
+        sorted.iter().map(|(key, value)| format!("{}:{value}", Value::from(key.as_str()))).collect();
     format!("{{{}}}", inner.join(","))
 }
 
@@ -264,11 +265,8 @@ impl Changes {
     }
 
     fn put(&mut self, step: &Step, child: Changes) {
-        let slots = [
-            (&mut self.modified, child.modified),
-            (&mut self.added, child.added),
-            (&mut self.removed, child.removed),
-        ];
+        let slots =
+            [(&mut self.modified, child.modified), (&mut self.added, child.added), (&mut self.removed, child.removed)];
         for (set, child) in slots {
             if !child.is_empty() {
                 set.children.insert(step.clone(), child);

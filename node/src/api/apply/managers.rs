@@ -151,6 +151,7 @@ pub(super) fn cap(managers: &mut Vec<Manager>) {
 
 /// In the order in which the API shows them: those that apply first, then by time and name.
 pub(super) fn sort(managers: &mut [Manager]) {
-    let key = |m: &Manager| (m.operation == Operation::Update, m.time.clone(), m.manager.clone(), m.subresource.clone());
+    let key =
+        |m: &Manager| (m.operation == Operation::Update, m.time.clone(), m.manager.clone(), m.subresource.clone());
     managers.sort_by_key(key);
 }

@@ -124,7 +124,8 @@ fn requests(container: &mut Value) {
 
 /// The class of a pod by what its containers ask for and may use.
 pub(super) fn quality(spec: &Value) -> &'static str {
-    let containers = ["containers", "initContainers"].into_iter().flat_map(|f| spec[f].as_array().into_iter().flatten());
+    let containers =
+        ["containers", "initContainers"].into_iter().flat_map(|f| spec[f].as_array().into_iter().flatten());
     let (mut any, mut all) = (false, true);
     for container in containers {
         let resources = &container["resources"];

@@ -88,7 +88,16 @@ fn query_parameter(name: &str) -> Value {
 
 fn operation(resource: &Resource, method: &str, action: &str, kind: &Value, schema: &str) -> Value {
     let parameters: &[&str] = match action {
-        "list" => &["labelSelector", "fieldSelector", "limit", "continue", "resourceVersion", "watch", "allowWatchBookmarks", "timeoutSeconds"],
+        "list" => &[
+            "labelSelector",
+            "fieldSelector",
+            "limit",
+            "continue",
+            "resourceVersion",
+            "watch",
+            "allowWatchBookmarks",
+            "timeoutSeconds",
+        ],
         "post" | "put" => &["dryRun", "fieldManager", "fieldValidation"],
         "patch" => &["dryRun", "fieldManager", "fieldValidation", "force"],
         "delete" | "deletecollection" => &["dryRun", "gracePeriodSeconds", "propagationPolicy"],
@@ -104,12 +113,19 @@ fn operation(resource: &Resource, method: &str, action: &str, kind: &Value, sche
         "x-kubernetes-action": action,
         "x-kubernetes-group-version-kind": kind,
     });
-    if action != "list" && *kind == json!({"group": resource.group, "kind": resource.kind, "version": resource.version}) {
+    if action != "list" && *kind == json!({"group": resource.group, "kind": resource.kind, "version": resource.version})
+    {
         operation["responses"]["200"]["content"] = reference.clone();
     }
     if method == "patch" {
-        let media = ["application/apply-patch+yaml", "application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json"];
-        let content: Map<String, Value> = media.iter().map(|m| ((*m).to_owned(), json!({"schema": {"type": "object"}}))).collect();
+        let media = [
+            "application/apply-patch+yaml",
+            "application/json-patch+json",
+            "application/merge-patch+json",
+            "application/strategic-merge-patch+json",
+        ];
+        let content: Map<String, Value> =
+            media.iter().map(|m| ((*m).to_owned(), json!({"schema": {"type": "object"}}))).collect();
         operation["requestBody"] = json!({"content": content, "required": true});
     } else if method == "put" || method == "post" {
         operation["requestBody"] = json!({"content": reference, "required": true});

@@ -181,7 +181,8 @@ fn ordered(merge_key: &str, merged: Vec<Value>, order: &[Value], before: &[Value
     let mut from = 0;
     for item in left {
         let own = place(&item);
-        let later = right[from..].iter().position(|other| place(other).is_some_and(|other| own.is_some_and(|own| own < other)));
+        let later =
+            right[from..].iter().position(|other| place(other).is_some_and(|other| own.is_some_and(|own| own < other)));
         let at = later.map_or(right.len(), |offset| from + offset);
         right.insert(at, item);
         from = at + 1;
@@ -190,7 +191,8 @@ fn ordered(merge_key: &str, merged: Vec<Value>, order: &[Value], before: &[Value
 }
 
 fn texts(what: &str, value: &Value) -> Result<Vec<String>> {
-    let texts = value.as_array().map(|list| list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>());
+    let texts =
+        value.as_array().map(|list| list.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>());
     texts.flatten().ok_or_else(|| Error::bad_request(format!("{what} must be a list of names")))
 }
 
@@ -213,7 +215,8 @@ mod tests {
 
     #[test]
     fn lists_merge_by_their_key() {
-        let object = containers(json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]));
+        let object =
+            containers(json!([{"name": "a", "image": "1", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]));
         let patch = containers(json!([{"name": "b", "image": "2"}, {"name": "c", "image": "3"},
             {"name": "a", "env": [{"name": "X", "$patch": "delete"}, {"name": "Y", "value": "2"}]}]));
         let expected = containers(json!([{"name": "a", "image": "1", "env": [{"name": "Y", "value": "2"}]},
@@ -258,10 +261,12 @@ mod tests {
     }
 
     fn container() -> impl Strategy<Value = Value> {
-        ("[a-e]", "[0-9]{1,2}", proptest::collection::btree_map("[X-Z]", "[0-9]", 0..3)).prop_map(|(name, image, env)| {
-            let env: Vec<Value> = env.into_iter().map(|(k, v)| json!({"name": k, "value": v})).collect();
-            json!({"name": name, "image": image, "env": env})
-        })
+        ("[a-e]", "[0-9]{1,2}", proptest::collection::btree_map("[X-Z]", "[0-9]", 0..3)).prop_map(
+            |(name, image, env)| {
+                let env: Vec<Value> = env.into_iter().map(|(k, v)| json!({"name": k, "value": v})).collect();
+                json!({"name": name, "image": image, "env": env})
+            },
+        )
     }
 
     fn list_of_containers() -> impl Strategy<Value = Value> {

@@ -63,11 +63,7 @@ pub(super) const FIELDS: &[(&str, &str, Rule)] = &[
     ("PodSpec", "volumes", Rule { retain_keys: true, ..BY_NAME }),
     ("PodSpec", "imagePullSecrets", BY_NAME),
     ("PodSpec", "hostAliases", by(IP, "ip")),
-    (
-        "PodSpec",
-        "topologySpreadConstraints",
-        by(&[key("topologyKey"), key("whenUnsatisfiable")], "topologyKey"),
-    ),
+    ("PodSpec", "topologySpreadConstraints", by(&[key("topologyKey"), key("whenUnsatisfiable")], "topologyKey")),
     ("PodSpec", "schedulingGates", BY_NAME),
     ("PodSpec", "resourceClaims", Rule { retain_keys: true, ..BY_NAME }),
     ("PodSpec", "nodeSelector", ATOMIC_MAP),

@@ -26,10 +26,21 @@ const FIN: u8 = 1;
 #[derive(Debug, PartialEq)]
 pub(super) enum Frame {
     /// A new stream with its headers (names in lower case).
-    Open { stream: u32, headers: HashMap<String, String> },
-    Data { stream: u32, bytes: Bytes, last: bool },
-    Reset { stream: u32 },
-    Ping { id: u32 },
+    Open {
+        stream: u32,
+        headers: HashMap<String, String>,
+    },
+    Data {
+        stream: u32,
+        bytes: Bytes,
+        last: bool,
+    },
+    Reset {
+        stream: u32,
+    },
+    Ping {
+        id: u32,
+    },
     GoAway,
     /// Nothing that matters here.
     Other,
@@ -69,7 +80,8 @@ impl Reader {
         if self.buffer.len() < 8 {
             return Ok(None);
         }
-        let length = (usize::from(self.buffer[5]) << 16) | (usize::from(self.buffer[6]) << 8) | usize::from(self.buffer[7]);
+        let length =
+            (usize::from(self.buffer[5]) << 16) | (usize::from(self.buffer[6]) << 8) | usize::from(self.buffer[7]);
         if length > FRAME {
             return Err(Broken);
         }

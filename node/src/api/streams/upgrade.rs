@@ -104,8 +104,7 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a st
 fn carrier(headers: &HeaderMap, sub: &str) -> Result<Carrier> {
     let upgrade = tokens(headers, header::UPGRADE.as_str()).next().unwrap_or_default().to_lowercase();
     let refused = |asked: Vec<&str>, known: &[&str]| {
-        let message =
-            format!("unable to upgrade: the client offers {asked:?}, the server speaks {known:?} for {sub}");
+        let message = format!("unable to upgrade: the client offers {asked:?}, the server speaks {known:?} for {sub}");
         Error::refused(StatusCode::FORBIDDEN, "Forbidden", message)
     };
     match upgrade.as_str() {

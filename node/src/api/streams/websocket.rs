@@ -65,7 +65,7 @@ impl Reader {
         loop {
             let Some(frame) = self.frame()? else { return Ok(None) };
             match frame.opcode {
-                0 | 1 | 2 => {
+                0..=2 => {
                     if self.parts.len() + frame.payload.len() > MESSAGE {
                         return Err(Broken);
                     }
@@ -164,7 +164,13 @@ pub(super) async fn run(stream: impl AsyncRead + AsyncWrite + Send, process: Pro
     let (input, inputs) = mpsc::channel(PIECES);
     let (output, outputs) = mpsc::channel(PIECES);
     let (control, controls) = mpsc::channel(PIECES);
-    let greeting = if options.stdout { STDOUT } else if options.stderr { STDERR } else { ERROR };
+    let greeting = if options.stdout {
+        STDOUT
+    } else if options.stderr {
+        STDERR
+    } else {
+        ERROR
+    };
     let serving = async {
         tokio::join!(session::run(process, inputs, output), write(&mut to, greeting, outputs, controls));
     };

@@ -33,10 +33,8 @@ pub(super) const SERVICE: Layout = Layout {
             "ExternalName" => or_none(&spec["externalName"]),
             "LoadBalancer" => {
                 let ingress = items(&object["status"]["loadBalancer"], "ingress");
-                let mut all: Vec<String> = ingress
-                    .filter_map(|i| i["ip"].as_str().or(i["hostname"].as_str()))
-                    .map(str::to_owned)
-                    .collect();
+                let mut all: Vec<String> =
+                    ingress.filter_map(|i| i["ip"].as_str().or(i["hostname"].as_str())).map(str::to_owned).collect();
                 all.extend(given);
                 if all.is_empty() { "<pending>".into() } else { all.join(",").into() }
             }
@@ -119,12 +117,7 @@ pub(super) const CONFIG_MAP: Layout = Layout {
 };
 
 pub(super) const SECRET: Layout = Layout {
-    columns: &[
-        NAME,
-        column("Type", "What the secret is for."),
-        number("Data", "How many entries there are."),
-        AGE,
-    ],
+    columns: &[NAME, column("Type", "What the secret is for."), number("Data", "How many entries there are."), AGE],
     cells: |object, now| vec![name(object), or_none(&object["type"]), count(&object["data"]).into(), age(object, now)],
 };
 
@@ -211,7 +204,12 @@ pub(super) const EVENT: Layout = Layout {
 
 fn event(object: &Value, now: Timestamp) -> Vec<Value> {
     let first = [&object["firstTimestamp"], &object["eventTime"], &object["metadata"]["creationTimestamp"]];
-    let last = [&object["series"]["lastObservedTime"], &object["lastTimestamp"], &object["firstTimestamp"], &object["eventTime"]];
+    let last = [
+        &object["series"]["lastObservedTime"],
+        &object["lastTimestamp"],
+        &object["firstTimestamp"],
+        &object["eventTime"],
+    ];
     let known = |times: &[&Value]| {
         times.iter().find(|time| time.is_string()).map_or_else(|| "<unknown>".to_owned(), |time| since(time, now))
     };

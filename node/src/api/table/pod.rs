@@ -21,8 +21,10 @@ pub(super) const LAYOUT: Layout = Layout {
     cells,
 };
 
-const RESTARTS: Column =
-    column("Restarts", "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.");
+const RESTARTS: Column = column(
+    "Restarts",
+    "The number of times the containers in this pod have been restarted and when the last container in this pod has restarted.",
+);
 
 fn items<'a>(value: &'a Value, field: &str) -> impl DoubleEndedIterator<Item = &'a Value> + use<'a> {
     value[field].as_array().map(Vec::as_slice).unwrap_or_default().iter()
@@ -36,9 +38,7 @@ fn cells(pod: &Value, now: Timestamp) -> Vec<Value> {
         .count();
     let gates = items(spec, "readinessGates").count();
     let passed = items(spec, "readinessGates")
-        .filter(|gate| {
-            items(status, "conditions").any(|c| c["type"] == gate["conditionType"] && c["status"] == "True")
-        })
+        .filter(|gate| items(status, "conditions").any(|c| c["type"] == gate["conditionType"] && c["status"] == "True"))
         .count();
     vec![
         name(pod),

@@ -105,7 +105,8 @@ pub(super) const CONTROLLER_REVISION: Layout = Layout {
         let owner = meta::controller(object).map_or_else(
             || "<none>".to_owned(),
             |owner| {
-                let (version, kind) = (owner["apiVersion"].as_str().unwrap_or(""), owner["kind"].as_str().unwrap_or(""));
+                let (version, kind) =
+                    (owner["apiVersion"].as_str().unwrap_or(""), owner["kind"].as_str().unwrap_or(""));
                 let kind = kind.to_lowercase();
                 let name = owner["name"].as_str().unwrap_or("");
                 match version.split_once('/') {

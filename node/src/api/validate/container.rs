@@ -29,14 +29,21 @@ pub(super) fn container<'a>(
     let policies = ["Always", "IfNotPresent", "Never"];
     choice(&container["imagePullPolicy"], &format!("{path}.imagePullPolicy"), &policies, false, causes);
     let policies = ["FallbackToLogsOnError", "File"];
-    choice(&container["terminationMessagePolicy"], &format!("{path}.terminationMessagePolicy"), &policies, false, causes);
+    choice(
+        &container["terminationMessagePolicy"],
+        &format!("{path}.terminationMessagePolicy"),
+        &policies,
+        false,
+        causes,
+    );
     ports(container, path, causes);
     for (at, variable) in items(container, "env").enumerate() {
         let name = text(&variable["name"]);
         if name.is_empty() {
             causes.push(Cause::required(format!("{path}.env[{at}].name"), ""));
         } else if name.contains('=') || name.chars().any(char::is_control) {
-            let detail = "a valid environment variable name must consist only of printable ASCII characters other than '='";
+            let detail =
+                "a valid environment variable name must consist only of printable ASCII characters other than '='";
             causes.push(Cause::invalid(format!("{path}.env[{at}].name"), &variable["name"], detail));
         }
         if !text(&variable["value"]).is_empty() && variable["valueFrom"].is_object() {
@@ -92,7 +99,8 @@ fn ports(container: &Value, path: &str, causes: &mut Vec<Cause>) {
                 && name.contains(|c: char| c.is_ascii_lowercase())
                 && !name.contains("--");
             if !fine {
-                let detail = "must be at most 15 lower-case letters, digits and single hyphens, with at least one letter";
+                let detail =
+                    "must be at most 15 lower-case letters, digits and single hyphens, with at least one letter";
                 causes.push(Cause::invalid(format!("{field}.name"), &port["name"], detail));
             } else if !taken.insert(name) {
                 causes.push(Cause::duplicate(format!("{field}.name"), &port["name"]));
@@ -162,7 +170,8 @@ fn resources(resources: &Value, path: &str, causes: &mut Vec<Cause>) {
             let field = format!("{path}.{kind}[{what}]");
             match quantity(text(amount)) {
                 None => {
-                    let detail = "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
+                    let detail =
+                        "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'";
                     causes.push(Cause::invalid(field, amount, detail));
                 }
                 Some(n) if n < 0.0 => {

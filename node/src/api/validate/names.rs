@@ -33,9 +33,8 @@ pub fn is_dns_label(text: &str) -> bool {
 /// RFC 1123: at most 253 bytes, labels with dots between them.
 pub fn is_dns_subdomain(text: &str) -> bool {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    let part = |part: &str| {
-        part.starts_with(legal) && part.ends_with(legal) && part.chars().all(|c| legal(c) || c == '-')
-    };
+    let part =
+        |part: &str| part.starts_with(legal) && part.ends_with(legal) && part.chars().all(|c| legal(c) || c == '-');
     text.len() <= 253 && text.split('.').all(part)
 }
 
@@ -43,9 +42,7 @@ pub fn is_dns_subdomain(text: &str) -> bool {
 pub(super) fn object_name(resource: &Resource, name: &str, field: &str, causes: &mut Vec<Cause>) {
     let (ok, detail) = match (resource.group, resource.kind) {
         ("", "Namespace") => (is_dns_label(name), LABEL),
-        ("", "Service") => {
-            (is_dns_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()), LABEL_1035)
-        }
+        ("", "Service") => (is_dns_label(name) && name.starts_with(|c: char| c.is_ascii_lowercase()), LABEL_1035),
         _ => (is_dns_subdomain(name), SUBDOMAIN),
     };
     if !ok {

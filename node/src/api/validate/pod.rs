@@ -57,8 +57,17 @@ pub(super) fn template(template: &Value, path: &str, causes: &mut Vec<Cause>) {
 }
 
 const SOURCES: &[&str] = &[
-    "configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "hostPath", "image", "nfs", "persistentVolumeClaim",
-    "projected", "secret",
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "hostPath",
+    "image",
+    "nfs",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
 ];
 
 fn spec(spec: &Value, path: &str, causes: &mut Vec<Cause>) {

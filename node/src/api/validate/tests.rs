@@ -42,7 +42,8 @@ fn deployments_say_what_is_wrong() {
     assert!(refused(kind, stuck).contains("may not be 0 when `maxSurge` is 0"));
     let name = deployment(|o| o["metadata"]["name"] = "Web".into());
     assert!(refused(kind, name).contains("metadata.name: Invalid value: \"Web\": a lowercase RFC 1123 subdomain"));
-    let mount = deployment(|o| o.pointer_mut(path).unwrap()["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]));
+    let mount =
+        deployment(|o| o.pointer_mut(path).unwrap()["volumeMounts"] = json!([{"name": "v", "mountPath": "/v"}]));
     assert!(refused(kind, mount).contains("volumeMounts[0].name: Not found: \"v\""));
     let probe = deployment(|o| o.pointer_mut(path).unwrap()["livenessProbe"] = json!({"periodSeconds": 5}));
     assert!(refused(kind, probe).contains("livenessProbe: Required value: must specify a handler type"));
@@ -86,7 +87,9 @@ fn other_kinds() {
 
 #[test]
 fn quantities() {
-    for (text, expected) in [("1", Some(1.0)), ("500m", Some(0.5)), ("1Ki", Some(1024.0)), ("2e3", Some(2000.0)), ("1Gb", None), ("", None)] {
+    for (text, expected) in
+        [("1", Some(1.0)), ("500m", Some(0.5)), ("1Ki", Some(1024.0)), ("2e3", Some(2000.0)), ("1Gb", None), ("", None)]
+    {
         assert_eq!(container::quantity(text), expected, "{text}");
     }
 }
