@@ -24,17 +24,35 @@ fn missing(what: &str, why: impl Into<String>, fix: &str) -> Missing {
 /// Tries what containers below `root` need: privileges, overlayfs on this file system, cgroups, network namespaces and nftables.
 /// Empty when all is there. Blocks for some milliseconds; leaves nothing behind. With `network` false the network is not tried.
 pub fn check(root: &Path, network: bool) -> Vec<Missing> {
-    if !nix::unistd::geteuid().is_root() {
-        return vec![missing("root privileges", "containers need mounts, namespaces and cgroups", "start it as root")];
-    }
-    let mut found = Vec::new();
-    capabilities(&mut found);
-    overlay(root, &mut found);
-    cgroups(&mut found);
+    let mut found = essentials(root);
+    controllers(&mut found);
     if network {
         crate::network::check(&mut found);
     }
     found
+}
+
+/// What no container can do without.
+pub(crate) fn essentials(root: &Path) -> Vec<Missing> {
+    if !nix::unistd::geteuid().is_root() {
+        return vec![missing("root privileges", "containers need mounts, namespaces and cgroups", "start it as root")];
+    }
+    let mut found = Vec::new();
+    kernel(&mut found);
+    capabilities(&mut found);
+    overlay(root, &mut found);
+    cgroups(&mut found);
+    found
+}
+
+/// `mount_setattr` came with Linux 5.12, everything else that is used here before.
+fn kernel(found: &mut Vec<Missing>) {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(['.', '-']).map_while(|n| n.trim().parse::<u32>().ok());
+    let version = (numbers.next().unwrap_or(u32::MAX), numbers.next().unwrap_or(u32::MAX));
+    if version < (5, 12) {
+        found.push(missing("Linux 5.12", format!("this is Linux {}", release.trim()), "use a newer kernel"));
+    }
 }
 
 fn capabilities(found: &mut Vec<Missing>) {
@@ -63,11 +81,6 @@ fn capabilities(found: &mut Vec<Missing>) {
 }
 
 fn overlay(root: &Path, found: &mut Vec<Missing>) {
-    if !fs::read_to_string("/proc/filesystems").unwrap_or_default().lines().any(|l| l.trim_end().ends_with("\toverlay"))
-    {
-        // A module is loaded by the first mount: only a try tells.
-        tracing::debug!("overlay is not among the file systems yet");
-    }
     let tried = (|| {
         fs::create_dir_all(root)?;
         let directory = tempfile::Builder::new().prefix(".check-").tempdir_in(root)?;
@@ -102,12 +115,6 @@ fn cgroups(found: &mut Vec<Missing>) {
             return;
         }
     };
-    for controller in ["memory", "cpu", "pids"] {
-        if !hierarchies.has(controller) {
-            let why = "no cgroup hierarchy offers it, so limits could not be kept";
-            found.push(missing(&format!("cgroup controller `{controller}`"), why, "mount cgroup2 on /sys/fs/cgroup"));
-        }
-    }
     static CHECKS: AtomicU32 = AtomicU32::new(0);
     let group = format!("shipway-check-{}-{}", std::process::id(), CHECKS.fetch_add(1, Ordering::Relaxed));
     for directory in hierarchies.directories(&group) {
@@ -118,6 +125,17 @@ fn cgroups(found: &mut Vec<Missing>) {
                 found.push(missing("write access to cgroups", why, "mount the cgroup file system writable"));
                 return;
             }
+        }
+    }
+}
+
+/// Without them a container runs, but one that has limits cannot be started.
+fn controllers(found: &mut Vec<Missing>) {
+    let Ok(hierarchies) = Hierarchies::find() else { return };
+    for controller in ["memory", "cpu", "pids"] {
+        if !hierarchies.has(controller) {
+            let why = "no cgroup hierarchy offers it, so limits could not be kept";
+            found.push(missing(&format!("cgroup controller `{controller}`"), why, "mount cgroup2 on /sys/fs/cgroup"));
         }
     }
 }

@@ -53,7 +53,7 @@ impl Sandbox {
     pub async fn open(config: Config) -> Result<Self> {
         check_name("name of an instance", &config.instance)?;
         let blocking = tokio::task::spawn_blocking(move || {
-            let missing = crate::check(&config.root, false);
+            let missing = crate::check::essentials(&config.root);
             if !missing.is_empty() {
                 return Err(Error::Unavailable(missing));
             }

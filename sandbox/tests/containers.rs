@@ -367,6 +367,8 @@ async fn programs_are_run_in_a_running_container() {
             let text = fs::read(entry.path()).unwrap();
             assert!(!text.windows(6).any(|w| w == b"s3cret"), "{}", entry.path().display());
         }
+        let beside: Vec<_> = fs::read_dir(f.root.join("containers/host/runtime")).unwrap().collect();
+        assert!(beside.len() <= 3, "an exec leaves nothing: {beside:?}");
         container.kill().await.unwrap();
         assert!(container.exec(exec(&["true"])).await.unwrap_err().to_string().contains("has ended"));
         container.remove().await.unwrap();

@@ -54,6 +54,11 @@ async fn pods_reach_each_other_the_host_and_services() {
     with(true, |f| async move {
         let network = f.sandbox.network().unwrap();
         let (one, two) = (pod(&f, "one").await, pod(&f, "two").await);
+        // The leak check sees what is there.
+        let there = sandbox::leftovers(&f.root, "test");
+        for what in ["link sw", "link sv", "nftables table", "mount ", "directory "] {
+            assert!(there.iter().any(|l| l.starts_with(what)), "{what} in {there:?}");
+        }
         assert_ne!(one.ip(), two.ip());
         assert!(network.pods().contains(one.ip()) && network.list() == ["one", "two"]);
         let at = SocketAddr::from((one.ip(), 80));

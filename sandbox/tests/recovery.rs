@@ -202,3 +202,44 @@ async fn instances_live_side_by_side() {
         assert_eq!(sandbox::leftovers(root, "test"), Vec::<String>::new());
     }
 }
+
+/// Not a test: runs in a mount namespace where cgroups are version 2 alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore]
+async fn on_a_host_with_cgroups_of_version_2_alone() {
+    if std::env::var_os("SANDBOX_TEST_V2").is_none() {
+        return;
+    }
+    support::with(false, |f| async move {
+        let said = f.run(f.shell("v2", "cat /proc/self/cgroup; grep -c cgroup2 /proc/self/mounts")).await;
+        assert!(said.out.ends_with("0::/\n1\n"), "a namespace of its own, and its file system: {said:?}");
+        let container = f.sandbox.start(f.shell("exec", "sleep 100")).await.unwrap();
+        let groups = fs::read_to_string(format!("/proc/{}/cgroup", container.pid())).unwrap();
+        assert!(groups.lines().any(|l| l.starts_with("0::/shipway-") && l.ends_with("/exec")), "{groups}");
+        let argv = ["cat", "/proc/self/cgroup"].map(Into::into).to_vec();
+        let exec = container.exec(ExecSpec { argv, ..ExecSpec::default() }).await.unwrap();
+        assert_eq!(exec.wait().await.code(), 0);
+        container.remove().await.unwrap();
+    })
+    .await;
+    println!("\nDONE");
+}
+
+#[test]
+fn cgroups_of_version_2_alone_will_do() {
+    let script = "set -e; mount --make-rprivate /; umount -l /sys/fs/cgroup/* 2>/dev/null || true; umount -l /sys/fs/cgroup; \
+                  mount -t cgroup2 none /sys/fs/cgroup; \
+                  exec \"$0\" --exact on_a_host_with_cgroups_of_version_2_alone --ignored --nocapture";
+    if unable(false) || Command::new("unshare").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: needs unshare(1)");
+        return;
+    }
+    let output = Command::new("unshare")
+        .args(["-m", "sh", "-c", script])
+        .arg(std::env::current_exe().unwrap())
+        .env("SANDBOX_TEST_V2", "1")
+        .output()
+        .unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("DONE"), "{text}");
+}

@@ -1,6 +1,10 @@
 //! Runs one more program in a running container.
 
-use std::{fs, io, os::fd::OwnedFd};
+use std::{
+    fs, io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use libcontainer::{container::builder::ContainerBuilder, syscall::syscall::SyscallType};
 
@@ -49,17 +53,16 @@ pub(super) fn exec(socket: &mut Socket, request: ExecRequest, descriptors: Vec<O
     }
     env.extend(request.env);
 
-    let console = request
-        .terminal
-        .then(|| Console::listen(&request.directory))
-        .transpose()
-        .map_err(|e| context("opening a terminal", e))?;
+    // The runtime leaves sockets and links beside its state for each program that it runs: here they go with this one.
+    let own = Scratch::new(&request.directory).map_err(|error| context("making a directory", error))?;
+    let console =
+        request.terminal.then(|| Console::listen(&own.0)).transpose().map_err(|e| context("opening a terminal", e))?;
     let (failed, failing) = pipe().map_err(|error| context("making a pipe", error))?;
     let program = Program::new(&request.argv, &env, identity, failing)?;
     let cwd = request.cwd.unwrap_or_else(|| record.cwd.clone());
     let fail = |error: libcontainer::error::LibcontainerError| Failure::Other(chain(&error));
     let mut builder = ContainerBuilder::new(RUNTIME_ID.into(), SyscallType::default())
-        .with_root_path(&request.directory)
+        .with_root_path(&own.0)
         .map_err(fail)?
         .with_executor(program);
     match &console {
@@ -74,15 +77,15 @@ pub(super) fn exec(socket: &mut Socket, request: ExecRequest, descriptors: Vec<O
         }
     }
     // The runtime takes a terminal only from a whole description of the process.
-    let description = request.directory.join(format!("exec-{}.json", std::process::id()));
+    let description = own.0.join("process.json");
     let process = process(&request.directory, &cwd, request.terminal)?;
     fs::write(&description, process.to_string()).map_err(|error| context("writing a description", error))?;
     let built = builder.as_tenant().with_detach(true).with_process(Some(&description)).build().map_err(fail);
-    let _ = fs::remove_file(&description);
     let pid = built?.as_raw();
     let process = pidfd(pid).map_err(|error| context("finding its process", error))?;
     let terminal =
         console.map(Console::receive).transpose().map_err(|error| context("receiving its terminal", error))?;
+    drop(own);
     if let Err(failure) = why_not(failed) {
         let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
         return Err(failure);
@@ -97,8 +100,27 @@ pub(super) fn exec(socket: &mut Socket, request: ExecRequest, descriptors: Vec<O
     Ok(())
 }
 
+/// A directory for one exec that looks to the runtime like its own, with the state of the container.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(container: &Path) -> io::Result<Self> {
+        let scratch = Self(container.join(format!("exec-{}", std::process::id())));
+        let runtime = scratch.0.join(RUNTIME_ID);
+        fs::create_dir_all(&runtime)?;
+        fs::hard_link(container.join(RUNTIME_ID).join("state.json"), runtime.join("state.json"))?;
+        Ok(scratch)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
 /// The container's own process in the bundle, with another directory and terminal.
-fn process(directory: &std::path::Path, cwd: &str, terminal: bool) -> Result<serde_json::Value, Failure> {
+fn process(directory: &Path, cwd: &str, terminal: bool) -> Result<serde_json::Value, Failure> {
     let path = directory.join("bundle/config.json");
     let text = fs::read(&path).map_err(|error| Failure::Other(format!("reading its configuration: {error}")))?;
     let mut configuration: serde_json::Value =

@@ -2,6 +2,7 @@
 
 mod claim;
 mod dns;
+mod firewall;
 pub(crate) mod links;
 pub(crate) mod netlink;
 mod netns;
@@ -73,6 +74,7 @@ impl Network {
                 .map_err(Error::net(format!("make {services} addresses of this host")))?;
             nftables::install(&tag.table(), &bridge, pods)
                 .map_err(Error::net("install the nftables rules of the bridge"))?;
+            firewall::open(&tag.table(), &bridge).map_err(Error::net("let the bridge through this host's firewall"))?;
             let found = netns::sweep(&mut netlink, &namespaces, &tag, pods, &used)?;
             Ok((root, tag, pods, services, mtu, found))
         });
@@ -164,6 +166,7 @@ fn teardown(tag: &Tag, services: Option<Subnet>) -> Result<()> {
             .map_err(Error::net(format!("remove the route to {services}")))?;
     }
     nftables::remove(&tag.table()).map_err(Error::net("remove the nftables rules of the bridge"))?;
+    firewall::close(&tag.table()).map_err(Error::net("take the bridge out of this host's firewall"))?;
     let bridge = tag.bridge();
     for link in [&claim::carrier(&bridge)[0], &bridge] {
         links::delete(&mut netlink, link).map_err(Error::net(format!("remove the link {link}")))?;

@@ -121,6 +121,25 @@ impl Netlink {
         self.acknowledged(sequences)
     }
 
+    /// All objects that a ready-made dump request asks for: what follows the header of each message.
+    pub(super) fn dump_raw(&mut self, bytes: &[u8], sequence: u32) -> io::Result<Vec<Vec<u8>>> {
+        self.socket.send(bytes, 0)?;
+        let mut found = Vec::new();
+        loop {
+            let (buffer, _) = self.socket.recv_from_full()?;
+            for message in messages::<Bytes>(&buffer) {
+                let message = message?;
+                match message.payload {
+                    _ if message.header.sequence_number != sequence => {}
+                    NetlinkPayload::InnerMessage(Bytes(bytes)) => found.push(bytes),
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(error) if error.code.is_some() => return Err(error.to_io()),
+                    _ => {}
+                }
+            }
+        }
+    }
+
     /// The first error counts, but all answers are read.
     fn acknowledged(&mut self, sequences: &[u32]) -> io::Result<()> {
         let mut waiting: Vec<u32> = sequences.to_vec();
@@ -147,6 +166,17 @@ impl Netlink {
             }
         }
         result
+    }
+}
+
+/// A payload as it came.
+struct Bytes(Vec<u8>);
+
+impl NetlinkDeserializable for Bytes {
+    type Error = std::convert::Infallible;
+
+    fn deserialize(_: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
+        Ok(Self(payload.to_vec()))
     }
 }
 

@@ -7,28 +7,28 @@ use super::netlink::Netlink;
 use crate::Subnet;
 
 // linux/netfilter/nfnetlink.h, nf_tables.h
-const SUBSYSTEM: u16 = 10;
+pub(super) const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 16;
 const BATCH_END: u16 = 17;
 const NEW_TABLE: u16 = 0;
 const GET_TABLE: u16 = 1;
 const DELETE_TABLE: u16 = 2;
 const NEW_CHAIN: u16 = 3;
-const NEW_RULE: u16 = 6;
-const FAMILY_IPV4: u8 = 2;
-const HOOK_FORWARD: u32 = 2;
+pub(super) const NEW_RULE: u16 = 6;
+pub(super) const FAMILY_IPV4: u8 = 2;
+pub(super) const HOOK_FORWARD: u32 = 2;
 const HOOK_POSTROUTING: u32 = 4;
-const REQUEST: u16 = 1;
+pub(super) const REQUEST: u16 = 1;
 const ACKNOWLEDGE: u16 = 4;
-const CREATE: u16 = 0x400;
+pub(super) const CREATE: u16 = 0x400;
 const APPEND: u16 = 0x800;
-const NESTED: u16 = 0x8000;
+pub(super) const NESTED: u16 = 0x8000;
 const REGISTER: u32 = 1;
-const META_IN: u32 = 6;
-const META_OUT: u32 = 7;
-const EQUAL: u32 = 0;
+pub(super) const META_IN: u32 = 6;
+pub(super) const META_OUT: u32 = 7;
+pub(super) const EQUAL: u32 = 0;
 const NOT_EQUAL: u32 = 1;
-const ACCEPT: u32 = 1;
+pub(super) const ACCEPT: u32 = 1;
 
 /// Puts the table in place of whatever has its name, at once.
 pub(super) fn install(table: &str, bridge: &str, pods: Subnet) -> io::Result<()> {
@@ -81,14 +81,14 @@ pub(super) fn exists(table: &str) -> io::Result<bool> {
 }
 
 /// Changes that happen all or not at all.
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     netlink: &'a mut Netlink,
     bytes: Vec<u8>,
     sequences: Vec<u32>,
 }
 
 impl<'a> Batch<'a> {
-    fn begin(netlink: &'a mut Netlink) -> Self {
+    pub(super) fn begin(netlink: &'a mut Netlink) -> Self {
         let mut bytes = Vec::with_capacity(1024);
         let sequence = netlink.next_sequence();
         message(&mut bytes, BATCH_BEGIN, REQUEST, sequence, 0, SUBSYSTEM, |_| {});
@@ -96,13 +96,21 @@ impl<'a> Batch<'a> {
     }
 
     fn message(&mut self, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
+        self.message_of(FAMILY_IPV4, kind, flags, fill);
+    }
+
+    pub(super) fn message_of(&mut self, family: u8, kind: u16, flags: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
         let sequence = self.netlink.next_sequence();
         let flags = REQUEST | ACKNOWLEDGE | flags;
-        message(&mut self.bytes, SUBSYSTEM << 8 | kind, flags, sequence, FAMILY_IPV4, 0, fill);
+        message(&mut self.bytes, SUBSYSTEM << 8 | kind, flags, sequence, family, 0, fill);
         self.sequences.push(sequence);
     }
 
     fn chain(&mut self, table: &str, name: &str, kind: &str, hook: u32, priority: i32) {
+        self.chain_with(table, name, kind, hook, priority, ACCEPT);
+    }
+
+    pub(super) fn chain_with(&mut self, table: &str, name: &str, kind: &str, hook: u32, priority: i32, policy: u32) {
         self.message(NEW_CHAIN, CREATE, |a| {
             a.string(1, table);
             a.string(3, name);
@@ -110,7 +118,7 @@ impl<'a> Batch<'a> {
                 a.number(1, hook);
                 a.number(2, priority as u32);
             });
-            a.number(5, ACCEPT);
+            a.number(5, policy);
             a.string(7, kind);
         });
     }
@@ -123,7 +131,7 @@ impl<'a> Batch<'a> {
         });
     }
 
-    fn send(mut self) -> io::Result<()> {
+    pub(super) fn send(mut self) -> io::Result<()> {
         let sequence = self.netlink.next_sequence();
         message(&mut self.bytes, BATCH_END, REQUEST, sequence, 0, SUBSYSTEM, |_| {});
         self.netlink.send_raw(&self.bytes, &self.sequences)
@@ -131,7 +139,7 @@ impl<'a> Batch<'a> {
 }
 
 /// The expressions of a rule, one after the other; a comparison that fails ends it.
-struct Rule<'a, 'b>(&'a mut Attributes<'b>);
+pub(super) struct Rule<'a, 'b>(pub(super) &'a mut Attributes<'b>);
 
 impl Rule<'_, '_> {
     fn expression(&mut self, name: &str, fill: impl FnOnce(&mut Attributes<'_>)) {
@@ -150,7 +158,7 @@ impl Rule<'_, '_> {
     }
 
     /// The link that a packet came in or goes out by.
-    fn link(&mut self, direction: u32, operator: u32, name: &str) {
+    pub(super) fn link(&mut self, direction: u32, operator: u32, name: &str) {
         self.expression("meta", |a| {
             a.number(1, REGISTER);
             a.number(2, direction);
@@ -181,7 +189,7 @@ impl Rule<'_, '_> {
         self.compare(EQUAL, &block.address.octets());
     }
 
-    fn accept(&mut self) {
+    pub(super) fn accept(&mut self) {
         self.expression("immediate", |a| {
             // The register of the verdict.
             a.number(1, 0);
@@ -190,25 +198,25 @@ impl Rule<'_, '_> {
     }
 }
 
-struct Attributes<'a>(&'a mut Vec<u8>);
+pub(super) struct Attributes<'a>(&'a mut Vec<u8>);
 
 impl Attributes<'_> {
-    fn bytes(&mut self, kind: u16, value: &[u8]) {
+    pub(super) fn bytes(&mut self, kind: u16, value: &[u8]) {
         self.0.extend_from_slice(&((value.len() + 4) as u16).to_ne_bytes());
         self.0.extend_from_slice(&kind.to_ne_bytes());
         self.0.extend_from_slice(value);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
     }
 
-    fn string(&mut self, kind: u16, value: &str) {
+    pub(super) fn string(&mut self, kind: u16, value: &str) {
         self.bytes(kind, &[value.as_bytes(), b"\0"].concat());
     }
 
-    fn number(&mut self, kind: u16, value: u32) {
+    pub(super) fn number(&mut self, kind: u16, value: u32) {
         self.bytes(kind, &value.to_be_bytes());
     }
 
-    fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
+    pub(super) fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Attributes<'_>)) {
         let start = self.0.len();
         self.0.extend_from_slice(&[0; 4]);
         fill(&mut Attributes(self.0));
@@ -218,7 +226,7 @@ impl Attributes<'_> {
     }
 }
 
-fn message(
+pub(super) fn message(
     bytes: &mut Vec<u8>,
     kind: u16,
     flags: u16,

@@ -40,7 +40,11 @@ pub fn config(root: &Path, network: bool) -> Config {
 
 /// Why the tests cannot run here, said once a test.
 pub fn unable(network: bool) -> bool {
-    let missing = sandbox::check(&std::env::temp_dir(), network);
+    let mut missing = sandbox::check(&std::env::temp_dir(), network);
+    if std::env::var_os("SANDBOX_TEST_V2").is_some() {
+        // Only whether it works at all is asked: a hybrid host gives version 2 no controllers.
+        missing.retain(|m| !m.what.contains("controller"));
+    }
     if !missing.is_empty() {
         eprintln!("SKIPPED: {missing:?}");
     }
