@@ -75,7 +75,7 @@ async fn open(config: Config, listener: &TcpListener) -> Result<Arc<App>> {
 }
 
 /// Nobody else reads what is in the data directory.
-fn make_private(data: &Path) -> Result<()> {
+pub fn make_private(data: &Path) -> Result<()> {
     match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data) {
         Ok(()) => Ok(()),
         Err(e) => {

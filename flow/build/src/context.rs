@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
+    fs::Metadata,
+    io::{ErrorKind, Read},
     path::{Path, PathBuf},
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -88,6 +89,24 @@ impl ContextTree {
         Self::new(Origin::Directory(root.to_owned()), entries, ignore)
     }
 
+    /// As [`ContextTree::from_directory`], of these files only (relative to the root) and the directories that they are in. What is not
+    /// there, and what is a directory itself, is left out. Blocks.
+    pub fn from_paths(root: &Path, paths: impl IntoIterator<Item = String>, ignore: Ignore) -> Result<Self> {
+        let mut entries = Vec::new();
+        for path in paths {
+            let metadata = match std::fs::symlink_metadata(root.join(&path)) {
+                Ok(metadata) if metadata.is_dir() => continue,
+                Ok(metadata) => metadata,
+                Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+                Err(error) => return Err(Error::Context { path, reason: error.to_string() }),
+            };
+            entries.push(describe(root, path, &metadata)?);
+            bounded(root, entries.len())?;
+        }
+        hash(root, &mut entries)?;
+        Self::new(Origin::Directory(root.to_owned()), entries, ignore)
+    }
+
     /// As [`ContextTree::from_directory`], with the ignore file that stands in the directory: `<dockerfile>.dockerignore` if there
     /// is one, else `.dockerignore`. `dockerfile` is relative to the directory.
     pub fn from_directory_with_ignore_file(root: &Path, dockerfile: &str) -> Result<Self> {
@@ -98,7 +117,7 @@ impl ContextTree {
                     ignore = Ignore::parse(&name, &text)?;
                     break;
                 }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::Context { path: name, reason: error.to_string() }),
             }
         }
@@ -169,7 +188,6 @@ fn directory(path: &str, mode: u32) -> ContextEntry {
 }
 
 fn walk(root: &Path, ignore: &Ignore) -> Result<Vec<ContextEntry>> {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
     let looks_inside = ignore.takes_back();
     let mut entries = Vec::new();
     let relative =
@@ -191,37 +209,46 @@ fn walk(root: &Path, ignore: &Ignore) -> Result<Vec<ContextEntry>> {
             continue;
         }
         let metadata = found.metadata().map_err(|e| Error::Context { path: path.clone(), reason: e.to_string() })?;
-        let mode = metadata.mode() & 0o7777;
-        let kind = found.file_type();
-        entries.push(if kind.is_dir() {
-            directory(&path, mode)
-        } else if kind.is_symlink() {
-            let target = std::fs::read_link(found.path());
-            let target = target.map_err(|e| Error::Context { path: path.clone(), reason: e.to_string() })?;
-            let Some(content) = target.to_str().map(str::to_owned) else {
-                return Err(Error::Context { path, reason: "the link's target is not UTF-8".into() });
-            };
-            ContextEntry { path, mode: 0o777, kind: SelectedKind::Link, content, size: 0 }
-        } else if kind.is_file() {
-            ContextEntry { path, mode, kind: SelectedKind::File, content: String::new(), size: metadata.len() }
-        } else {
-            let what = if kind.is_socket() {
-                "a socket"
-            } else if kind.is_fifo() {
-                "a named pipe"
-            } else {
-                "a device"
-            };
-            let reason =
-                format!("is {what}: only files, links and directories can be copied; name it in .dockerignore");
-            return Err(Error::Context { path, reason });
-        });
-        if entries.len() > MAX_ENTRIES {
-            let reason = format!("holds more than {MAX_ENTRIES} files: leave some out with .dockerignore");
-            return Err(Error::Context { path: root.display().to_string(), reason });
-        }
+        entries.push(describe(root, path, &metadata)?);
+        bounded(root, entries.len())?;
     }
     Ok(entries)
+}
+
+fn bounded(root: &Path, entries: usize) -> Result<()> {
+    if entries > MAX_ENTRIES {
+        let reason = format!("holds more than {MAX_ENTRIES} files: leave some out with .dockerignore");
+        return Err(Error::Context { path: root.display().to_string(), reason });
+    }
+    Ok(())
+}
+
+/// An entry without the content id of a file.
+fn describe(root: &Path, path: String, metadata: &Metadata) -> Result<ContextEntry> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let mode = metadata.mode() & 0o7777;
+    let kind = metadata.file_type();
+    if kind.is_dir() {
+        return Ok(directory(&path, mode));
+    }
+    if kind.is_symlink() {
+        let target = std::fs::read_link(root.join(&path));
+        let target = target.map_err(|e| Error::Context { path: path.clone(), reason: e.to_string() })?;
+        let Some(content) = target.to_str().map(str::to_owned) else {
+            return Err(Error::Context { path, reason: "the link's target is not UTF-8".into() });
+        };
+        return Ok(ContextEntry { path, mode: 0o777, kind: SelectedKind::Link, content, size: 0 });
+    }
+    if kind.is_file() {
+        return Ok(ContextEntry { path, mode, kind: SelectedKind::File, content: String::new(), size: metadata.len() });
+    }
+    let what = match kind {
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_fifo() => "a named pipe",
+        _ => "a device",
+    };
+    let reason = format!("is {what}: only files, links and directories can be copied; name it in .dockerignore");
+    Err(Error::Context { path, reason })
 }
 
 /// Fills in the content ids of files.
@@ -296,6 +323,18 @@ mod tests {
         assert_eq!(tree.get("src/a.txt").unwrap().content, hash);
         assert_eq!(tree.resolve("link").as_deref(), Some("src/a.txt"));
         assert_eq!(tree.below("src").count(), 2);
+    }
+
+    #[test]
+    fn of_named_paths_only_files_that_are_there_are_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("src/module")).unwrap();
+        std::fs::write(dir.path().join("src/a.txt"), "hello\n").unwrap();
+        std::fs::write(dir.path().join("other"), "x").unwrap();
+        let named = ["src/a.txt", "src/module", "gone", "other/gone"].map(str::to_owned);
+        let tree = ContextTree::from_paths(dir.path(), named, Ignore::default()).unwrap();
+        assert_eq!(tree.entries().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["src", "src/a.txt"]);
+        assert_eq!(tree.get("src/a.txt").map(|e| e.content.len()), Some(64));
     }
 
     #[test]

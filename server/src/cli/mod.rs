@@ -1,6 +1,7 @@
 //! The command line: what can be said, and what runs for it.
 
 mod client;
+mod live;
 mod output;
 mod project;
 mod rollout;
@@ -8,6 +9,7 @@ mod run;
 mod trace;
 
 pub use client::{Client, Connection};
+pub use live::Live;
 pub use output::{ago, duration};
 pub use run::{LocalOptions, urlencode};
 

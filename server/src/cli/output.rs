@@ -40,6 +40,17 @@ pub fn duration(seconds: i64) -> String {
     }
 }
 
+/// How long something took, for people: `0.21s`, `12.4s`, `3m 05s`.
+pub fn exact(since: Timestamp, at: Timestamp) -> String {
+    let took = at.duration_since(since).as_secs_f64().max(0.0);
+    match took {
+        ..10.0 => format!("{took:.2}s"),
+        ..60.0 => format!("{took:.1}s"),
+        ..3600.0 => format!("{}m {:02}s", took as u64 / 60, took as u64 % 60),
+        _ => format!("{}h {:02}m", took as u64 / 3600, took as u64 % 3600 / 60),
+    }
+}
+
 /// Colours a word by what it means, on a terminal only.
 pub fn state(word: &str) -> String {
     let code = match word {
@@ -57,6 +68,15 @@ pub fn state(word: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_took_short_is_told_exactly() {
+        let told = |ms: i64| {
+            let at = records::Timestamp::from_millisecond(ms).unwrap();
+            super::exact(records::Timestamp::UNIX_EPOCH, at)
+        };
+        assert_eq!([210, 12_400, 185_000, 7_260_000].map(told), ["0.21s", "12.4s", "3m 05s", "2h 01m"]);
+    }
+
     #[test]
     fn durations_are_in_the_largest_unit_that_fits() {
         let all = [0, 59, 60, 3599, 3600, 86_400].map(super::duration);

@@ -1,6 +1,6 @@
 //! `shipway run --local` and `shipway runs …`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write, path::PathBuf, process::ExitCode};
 
 use records::{Name, Run, RunId, RunState, StepState};
 
@@ -21,11 +21,11 @@ pub struct LocalOptions {
     #[arg(value_name = "DIR", default_value = ".")]
     pub directory: PathBuf,
 
-    /// Only these steps and what they need
+    /// Only this step or image and what it needs; can be given more than once
     #[arg(long, value_name = "NAME")]
     pub step: Vec<String>,
 
-    /// Where base images and the cache are kept
+    /// Where base images, built images and the cache are kept; can be removed at any time
     #[arg(long, value_name = "DIR", env = "SHIPWAY_LOCAL_DATA", default_value = "/var/lib/shipway-local")]
     pub data: PathBuf,
 
@@ -33,7 +33,11 @@ pub struct LocalOptions {
     #[arg(long, value_name = "URL", default_value = "http://deb.debian.org/debian", env = "SHIPWAY_DEBIAN_MIRROR")]
     pub mirror: String,
 
-    /// Print one JSON object at the end
+    /// Directory in which downloaded packages are kept for all of this machine [default: DATA/packages]
+    #[arg(long, value_name = "DIR", env = "SHIPWAY_PACKAGE_CACHE")]
+    pub package_cache: Option<PathBuf>,
+
+    /// Print the run as one JSON object at the end; what its parts say goes to standard error
     #[arg(long)]
     pub json: bool,
 }
@@ -75,11 +79,13 @@ pub enum Command {
 
 pub async fn local(options: LocalOptions) -> Result<ExitCode> {
     super::trace_to_stderr("warn");
-    let run = crate::wiring::run_local(&options).await?;
+    let local = crate::wiring::run_local(&options).await?;
     if options.json {
-        output::json(&run)?;
+        output::json(&local.run)?;
+    } else {
+        let _ = std::io::stdout().write_all(super::live::summary(&local.run, &local.images).as_bytes());
     }
-    Ok(match run.state {
+    Ok(match local.run.state {
         RunState::Passed { .. } => ExitCode::SUCCESS,
         _ => ExitCode::FAILURE,
     })

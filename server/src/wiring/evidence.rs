@@ -8,7 +8,10 @@ use records::{Commit, Evidence, EvidenceKind, Image, Run};
 use store::{Expect, Records};
 use tokio::sync::OnceCell;
 
-use super::{manifests, tree::Tree};
+use super::{
+    manifests,
+    tree::{Files, Tree},
+};
 use crate::{
     app::App,
     fault::{Class, Fault, Result},

@@ -12,6 +12,8 @@ mod rooms;
 mod run;
 mod stages;
 mod tree;
+mod workshop;
+mod worktree;
 
 use std::{path::Path, process::ExitCode};
 

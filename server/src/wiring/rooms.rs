@@ -8,15 +8,18 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use evidence::{LayerCache, SigningKey};
-use graph::{Limits, Scheduler};
 use image::Registry;
 use prometheus_client::registry::Registry as Metrics;
 use records::{Commit, Digest, Project, RunId};
-use sandbox::{NetworkConfig, Sandbox};
 use source::{Repositories, Sources};
 use store::{Blobs, Records};
 
-use super::{bases::Bases, evidence::Osv, executor::Machine, images::Images, registry::TokenPushes, run::Working};
+use super::{
+    evidence::Osv,
+    registry::TokenPushes,
+    run::Working,
+    workshop::{Ground, Workshop},
+};
 use crate::{
     clock::Clock,
     config::Config,
@@ -31,18 +34,12 @@ pub struct Rooms {
     address: SocketAddr,
     pub repositories: Repositories,
     pub sources: Sources,
+    pub shop: Workshop,
     pub registry: Registry,
-    pub sandbox: Sandbox,
-    pub images: Images,
-    pub bases: Bases,
-    pub scheduler: Scheduler,
     pub working: Working,
     pub maker: evidence::Maker,
     pub osv: Osv,
 }
-
-/// Vertices that are worked on at the same time, for each processor.
-const VERTICES_PER_CPU: usize = 2;
 
 impl Rooms {
     pub async fn open(
@@ -57,30 +54,19 @@ impl Rooms {
         let limits = source::Limits { pack_bytes: config.max_push_mib << 20, ..source::Limits::default() };
         let repositories = Repositories::open(data.join("git"), limits).map_err(|e| unavailable(&e))?;
         let sources = Sources::new(repositories.clone(), records.clone());
-        let registry = Registry::new(blobs.clone(), records.log().clone(), data.join("uploads"), clock.clone());
-        let sandbox = Sandbox::open(sandbox::Config {
-            root: super::sandbox_root(data),
-            helper: vec!["/proc/self/exe".into(), "sandbox-helper".into()],
-            instance: super::INSTANCE.into(),
-            network: NetworkConfig::default(),
-        });
-        let sandbox = sandbox.await.map_err(|e| unavailable(&e))?;
-        let images = Images::new(registry.clone(), sandbox.snapshots().clone());
-        let archive = build::base::ArchiveOptions::debian(config.package_cache()).map_err(|e| unavailable(&e))?;
-        let archive =
-            build::base::Archive::open(archive.with_mirror(&config.mirror, None)).map_err(|e| unavailable(&e))?;
-        let hosts = vec![address.to_string(), format!("localhost:{}", address.port())];
-        let bases = Bases::new(archive, registry.clone(), clock, hosts);
-        let machine = Arc::new(Machine {
-            sandbox: sandbox.clone(),
-            images: images.clone(),
+        let packages = config.package_cache();
+        let shop = Workshop::open(Ground {
+            data,
+            packages: &packages,
+            mirror: &config.mirror,
+            hosts: vec![address.to_string(), format!("localhost:{}", address.port())],
             repositories: repositories.clone(),
-            blobs: blobs.clone(),
-            log: records.log().clone(),
+            records,
+            blobs,
+            clock,
         });
-        let cpus = std::thread::available_parallelism().map_or(2, usize::from);
-        let limits = Limits { parallelism: cpus * VERTICES_PER_CPU, ..Limits::default() };
-        let scheduler = Scheduler::new(machine.clone(), machine, limits);
+        let shop = shop.await?;
+        let registry = shop.registry.clone();
         let key = SigningKey::load_or_create(&data.join("keys/signing.pem")).map_err(|e| unavailable(&e))?;
         let maker = evidence::Maker::new(registry.clone(), LayerCache::new(Some(data.join("sbom"))), Arc::new(key));
         let osv = config.osv();
@@ -88,7 +74,7 @@ impl Rooms {
             .map_err(|e| Fault::new(Class::Unavailable, format!("cannot make {}: {e}", osv.display())))?;
         let osv = Osv::new(osv);
         let working = Working::new(config.parallel_runs);
-        Ok(Self { address, repositories, sources, registry, sandbox, images, bases, scheduler, working, maker, osv })
+        Ok(Self { address, repositories, sources, shop, registry, working, maker, osv })
     }
 
     /// Where the server listens.
@@ -167,11 +153,6 @@ impl Rooms {
 
     /// Ends what the rooms have started on this machine.
     pub async fn close(&self, deadline: Duration) {
-        if tokio::time::timeout(deadline, self.scheduler.close()).await.is_err() {
-            tracing::warn!("vertices did not end in time");
-        }
-        if let Err(error) = self.sandbox.shutdown().await {
-            tracing::error!(%error, "something is left on this machine; the next start removes it");
-        }
+        self.shop.close(deadline).await;
     }
 }

@@ -1,11 +1,28 @@
 //! The files of a commit, as the rooms that need them see them.
 
+use async_trait::async_trait;
 use build::{ContextEntry, ContextTree, Ignore};
 use graph::{FileSource, Origin, Selected, SelectedKind};
 use records::{CommitId, Name};
 use source::{EntryKind, Repositories, TreeEntry};
 
 use crate::fault::{Class, Fault, Result};
+
+/// The files that a run is of.
+#[async_trait]
+pub trait Files: Send + Sync {
+    /// What people call them, for example `commit 1a2b3c4d5e6f`.
+    fn name(&self) -> String;
+
+    /// A text file, or `None` when there is no such file.
+    async fn text(&self, path: &str) -> Result<Option<String>>;
+
+    /// All of them, for steps.
+    async fn checkout(&self) -> Result<FileSource>;
+
+    /// The build context below a directory.
+    async fn context(&self, path: &str, ignore: Ignore) -> Result<ContextTree>;
+}
 
 /// A commit of a project hosted here.
 pub struct Tree<'a> {
@@ -15,11 +32,15 @@ pub struct Tree<'a> {
 }
 
 /// The largest file that is read as text: pipeline files, Dockerfiles, manifests.
-const TEXT: u64 = 1 << 20;
+pub const TEXT: u64 = 1 << 20;
 
-impl Tree<'_> {
-    /// A text file, or `None` when the commit has no such file.
-    pub async fn text(&self, path: &str) -> Result<Option<String>> {
+#[async_trait]
+impl Files for Tree<'_> {
+    fn name(&self) -> String {
+        format!("commit {}", self.commit.short())
+    }
+
+    async fn text(&self, path: &str) -> Result<Option<String>> {
         let content = self.repositories.read_file(self.project, self.commit, path, TEXT).await.map_err(|e| read(&e))?;
         let Some(content) = content else { return Ok(None) };
         match String::from_utf8(content) {
@@ -28,13 +49,7 @@ impl Tree<'_> {
         }
     }
 
-    /// Everything below a directory; empty for all.
-    pub async fn list(&self, path: &str) -> Result<Vec<TreeEntry>> {
-        self.repositories.tree(self.project, self.commit, path).await.map_err(|e| read(&e))
-    }
-
-    /// The whole checkout, for steps.
-    pub async fn checkout(&self) -> Result<FileSource> {
+    async fn checkout(&self) -> Result<FileSource> {
         let entries = self.list("").await?;
         let mut links = self.links(&entries).await?.into_iter();
         let mut files = Vec::with_capacity(entries.len());
@@ -49,8 +64,7 @@ impl Tree<'_> {
         Ok(FileSource { origin: self.origin(""), files })
     }
 
-    /// The build context below a directory.
-    pub async fn context(&self, path: &str, ignore: Ignore) -> Result<ContextTree> {
+    async fn context(&self, path: &str, ignore: Ignore) -> Result<ContextTree> {
         let entries = self.list(path).await?;
         let mut links = self.links(&entries).await?.into_iter();
         let context = entries.into_iter().filter_map(|entry| {
@@ -63,6 +77,13 @@ impl Tree<'_> {
             Some(ContextEntry { path: entry.path, mode: entry.mode & 0o777, kind, content, size })
         });
         ContextTree::new(self.origin(path), context, ignore).map_err(|e| Fault::usage(e.to_string()))
+    }
+}
+
+impl Tree<'_> {
+    /// Everything below a directory; empty for all.
+    pub async fn list(&self, path: &str) -> Result<Vec<TreeEntry>> {
+        self.repositories.tree(self.project, self.commit, path).await.map_err(|e| read(&e))
     }
 
     /// The targets of the links among these, in their order.

@@ -1,7 +1,8 @@
 //! Files from outside the graph, put into a directory: from git, from a directory of this machine, or from blobs.
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, PermissionsExt, symlink},
     path::{Component, Path, PathBuf},
 };
@@ -114,12 +115,31 @@ fn copy_all(from: &Path, files: &[Selected], target: &Path) -> Result<(), Error>
                 if !metadata.is_file() {
                     return Err(Error::Invalid(format!("{} changed while it was read", source.display())));
                 }
-                fs::copy(&source, &to).map_err(said)?;
+                if copy(&source, &to).map_err(said)? != file.content {
+                    return Err(Error::Invalid(format!("{} changed while it was read", source.display())));
+                }
                 fs::set_permissions(&to, fs::Permissions::from_mode(file.mode & 0o7777)).map_err(said)?;
             }
         }
     }
     Ok(())
+}
+
+/// Copies a file and gives its SHA-256 in hex.
+fn copy(from: &Path, to: &Path) -> io::Result<String> {
+    let (mut source, mut target) = (fs::File::open(from)?, fs::File::create_new(to)?);
+    let mut hasher = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
+    let mut buffer = vec![0; 128 << 10];
+    loop {
+        match source.read(&mut buffer)? {
+            0 => break,
+            read => {
+                hasher.update(&buffer[..read]);
+                target.write_all(&buffer[..read])?;
+            }
+        }
+    }
+    Ok(hasher.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn make(path: &Path) -> io::Result<()> {
@@ -204,6 +224,24 @@ mod tests {
         assert_eq!(found("reports/**/*.xml"), ["reports/a.xml", "reports/deep/b.xml"]);
         assert_eq!(found("dist"), ["dist/x/y.js"]);
         assert!(matching(directory.path(), "**", 2).is_err());
+    }
+
+    #[test]
+    fn a_file_that_changed_since_it_was_listed_is_refused() {
+        let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(from.path().join("a"), "hello\n").unwrap();
+        let hello = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
+        let file = |content: &str, to: &str| Selected {
+            from: "a".into(),
+            to: to.into(),
+            mode: 0o640,
+            content: content.into(),
+            kind: SelectedKind::File,
+        };
+        copy_all(from.path(), &[file(hello, "same")], to.path()).unwrap();
+        assert_eq!(fs::read(to.path().join("same")).unwrap(), b"hello\n");
+        let error = copy_all(from.path(), &[file(&"0".repeat(64), "other")], to.path()).unwrap_err();
+        assert!(error.to_string().contains("changed while it was read"), "{error}");
     }
 
     #[test]

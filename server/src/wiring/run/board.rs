@@ -1,4 +1,4 @@
-//! What people see of a run while it is worked on: the states of its parts, written to its record, and their logs.
+//! What people see of a run while it is worked on: the states of its parts, written to its record, and what they say.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,21 +10,23 @@ use tokio::sync::Notify;
 use crate::{
     clock::Clock,
     fault::{Fault, Result},
-    logs::Logs,
 };
+
+/// Takes what a part says: its name, the stream, the text, and when.
+pub type Sink = Box<dyn Fn(&str, StreamKind, &str, Timestamp) + Send + Sync>;
 
 /// The parts of one run.
 pub struct Board {
     run: RunId,
     steps: Mutex<Vec<StepRun>>,
     changed: Notify,
-    logs: Logs,
+    sink: Sink,
     clock: Clock,
 }
 
 impl Board {
-    pub fn new(run: RunId, steps: Vec<StepRun>, logs: Logs, clock: Clock) -> Self {
-        Self { run, steps: Mutex::new(steps), changed: Notify::new(), logs, clock }
+    pub fn new(run: RunId, steps: Vec<StepRun>, sink: Sink, clock: Clock) -> Self {
+        Self { run, steps: Mutex::new(steps), changed: Notify::new(), sink, clock }
     }
 
     pub fn now(&self) -> Timestamp {
@@ -97,15 +99,13 @@ impl Board {
         }
     }
 
-    /// Writes a line of Shipway's own into the log of a part.
+    /// Says something of Shipway's own about a part.
     pub fn note(&self, step: &str, text: &str) {
         self.log(step, StreamKind::Note, text);
     }
 
     fn log(&self, step: &str, stream: StreamKind, text: &str) {
-        if let Err(fault) = self.logs.append(&self.run, step, stream, text, self.now()) {
-            tracing::warn!(run = %self.run, step, %fault, "a line of a log is lost");
-        }
+        (self.sink)(step, stream, text, self.now());
     }
 
     /// Writes what people see to the record, as often as it changes, until dropped.

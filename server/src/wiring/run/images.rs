@@ -1,20 +1,19 @@
 //! The images of a run: from Dockerfiles at the commit to manifests in the registry.
 
-use std::{collections::HashMap, sync::Arc};
+use std::collections::HashMap;
 
 use build::{Lowered, Plan, ResolvedBase, export::LayerInfo};
 use futures::FutureExt;
 use graph::Graph;
 use image::layer::{Compression, WriteOptions};
 use pipeline::ImageBuild;
-use records::{Commit, Digest, Image, RunId};
+use records::{Digest, Image};
 use store::{Change, Expect};
 
-use super::{board::Board, work::record};
+use super::carry::Attempt;
 use crate::{
-    app::App,
     fault::{Class, Fault, Result},
-    wiring::tree::Tree,
+    wiring::workshop::Workshop,
 };
 
 /// An image whose vertices are in the graph.
@@ -26,20 +25,17 @@ pub struct Build<'a> {
 
 /// Reads the Dockerfile and the context of an image and adds its vertices.
 pub async fn lower<'a>(
-    app: &App,
-    tree: &Tree<'_>,
-    commit: &Commit,
+    attempt: &Attempt<'_>,
     image: &'a ImageBuild,
     graph: &mut Graph,
     after: &[usize],
-    board: &Board,
 ) -> Result<Build<'a>> {
+    let Attempt { shop, tree, commit, board, .. } = *attempt;
     let inside =
         |name: &str| if image.context.is_empty() { name.to_owned() } else { format!("{}/{name}", image.context) };
     let path = inside(&image.dockerfile);
     let text = tree.text(&path).await?;
-    let text =
-        text.ok_or_else(|| Fault::usage(format!("image {}: commit {} has no {path}", image.name, commit.id.short())))?;
+    let text = text.ok_or_else(|| Fault::usage(format!("image {}: {} has no {path}", image.name, tree.name())))?;
     let broken = |e: build::Error| Fault::usage(e.to_string());
     let dockerfile = build::dockerfile::parse(&path, &text).map_err(|e| Fault::usage(e.to_string()))?;
     let ignore = match tree.text(&inside(".dockerignore")).await? {
@@ -56,13 +52,13 @@ pub async fn lower<'a>(
     let mut bases: HashMap<String, ResolvedBase> = HashMap::new();
     for name in build::base_names(&dockerfile, &options).map_err(broken)? {
         let say = |text: &str| board.note(&image.name, text);
-        let (repository, digest) = match app.rooms.bases.resolve(&name, &say).await {
+        let (repository, digest) = match shop.bases.resolve(&name, &say).await {
             Ok(found) => found,
             // The Dockerfile's own error shows the line.
             Err(fault) if fault.class == Class::NotFound => continue,
             Err(fault) => return Err(fault),
         };
-        let found = app.rooms.images.describe(&repository, &digest).await.map_err(Fault::usage)?;
+        let found = shop.images.describe(&repository, &digest).await.map_err(Fault::usage)?;
         bases.insert(
             name.clone(),
             ResolvedBase { name, repository, digest, config: found.config, layers: found.layers },
@@ -73,7 +69,7 @@ pub async fn lower<'a>(
         board.note(&image.name, &warning.to_string());
     }
     for (digest, content) in &plan.inline {
-        let kept = store::blobs::put(&*app.blobs, content.clone()).await?;
+        let kept = store::blobs::put(&*shop.blobs, content.clone()).await?;
         if kept != *digest {
             return Err(Fault::new(
                 Class::Internal,
@@ -85,19 +81,13 @@ pub async fn lower<'a>(
     Ok(Build { image, plan, lowered })
 }
 
-/// Writes the layers, pushes the image and writes its record.
-pub async fn export(
-    app: &Arc<App>,
-    run: &RunId,
-    commit: &Commit,
-    build: &Build<'_>,
-    graph: &Graph,
-    board: &Board,
-) -> Result<Image> {
-    match push(app, run, commit, build, graph).await {
+/// Writes the layers, pushes the image and writes its record; building the same again changes nothing.
+pub async fn export(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result<Image> {
+    let board = attempt.board;
+    match push(attempt, build, graph).await {
         Ok(image) => {
             board.note(&image.repository, &format!("pushed {}:{} as {}", image.repository, image.tag, image.digest));
-            record(app, &image).await?;
+            attempt.shop.records.put(&image, Expect::Any).await?;
             board.pass(&image.repository, false);
             Ok(image)
         }
@@ -108,27 +98,28 @@ pub async fn export(
     }
 }
 
-async fn push(app: &App, run: &RunId, commit: &Commit, build: &Build<'_>, graph: &Graph) -> Result<Image> {
+async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result<Image> {
+    let Attempt { shop, id: run, commit, source, .. } = attempt;
     let Build { image, plan, lowered } = build;
     let epoch = commit.committed_at.as_second();
     let mut layers = Vec::new();
     for (vertex, _) in &lowered.layer_vertices {
-        layers.push(layer(app, graph.id(*vertex).to_string(), epoch).boxed());
+        layers.push(layer(shop, graph.id(*vertex).to_string(), epoch).boxed());
     }
     let layers = futures::future::try_join_all(layers).await?;
     let tag = image.tag.render(&commit.id, run.build);
     let annotations = [
-        ("org.opencontainers.image.revision", commit.id.to_string()),
-        ("org.opencontainers.image.created", commit.committed_at.to_string()),
-        ("org.opencontainers.image.source", format!("http://{}/git/{}.git", app.rooms.address(), run.project)),
-        ("org.opencontainers.image.version", tag.clone()),
+        ("org.opencontainers.image.revision", Some(commit.id.to_string())),
+        ("org.opencontainers.image.created", Some(commit.committed_at.to_string())),
+        ("org.opencontainers.image.source", source.clone()),
+        ("org.opencontainers.image.version", Some(tag.clone())),
     ];
-    let annotations = annotations.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let annotations = annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     let options = build::export::ExportOptions { epoch, annotations };
-    let exported = build::export::export(&app.rooms.registry, &image.name, &[&tag], lowered, &layers, &options).await;
+    let exported = build::export::export(&shop.registry, &image.name, &[&tag], lowered, &layers, &options).await;
     let exported = exported.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
     Ok(Image {
-        run: run.clone(),
+        run: (*run).clone(),
         commit: commit.id.clone(),
         repository: exported.repository,
         tag,
@@ -136,31 +127,31 @@ async fn push(app: &App, run: &RunId, commit: &Commit, build: &Build<'_>, graph:
         size: exported.size,
         layers: exported.layers,
         bases: plan.base_references(),
-        built_at: app.now(),
+        built_at: shop.now(),
     })
 }
 
 /// The layer of a vertex, in the store; `None` when the vertex changed no file. It is written once: what a vertex is made of decides
 /// what it is, so the layer is remembered under the vertex's address.
-async fn layer(app: &App, vertex: String, epoch: i64) -> Result<Option<LayerInfo>> {
+async fn layer(shop: &Workshop, vertex: String, epoch: i64) -> Result<Option<LayerInfo>> {
     let key = format!("{vertex}/{epoch}");
-    if let Some(entry) = app.records.log().get(LAYER, &key).await? {
+    if let Some(entry) = shop.records.log().get(LAYER, &key).await? {
         let known: Kept = serde_json::from_slice(&entry.value).map_err(|e| Fault::from_error(Class::Internal, &e))?;
         match known.0 {
             None => return Ok(None),
-            Some(layer) if app.blobs.size(&layer.digest).await?.is_some() => return Ok(Some(layer.into())),
+            Some(layer) if shop.blobs.size(&layer.digest).await?.is_some() => return Ok(Some(layer.into())),
             Some(_) => {}
         }
     }
-    let directory = app.rooms.sandbox.snapshots().diff(&vertex).map_err(|e| Fault::from_error(Class::Internal, &e))?;
+    let directory = shop.sandbox.snapshots().diff(&vertex).map_err(|e| Fault::from_error(Class::Internal, &e))?;
     let options = WriteOptions { compression: Compression::Gzip, epoch: Some(epoch), ..WriteOptions::default() };
-    let written = image::layer::write_blob(&app.blobs, directory, options).await;
+    let written = image::layer::write_blob(&shop.blobs, directory, options).await;
     let written = written.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
     let layer = (written.entries > 0).then(|| LayerInfo::from(&written));
     let kept = serde_json::to_vec(&Kept(layer.as_ref().map(KeptLayer::from)));
     let value = kept.map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
     let change = Change { kind: LAYER.into(), key, expect: Expect::Any, value, delete: false };
-    app.records.log().append(vec![change]).await?;
+    shop.records.log().append(vec![change]).await?;
     Ok(layer)
 }
 

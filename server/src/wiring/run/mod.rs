@@ -3,7 +3,8 @@
 //! The record of a run is written before anything is done for it. A server that dies leaves it running; the next one takes it up
 //! again, and what had succeeded is found by its content and not done twice.
 
-mod board;
+pub mod board;
+pub mod carry;
 mod images;
 mod work;
 

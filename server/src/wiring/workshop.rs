@@ -1,0 +1,90 @@
+//! Where pipelines are worked: images, containers and the step graph of one data directory. A server has one, and so has a local run.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use graph::{Limits, Scheduler};
+use image::Registry;
+use sandbox::{NetworkConfig, Sandbox};
+use source::Repositories;
+use store::{Blobs, Records};
+
+use super::{bases::Bases, executor::Machine, images::Images};
+use crate::{
+    clock::Clock,
+    fault::{Class, Fault, Result},
+};
+
+/// Everything that a pipeline is carried with. Cheap to clone.
+#[derive(Clone)]
+pub struct Workshop {
+    pub records: Records,
+    pub blobs: Arc<dyn Blobs>,
+    pub clock: Clock,
+    pub registry: Registry,
+    pub sandbox: Sandbox,
+    pub images: Images,
+    pub bases: Arc<Bases>,
+    pub scheduler: Scheduler,
+}
+
+/// What a workshop is opened with.
+pub struct Ground<'a> {
+    pub data: &'a Path,
+    /// Where downloaded Debian packages are kept.
+    pub packages: &'a Path,
+    /// The Debian mirror.
+    pub mirror: &'a str,
+    /// Names by which the registry is known, for example `127.0.0.1:8080`.
+    pub hosts: Vec<String>,
+    pub repositories: Repositories,
+    pub records: Records,
+    pub blobs: Arc<dyn Blobs>,
+    pub clock: Clock,
+}
+
+/// Vertices that are worked on at the same time, for each processor.
+const VERTICES_PER_CPU: usize = 2;
+
+impl Workshop {
+    pub async fn open(ground: Ground<'_>) -> Result<Self> {
+        let Ground { data, packages, mirror, hosts, repositories, records, blobs, clock } = ground;
+        let unavailable = |e: &(dyn std::error::Error + 'static)| Fault::from_error(Class::Unavailable, e);
+        let registry = Registry::new(blobs.clone(), records.log().clone(), data.join("uploads"), clock.clone());
+        let sandbox = Sandbox::open(sandbox::Config {
+            root: super::sandbox_root(data),
+            helper: vec!["/proc/self/exe".into(), "sandbox-helper".into()],
+            instance: super::INSTANCE.into(),
+            network: NetworkConfig::default(),
+        });
+        let sandbox = sandbox.await.map_err(|e| unavailable(&e))?;
+        let images = Images::new(registry.clone(), sandbox.snapshots().clone());
+        let archive = build::base::ArchiveOptions::debian(packages).map_err(|e| unavailable(&e))?;
+        let archive = build::base::Archive::open(archive.with_mirror(mirror, None)).map_err(|e| unavailable(&e))?;
+        let bases = Arc::new(Bases::new(archive, registry.clone(), clock.clone(), hosts));
+        let machine = Arc::new(Machine {
+            sandbox: sandbox.clone(),
+            images: images.clone(),
+            repositories,
+            blobs: blobs.clone(),
+            log: records.log().clone(),
+        });
+        let cpus = std::thread::available_parallelism().map_or(2, usize::from);
+        let limits = Limits { parallelism: cpus * VERTICES_PER_CPU, ..Limits::default() };
+        let scheduler = Scheduler::new(machine.clone(), machine, limits);
+        Ok(Self { records, blobs, clock, registry, sandbox, images, bases, scheduler })
+    }
+
+    pub fn now(&self) -> records::Timestamp {
+        (self.clock)()
+    }
+
+    /// Ends what it has started on this machine.
+    pub async fn close(&self, deadline: Duration) {
+        if tokio::time::timeout(deadline, self.scheduler.close()).await.is_err() {
+            tracing::warn!("vertices did not end in time");
+        }
+        if let Err(error) = self.sandbox.shutdown().await {
+            tracing::error!(%error, "something is left on this machine; the next start removes it");
+        }
+    }
+}
