@@ -121,6 +121,8 @@ async fn a_watcher_that_comes_too_late_is_told_to_list_again() {
     futures::future::join_all((0..2100).map(write)).await;
     let late = objects.watch(&resource::CONFIG_MAPS, Scope::all(), Some(from)).err().unwrap();
     assert!(late.is_expired(), "{late}");
+    let early = objects.watch(&resource::CONFIG_MAPS, Scope::all(), Some(1_000_000)).err().unwrap();
+    assert!(early.is_expired(), "{early}");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Reading what a request carries.
 
 use std::fmt;
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -18,9 +19,16 @@ use crate::{Error, Result};
 /// The largest body.
 pub const LIMIT: usize = 3 << 20;
 
+/// How long a client may take to send a body.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Reads a whole body, as far as the limit.
 pub async fn read(body: Body) -> Result<Bytes> {
-    match Limited::new(body, LIMIT).collect().await {
+    let Ok(read) = tokio::time::timeout(PATIENCE, Limited::new(body, LIMIT).collect()).await else {
+        let message = format!("the body of the request did not come within {} seconds", PATIENCE.as_secs());
+        return Err(Error::refused(StatusCode::REQUEST_TIMEOUT, "Timeout", message));
+    };
+    match read {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Error::refused(
             StatusCode::PAYLOAD_TOO_LARGE,

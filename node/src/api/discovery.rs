@@ -198,6 +198,9 @@ pub fn review(group: &str, plural: &str, namespace: Option<&str>, mut body: Valu
     if *namespaced != namespace.is_some() {
         return Err(unknown_path());
     }
+    if !body.is_object() {
+        return Err(Error::bad_request("the object provided is unrecognized: it is no JSON object"));
+    }
     body["apiVersion"] = format!("{group}/v1").into();
     body["kind"] = (*kind).into();
     body["status"] = match *kind {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -22,6 +23,8 @@ use crate::{Error, Result};
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long a client may take over the head of a request.
 const HEAD: Duration = Duration::from_secs(30);
+/// The most connections at a time; more wait to be taken.
+const CONNECTIONS: usize = 2048;
 /// How long connections may take to end by themselves.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -129,14 +132,24 @@ fn names(config: &ServerConfig, objects: &Objects) -> Vec<String> {
 }
 
 async fn accept(listener: TcpListener, tls: TlsAcceptor, api: Arc<Api>, stop: CancellationToken, tasks: TaskTracker) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let accepted = tokio::select! {
+        let taking = async {
+            // The semaphore is never closed.
+            let place = places.clone().acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
             () = stop.cancelled() => return,
-            accepted = listener.accept() => accepted,
+            taken = taking => taken,
         };
         match accepted {
             Ok((stream, _)) => {
-                tasks.spawn(serve(stream, tls.clone(), api.clone(), stop.clone()));
+                let serving = serve(stream, tls.clone(), api.clone(), stop.clone());
+                tasks.spawn(async move {
+                    let _place = place;
+                    serving.await;
+                });
             }
             Err(error) => {
                 // Out of file descriptors, most likely: others will end.

@@ -99,6 +99,8 @@ impl Watcher {
         let mut pending = VecDeque::new();
         let position = match from {
             Some(from) if from < kept.floor => return Err(expired(from, kept.floor)),
+            // From another life of this data, most likely: what came since then is not known.
+            Some(from) if from > state.applied => return Err(expired(from, state.applied)),
             Some(from) => from,
             None => {
                 let live = kept.live.iter().filter(|(key, object)| scope.holds_key(key) && scope.selects(object));
@@ -184,6 +186,7 @@ fn seen(scope: &Scope, past: &Past) -> Option<Event> {
     Some(Event { happened, object })
 }
 
-fn expired(from: Seq, floor: Seq) -> Error {
-    Error::expired(format!("too old resource version: {from} ({floor})"))
+fn expired(from: Seq, known: Seq) -> Error {
+    let age = if from < known { "old" } else { "large" };
+    Error::expired(format!("too {age} resource version: {from} ({known})"))
 }

@@ -92,6 +92,7 @@ async fn bad_requests_are_answered_with_a_status() {
         ("PUT", "/api/v1/namespaces/default/configmaps/a", good.clone(), 404, "NotFound"),
         ("GET", "/api/v1/namespaces/default/configmaps/a", vec![], 404, "NotFound"),
         ("GET", "/apis/apps/v1/namespaces/default/daemonsets", vec![], 404, "NotFound"),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews", b"[]".to_vec(), 400, "BadRequest"),
         ("POST", "/healthz", vec![], 405, "MethodNotAllowed"),
         ("POST", "/api/v1/namespaces/default/configmaps/a", vec![], 405, "MethodNotAllowed"),
         ("GET", "/api/v1/pods?labelSelector=a+in+(", vec![], 400, "BadRequest"),
