@@ -25,6 +25,13 @@ impl Wake {
         self.kinds[kind].subscribe()
     }
 
+    /// Wakes who waits for the kind, if it is one that somebody may wait for.
+    pub fn changed(&self, kind: &str, seq: Seq) {
+        if let Some(sender) = self.kinds.get(kind) {
+            sender.send_replace(seq);
+        }
+    }
+
     /// Reads the log from its present head on, until cancelled.
     pub async fn run(self, log: Arc<dyn Log>, cancel: CancellationToken) {
         let mut head = log.head();
@@ -41,9 +48,7 @@ impl Wake {
                         let Some(last) = entries.last() else { break };
                         at = last.seq;
                         for entry in &entries {
-                            if let Some(sender) = self.kinds.get(entry.kind.as_str()) {
-                                sender.send_replace(entry.seq);
-                            }
+                            self.changed(&entry.kind, entry.seq);
                         }
                     }
                     Err(error) if error.kind == Kind::Compacted => {

@@ -79,6 +79,8 @@ pub fn main() -> ExitCode {
     if let Command::SandboxHelper { args } = cli.command {
         return crate::wiring::sandbox_helper(args);
     }
+    // Two providers are linked in; everything that speaks TLS uses this one.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use records::{Name, RolloutState};
+use records::{Name, RolloutState, RunId};
 
 use super::{Client, Connection, output};
 use crate::{clock, fault::Result, shipment::Shipment};
@@ -23,6 +23,17 @@ pub enum Command {
     History {
         project: Name,
         environment: Name,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Let a run go to an environment that asks for approval
+    Approve {
+        /// <project>/<build>
+        run: RunId,
+        environment: Name,
+        /// The group, of those that approve for the environment, in whose name
+        #[arg(long, value_name = "GROUP")]
+        group: String,
         #[command(flatten)]
         connection: Connection,
     },
@@ -94,6 +105,17 @@ pub async fn main(command: Command) -> Result<ExitCode> {
                     ]
                 });
                 print!("{}", output::table(["RELEASE", "STATE", "COMMIT", "CAUSE", "AGE", "NOTE"], rows));
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Approve { run, environment, group, connection } => {
+            let path = format!("/api/v1/projects/{}/runs/{}/approve", run.project, run.build);
+            let body = serde_json::json!({ "environment": environment, "group": group });
+            let answer = Client::connect(&connection)?.post(&path, &body).await?;
+            if connection.json {
+                output::json(&answer)?;
+            } else {
+                println!("{group} lets run {run} go to {environment}");
             }
             Ok(ExitCode::SUCCESS)
         }

@@ -38,6 +38,7 @@ pub fn router() -> (Router<Arc<App>>, Document) {
         .routes(routes!(list_runs))
         .routes(routes!(show_run))
         .routes(routes!(cancel_run))
+        .routes(routes!(approve))
         .routes(routes!(list_images))
         .routes(routes!(list_evidence))
         .routes(routes!(list_releases))
@@ -144,6 +145,30 @@ async fn cancel_run(State(app): Shared, Path((project, build)): Path<(Name, u64)
     let run = app.records.update::<Run, Fault>(&id.key(), |run| Ok(run.cancel(now, "admin")?)).await?;
     app.rooms.cancel_run(&id);
     Ok(Json(run))
+}
+
+#[derive(Deserialize, utoipa::ToSchema)]
+struct Approve {
+    /// Where the run may go
+    #[schema(value_type = String)]
+    environment: Name,
+    /// The group, of those that approve for the environment, in whose name
+    group: String,
+}
+
+/// Let a run go to an environment that asks for approval
+#[utoipa::path(post, path = "/api/v1/projects/{project}/runs/{build}/approve", request_body = Approve,
+    params(("project" = String, Path), ("build" = u64, Path)),
+    responses((status = 200, description = "what was approved", body = Object),
+        (status = 409, description = "the run does not go there, or the group does not approve for it")))]
+async fn approve(
+    State(app): Shared,
+    Path((project, build)): Path<(Name, u64)>,
+    Json(Approve { environment, group }): Json<Approve>,
+) -> Result<Json<Value>> {
+    let run = RunId { project, build };
+    crate::wiring::approve(&app, &run, &environment, &group).await?;
+    Ok(Json(json!({ "run": run, "environment": environment, "group": group })))
 }
 
 /// Images of a project

@@ -47,7 +47,9 @@ async fn services(State(app): State<Arc<App>>, request: Request, next: Next) -> 
     match name.strip_suffix(".localhost") {
         Some(service) if service.contains('.') => {
             let host = host.to_owned();
-            app.rooms.forward(&host, request).await.into_response()
+            let began = tokio::time::Instant::now();
+            let response = app.rooms.forward(&host, request).await.into_response();
+            app.rooms.counters.count(&host, began, response)
         }
         _ => next.run(request).await,
     }

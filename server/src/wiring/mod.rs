@@ -2,12 +2,16 @@
 
 mod admission;
 mod bases;
+mod cluster;
 pub mod evidence;
 mod executor;
 mod images;
 mod local;
 mod manifests;
+mod observe;
 mod registry;
+mod release;
+mod rollout;
 mod rooms;
 mod run;
 mod stages;
@@ -18,8 +22,9 @@ mod worktree;
 use std::{path::Path, process::ExitCode};
 
 pub use local::run_local;
+pub use release::{approve, undo};
 pub use rooms::Rooms;
-pub use stages::{KINDS, start, undo};
+pub use stages::{KINDS, start};
 
 use crate::fault::{Class, Fault, Result};
 

@@ -11,11 +11,15 @@ use evidence::{LayerCache, SigningKey};
 use image::Registry;
 use prometheus_client::registry::Registry as Metrics;
 use records::{Commit, Digest, Project, RunId};
+use release::Releases;
+use rollout::Rollouts;
 use source::{Repositories, Sources};
 use store::{Blobs, Records};
 
 use super::{
+    cluster::KubeCluster,
     evidence::Osv,
+    observe::{Counters, Observations},
     registry::TokenPushes,
     run::Working,
     workshop::{Ground, Workshop},
@@ -39,6 +43,10 @@ pub struct Rooms {
     pub working: Working,
     pub maker: evidence::Maker,
     pub osv: Osv,
+    pub releases: Releases,
+    pub rollouts: Rollouts,
+    pub counters: Arc<Counters>,
+    pub observations: Observations,
 }
 
 impl Rooms {
@@ -61,8 +69,8 @@ impl Rooms {
             mirror: &config.mirror,
             hosts: vec![address.to_string(), format!("localhost:{}", address.port())],
             repositories: repositories.clone(),
-            records,
-            blobs,
+            records: records.clone(),
+            blobs: blobs.clone(),
             clock,
         });
         let shop = shop.await?;
@@ -74,7 +82,25 @@ impl Rooms {
             .map_err(|e| Fault::new(Class::Unavailable, format!("cannot make {}: {e}", osv.display())))?;
         let osv = Osv::new(osv);
         let working = Working::new(config.parallel_runs);
-        Ok(Self { address, repositories, sources, shop, registry, working, maker, osv })
+        let releases = Releases::new(records.clone(), blobs.clone(), address.to_string());
+        let cluster = Arc::new(KubeCluster::new(data.join("kubeconfig")));
+        let rollouts = Rollouts::new(records.clone(), blobs.clone(), cluster);
+        let counters = Arc::new(Counters::default());
+        let observations = Observations::new(records, blobs, counters.clone());
+        Ok(Self {
+            address,
+            repositories,
+            sources,
+            shop,
+            registry,
+            working,
+            maker,
+            osv,
+            releases,
+            rollouts,
+            counters,
+            observations,
+        })
     }
 
     /// Where the server listens.
