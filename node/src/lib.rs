@@ -6,10 +6,15 @@
 pub mod admission;
 pub mod api;
 pub mod controllers;
+pub mod dns;
 pub mod error;
+pub mod kubelet;
+pub mod node;
 pub mod objects;
 pub mod runtime;
+pub mod services;
 pub mod tls;
 
 pub use error::{Cause, Error, Refusal, Result};
+pub use node::{Node, NodeConfig};
 pub use objects::Objects;

@@ -153,6 +153,8 @@ pub struct Security {
 #[derive(Debug, Clone)]
 pub struct StartContainer {
     pub id: ContainerId,
+    /// The pod that it belongs to: its host name and how it resolves names.
+    pub pod: PodSandbox,
     pub image: ImageHandle,
     pub argv: Vec<String>,
     pub env: Vec<(String, String)>,

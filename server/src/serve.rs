@@ -32,7 +32,7 @@ pub async fn up(config: Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| Fault::from_error(Class::Internal, &e))?;
     make_private(&config.data)?;
     let listener = listen(&config).await?;
-    let app = open(config, &listener).await?;
+    let (app, log) = open(config, &listener).await?;
     wiring::start(&app);
     tracing::info!(address = %app.rooms.address(), data = %app.config.data.display(), "ready");
     let cancel = app.supervisor.token();
@@ -48,19 +48,24 @@ pub async fn up(config: Config) -> Result<()> {
     app.rooms.close(END).await;
     // Clients that keep their connection open do not keep the server from ending.
     let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
+    drop(app);
+    // Whoever still has a part of it was aborted; then the next start puts the file in order.
+    if let Some(log) = Arc::into_inner(log) {
+        log.close().await?;
+    }
     Ok(())
 }
 
-async fn open(config: Config, listener: &TcpListener) -> Result<Arc<App>> {
+async fn open(config: Config, listener: &TcpListener) -> Result<(Arc<App>, Arc<SqliteLog>)> {
     let data = config.data.clone();
     let log = Arc::new(SqliteLog::open(&data.join("records.db")).await?);
     let blobs: Arc<dyn Blobs> = Arc::new(DirectoryBlobs::open(data.join("blobs")).await?);
-    let records = Records::new(log);
+    let records = Records::new(log.clone());
     let token = Token::load_or_create(&data.join("admin-token"))?;
     let address = listener.local_addr().map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
     let clock = clock::system();
     let rooms = Rooms::open(&config, address, records.clone(), blobs.clone(), clock.clone()).await?;
-    Ok(Arc::new(App {
+    let app = Arc::new(App {
         logs: Logs::new(data.join("logs")),
         secrets: Secrets::new(data.join("secrets")),
         supervisor: Supervisor::new(),
@@ -71,7 +76,8 @@ async fn open(config: Config, listener: &TcpListener) -> Result<Arc<App>> {
         records,
         blobs,
         rooms,
-    }))
+    });
+    Ok((app, log))
 }
 
 /// Nobody else reads what is in the data directory.

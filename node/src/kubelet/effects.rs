@@ -98,6 +98,7 @@ pub(super) async fn start(context: Arc<Context>, start: Start) -> Result<jiff::T
             let _ = std::fs::remove_file(log);
         }
         start::container(
+            start::sandbox(&start.pod, &own.cluster_domain),
             &start.pod,
             &start.container,
             start.attempt,

@@ -15,7 +15,18 @@ use crate::runtime::{
     RuntimeError, RuntimeResult, StartContainer, SurvivingPod, Survivor,
 };
 
-struct Program {
+/// A test's clock: it goes with tokio's.
+pub fn clock() -> Clock {
+    let start = tokio::time::Instant::now();
+    let base = Timestamp::from_second(1_800_000_000).unwrap();
+    Arc::new(move || base + jiff::SignedDuration::try_from(start.elapsed()).unwrap())
+}
+
+/// What a container does: it works until it is ended.
+pub type Program = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+type Programs = Arc<dyn Fn(&StartContainer, IpAddr) -> Program + Send + Sync>;
+
+struct Running {
     start: StartContainer,
     at: Timestamp,
     exit: watch::Sender<Option<Exit>>,
@@ -24,7 +35,7 @@ struct Program {
 #[derive(Default)]
 struct World {
     pods: BTreeMap<String, IpAddr>,
-    programs: BTreeMap<ContainerId, Program>,
+    programs: BTreeMap<ContainerId, Running>,
     addresses: u8,
     /// Everything that was done, in order.
     done: Vec<String>,
@@ -41,11 +52,18 @@ struct World {
 pub struct Fake {
     world: Arc<Mutex<World>>,
     clock: Clock,
+    programs: Option<Programs>,
 }
 
 impl Fake {
     pub fn new(clock: Clock) -> Self {
-        Self { world: Arc::default(), clock }
+        Self { world: Arc::default(), clock, programs: None }
+    }
+
+    /// Containers that do something.
+    pub fn with_programs(mut self, programs: impl Fn(&StartContainer, IpAddr) -> Program + Send + Sync + 'static) -> Self {
+        self.programs = Some(Arc::new(programs));
+        self
     }
 
     fn world(&self) -> MutexGuard<'_, World> {
@@ -139,7 +157,7 @@ impl Runtime for Fake {
         if world.programs.contains_key(&start.id) {
             world.faults.push(format!("{} was started twice", start.id));
         }
-        let twin = |p: &Program| p.start.id.pod == start.id.pod && p.start.id.name == start.id.name;
+        let twin = |p: &Running| p.start.id.pod == start.id.pod && p.start.id.name == start.id.name;
         if world.programs.values().any(|program| twin(program) && program.exit.borrow().is_none()) {
             world.faults.push(format!("{} was started while an earlier one runs", start.id));
         }
@@ -152,7 +170,16 @@ impl Runtime for Fake {
             return Err(RuntimeError::Start(format!("{:?}: not found", start.argv[0])));
         }
         let at = (self.clock)();
-        let program = Program { start: start.clone(), at, exit: watch::Sender::new(None) };
+        let program = Running { start: start.clone(), at, exit: watch::Sender::new(None) };
+        if let (Some(programs), Some(ip)) = (&self.programs, world.pods.get(&start.id.pod)) {
+            let (work, mut exit) = (programs(start, *ip), program.exit.subscribe());
+            tokio::spawn(async move {
+                tokio::select! {
+                    () = work => {}
+                    _ = exit.wait_for(Option::is_some) => {}
+                }
+            });
+        }
         world.programs.insert(start.id.clone(), program);
         Ok(at)
     }

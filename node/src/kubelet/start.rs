@@ -62,6 +62,7 @@ pub fn write_volumes(pod: &Pod, directories: &Directories, sources: &dyn Sources
 /// Everything that a start needs, resolved.
 #[allow(clippy::too_many_arguments, reason = "each is a different thing that a start is made of")]
 pub fn container(
+    sandbox: PodSandbox,
     pod: &Pod,
     container: &Container,
     attempt: u32,
@@ -106,7 +107,8 @@ pub fn container(
         .map_or(Ok(()), std::fs::create_dir_all)
         .map_err(|e| config_error(format!("the log {} could not be made: {e}", log.display())))?;
     Ok(StartContainer {
-        id: ContainerId { pod: typed::uid(&pod.metadata).to_owned(), name: container.name.clone(), attempt },
+        id: ContainerId { pod: sandbox.uid.clone(), name: container.name.clone(), attempt },
+        pod: sandbox,
         image: image.clone(),
         argv,
         env: variables,
@@ -252,7 +254,7 @@ mod tests {
         let place = Place::default();
         write_volumes(&pod, &directories, &Two, &place)?;
         let first = &pod.spec.as_ref().unwrap().containers[0];
-        container(&pod, first, 0, &image(), &[], &Two, &place, &directories)
+        container(sandbox(&pod, "cluster.local"), &pod, first, 0, &image(), &[], &Two, &place, &directories)
     }
 
     #[test]

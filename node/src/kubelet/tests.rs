@@ -6,18 +6,11 @@ use records::Digest;
 use store::MemoryLog;
 use tokio::time::Instant;
 
-use super::fake::Fake;
+use super::fake::{Fake, clock};
 use super::*;
 use crate::admission::Verdict;
 use crate::api::streams::{ExecOptions, LogOptions, PodStreams};
-use crate::objects::{Clock, DeleteOptions};
-
-/// The test's clock: it goes with tokio's.
-pub fn clock() -> Clock {
-    let start = Instant::now();
-    let base = jiff::Timestamp::from_second(1_800_000_000).unwrap();
-    Arc::new(move || base + jiff::SignedDuration::try_from(start.elapsed()).unwrap())
-}
+use crate::objects::DeleteOptions;
 
 /// Refuses until it is told to allow.
 #[derive(Default)]

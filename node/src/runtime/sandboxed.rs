@@ -59,23 +59,17 @@ const PIPE: usize = 64 << 10;
 pub struct Sandboxed {
     sandbox: Sandbox,
     images: Arc<dyn ImageSource>,
-    known: Mutex<Known>,
-}
-
-/// What is remembered between calls; all of it can be found out again.
-#[derive(Default)]
-struct Known {
-    snapshots: HashMap<Digest, String>,
-    pods: HashMap<String, PodSandbox>,
+    /// Which snapshot holds which image; can be found out again.
+    snapshots: Mutex<HashMap<Digest, String>>,
 }
 
 impl Sandboxed {
     pub fn new(sandbox: Sandbox, images: Arc<dyn ImageSource>) -> Self {
-        Self { sandbox, images, known: Mutex::default() }
+        Self { sandbox, images, snapshots: Mutex::default() }
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, HashMap<Digest, String>> {
+        self.snapshots.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn find(&self, id: &ContainerId) -> RuntimeResult<Option<Container>> {
@@ -83,13 +77,13 @@ impl Sandboxed {
     }
 
     async fn snapshot(&self, image: &ImageHandle) -> RuntimeResult<String> {
-        let known = self.known().snapshots.get(&image.digest).cloned();
+        let known = self.known().get(&image.digest).cloned();
         match known.filter(|key| self.sandbox.snapshots().has(key)) {
             Some(key) => Ok(key),
             None => {
                 let prepared = self.images.prepare(&format!("{}@{}", image.repository, image.digest)).await;
                 let prepared = prepared.map_err(RuntimeError::Image)?;
-                self.known().snapshots.insert(prepared.digest, prepared.snapshot.clone());
+                self.known().insert(prepared.digest, prepared.snapshot.clone());
                 Ok(prepared.snapshot)
             }
         }
@@ -104,16 +98,14 @@ impl Sandboxed {
 
     fn spec(&self, start: &StartContainer, rootfs: std::path::PathBuf, network: NetworkMode) -> ContainerSpec {
         let mut spec = ContainerSpec::new(start.id.to_string(), rootfs, start.argv.clone());
-        let pod = self.known().pods.get(&start.id.pod).cloned();
-        if let Some(pod) = pod {
-            spec.hostname = Some(pod.hostname);
-            spec.dns = Dns {
-                search: pod.dns.searches,
-                options: pod.dns.options,
-                servers: pod.dns.servers.iter().filter_map(|server| server.parse().ok()).collect(),
-                hosts: pod.hosts.into_iter().filter_map(|(ip, names)| Some((ip.parse().ok()?, names))).collect(),
-            };
-        }
+        let pod = start.pod.clone();
+        spec.hostname = Some(pod.hostname);
+        spec.dns = Dns {
+            search: pod.dns.searches,
+            options: pod.dns.options,
+            servers: pod.dns.servers.iter().filter_map(|server| server.parse().ok()).collect(),
+            hosts: pod.hosts.into_iter().filter_map(|(ip, names)| Some((ip.parse().ok()?, names))).collect(),
+        };
         spec.env.clone_from(&start.env);
         spec.cwd.clone_from(&start.working_dir);
         spec.user = start.security.user.clone().unwrap_or_else(|| start.image.config.user.clone());
@@ -153,12 +145,11 @@ impl Runtime for Sandboxed {
             () = cancel.cancelled() => return Err(RuntimeError::Cancelled),
             prepared = self.images.prepare(reference) => prepared.map_err(RuntimeError::Image)?,
         };
-        self.known().snapshots.insert(prepared.digest.clone(), prepared.snapshot);
+        self.known().insert(prepared.digest.clone(), prepared.snapshot);
         Ok(ImageHandle { repository: prepared.repository, digest: prepared.digest, config: prepared.config })
     }
 
     async fn create_pod(&self, pod: &PodSandbox) -> RuntimeResult<PodNetwork> {
-        self.known().pods.insert(pod.uid.clone(), pod.clone());
         let network = self.sandbox.network().map_err(machine)?;
         let netns = match network.adopt(&pod.uid) {
             Some(netns) => netns,
@@ -272,7 +263,6 @@ impl Runtime for Sandboxed {
             }
         }
         self.sandbox.network().map_err(machine)?.remove(uid).await.map_err(machine)?;
-        self.known().pods.remove(uid);
         Ok(())
     }
 

@@ -111,7 +111,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Trace(options) => trace::main(options).await,
         Command::Check => crate::wiring::check(),
         Command::Schema => {
-            println!("schema");
+            print!("{}", pipeline::schema());
             Ok(ExitCode::SUCCESS)
         }
         Command::Completion { shell } => {

@@ -2,11 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json, Router,
-    extract::{Path, Query, State},
-    http::StatusCode,
-};
+use axum::{Router, extract::State, http::StatusCode};
 use records::{Commit, Evidence, Image, Name, Project, Run, RunId};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,6 +10,7 @@ use store::Expect;
 use utoipa::{OpenApi, openapi::OpenApi as Document};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::{Json, Path, Query};
 use crate::{
     app::App,
     fault::{Class, Fault, Result},
@@ -44,6 +41,7 @@ pub fn router() -> (Router<Arc<App>>, Document) {
         .routes(routes!(list_releases))
         .routes(routes!(undo))
         .routes(routes!(trace))
+        .merge(super::events::router())
         .split_for_parts();
     (router, document)
 }
@@ -141,6 +139,7 @@ async fn show_run(State(app): Shared, Path((project, build)): Path<(Name, u64)>)
     responses((status = 200, description = "the run record", body = Object), (status = 409, description = "it has ended")))]
 async fn cancel_run(State(app): Shared, Path((project, build)): Path<(Name, u64)>) -> Result<Json<Run>> {
     let id = RunId { project, build };
+    app.run(&id).await?;
     let now = app.now();
     let run = app.records.update::<Run, Fault>(&id.key(), |run| Ok(run.cancel(now, "admin")?)).await?;
     app.rooms.cancel_run(&id);

@@ -3,25 +3,23 @@
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     body::{Body, Bytes},
-    extract::{Path, Query, State},
+    extract::State,
     http::header,
     response::{
         IntoResponse, Response,
         sse::{Event, KeepAlive, Sse},
     },
-    routing::get,
 };
 use futures::{Stream, stream};
 use records::{Name, RunId};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
+use super::extract::{Path, Query};
 use crate::{app::App, fault::Result};
 
-pub fn router() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/v1/events", get(events))
-        .route("/api/v1/projects/{project}/runs/{build}/logs/{step}", get(log))
+pub fn router() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(events)).routes(routes!(log))
 }
 
 #[derive(serde::Deserialize)]
@@ -31,7 +29,9 @@ struct Since {
     prefix: String,
 }
 
-/// One event for each record that is written: `event: <kind>`, `id: <version>`, `data: {"key": …}`.
+/// One event for each record that is written: `event: <kind>`, `id: <version>`, `data: {"key": …}`
+#[utoipa::path(get, path = "/api/v1/events", params(("prefix" = Option<String>, Query, description = "only keys that start with this")),
+    responses((status = 200, description = "events, without an end", body = String, content_type = "text/event-stream")))]
 async fn events(
     State(app): State<Arc<App>>,
     Query(since): Query<Since>,
@@ -77,7 +77,10 @@ struct Follow {
     follow: bool,
 }
 
-/// The log of a step as JSON lines; with `follow` until the step has ended.
+/// The log of a step as JSON lines; with `follow` until the step has ended
+#[utoipa::path(get, path = "/api/v1/projects/{project}/runs/{build}/logs/{step}",
+    params(("project" = String, Path), ("build" = u64, Path), ("step" = String, Path), ("follow" = Option<bool>, Query)),
+    responses((status = 200, description = "one JSON object a line", body = String, content_type = "application/x-ndjson")))]
 async fn log(
     State(app): State<Arc<App>>,
     Path((project, build, step)): Path<(Name, u64, String)>,

@@ -18,7 +18,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::{
     app::App,
-    fault::{Class, Fault, Result},
+    fault::{Class, Fault},
 };
 
 pub fn router() -> Router<Arc<App>> {
@@ -35,15 +35,37 @@ struct Asked {
     service: Option<String>,
 }
 
+/// An error for somebody who sits before git, which shows what a server answers when it is plain text.
+pub struct Told(pub Fault);
+
+impl<E: Into<Fault>> From<E> for Told {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl IntoResponse for Told {
+    fn into_response(self) -> Response {
+        let Fault { message, hint, .. } = &self.0;
+        let hint = hint.as_ref().map(|hint| format!("hint: {hint}\n")).unwrap_or_default();
+        let text = format!("{message}\n{hint}");
+        let mut response = self.0.into_response();
+        let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        *response.body_mut() = Body::from(text);
+        response
+    }
+}
+
 async fn advertise(
     State(app): State<Arc<App>>,
     Path(repository): Path<String>,
     Query(asked): Query<Asked>,
     headers: HeaderMap,
-) -> Result<Response> {
+) -> Result<Response, Told> {
     let project = project(&app, &repository).await?;
     let Some(service) = asked.service.as_deref().and_then(Service::from_name) else {
-        return Err(Fault::usage("the dumb HTTP protocol of git is not spoken here").hint("use git 1.6.6 or newer"));
+        return Err(Fault::usage("the dumb HTTP protocol of git is not spoken here").hint("use git 1.6.6 or newer").into());
     };
     let exchange = app.rooms.repositories.advertise(&project, service, protocol(&headers)).await.map_err(git_fault)?;
     Ok(answer(service.advertisement_type(), Body::from_stream(ReaderStream::new(exchange))))
@@ -53,7 +75,7 @@ async fn serve(
     State(app): State<Arc<App>>,
     Path((repository, service)): Path<(String, String)>,
     request: Request,
-) -> Result<Response> {
+) -> Result<Response, Told> {
     let project = project(&app, &repository).await?;
     let service =
         Service::from_name(&service).ok_or_else(|| Fault::not_found(format!("git has no service {service}")))?;
@@ -77,7 +99,7 @@ async fn serve(
     Ok(answer(kind, Body::from_stream(output.chain(record))))
 }
 
-async fn project(app: &App, repository: &str) -> Result<Name> {
+async fn project(app: &App, repository: &str) -> Result<Name, Fault> {
     let name = repository.strip_suffix(".git").unwrap_or(repository);
     let name: Name = name.parse()?;
     app.project(&name).await?;

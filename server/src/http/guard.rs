@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use super::git::Told;
 use crate::{
     app::App,
     fault::{Class, Fault},
@@ -28,9 +29,9 @@ pub async fn writes_need_the_token(State(app): State<Arc<App>>, request: Request
     if free || authorized(&app, &request) {
         return next.run(request).await;
     }
-    Fault::new(Class::Unauthorized, "this needs the administrator's token")
-        .hint("user `admin` with the token as password, or `Authorization: Bearer`; it is in admin-token in the data directory")
-        .into_response()
+    let fault = Fault::new(Class::Unauthorized, "this needs the administrator's token")
+        .hint("user `admin` with the token as password, or `Authorization: Bearer`; it is in admin-token in the data directory");
+    if git { Told(fault).into_response() } else { fault.into_response() }
 }
 
 fn authorized(app: &App, request: &Request) -> bool {

@@ -2,6 +2,7 @@
 
 mod api;
 mod events;
+mod extract;
 mod git;
 mod guard;
 mod metrics;
@@ -13,12 +14,13 @@ use std::sync::Arc;
 use axum::{
     Router,
     extract::{Request, State},
+    http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
 
-use crate::{app::App, ui};
+use crate::{app::App, fault::Fault, ui};
 
 /// The whole of Shipway's port.
 pub fn router(app: Arc<App>) -> Router {
@@ -28,10 +30,10 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(move || async move { axum::Json(document) }))
         .merge(api)
-        .merge(events::router())
         .merge(git::router())
         .merge(ui::router())
-        .fallback(|| async { ui::not_found() })
+        .fallback(nothing_here)
+        .method_not_allowed_fallback(not_that_way)
         .layer(middleware::from_fn_with_state(app.clone(), guard::writes_need_the_token))
         .with_state(app.clone())
         // The registry has its own way to ask for credentials and its own errors, so it stands outside the guard.
@@ -39,6 +41,24 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
         .layer(middleware::from_fn_with_state(app, services))
 }
+
+/// For people a page, for programs an error like all others.
+async fn nothing_here(request: Request) -> Response {
+    let path = request.uri().path();
+    if path.starts_with("/api/") {
+        return Fault::not_found(format!("there is nothing at {path}")).hint(DESCRIBED).into_response();
+    }
+    ui::not_found().into_response()
+}
+
+async fn not_that_way(request: Request) -> Response {
+    let message = format!("{} is not possible at {}", request.method(), request.uri().path());
+    let mut response = Fault::usage(message).hint(DESCRIBED).into_response();
+    *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+    response
+}
+
+const DESCRIBED: &str = "the API is described at /openapi.json";
 
 /// Requests for `<service>.<namespace>.localhost` go to the node's services, whatever their path.
 async fn services(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

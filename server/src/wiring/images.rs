@@ -2,12 +2,14 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use async_trait::async_trait;
 use build::ImageConfig;
 use image::{
     Registry,
     layer::{ApplyOptions, apply},
     registry::{Descriptor, Document},
 };
+use node::runtime::{ImageSource, PreparedImage};
 use records::Digest;
 use sandbox::Snapshots;
 use tokio::sync::Mutex;
@@ -16,8 +18,6 @@ use tokio_util::io::SyncIoBridge;
 /// An image whose layers are unpacked.
 #[derive(Debug, Clone)]
 pub struct Unpacked {
-    /// Of the manifest.
-    pub digest: Digest,
     /// The snapshot that holds all layers; `None` for an image without any.
     pub top: Option<String>,
     pub config: ImageConfig,
@@ -59,7 +59,7 @@ impl Images {
                 config.rootfs.diff_ids.len()
             ));
         }
-        Ok(Unpacked { digest: digest.clone(), top: top(&config), config, layers })
+        Ok(Unpacked { top: top(&config), config, layers })
     }
 
     /// Describes an image and unpacks the layers that are not unpacked yet.
@@ -133,4 +133,33 @@ fn chain(config: &ImageConfig) -> Vec<String> {
 
 fn top(config: &ImageConfig) -> Option<String> {
     chain(config).pop()
+}
+
+/// Images for the node: what a pod asks for by name is resolved like any other name, once.
+pub struct PodImages {
+    pub images: Images,
+    pub bases: Arc<super::bases::Bases>,
+}
+
+#[async_trait]
+impl ImageSource for PodImages {
+    async fn prepare(&self, reference: &str) -> Result<PreparedImage, String> {
+        let (repository, digest) = self.bases.hosted(reference).await.map_err(|fault| match fault.hint {
+            Some(hint) => format!("{} ({hint})", fault.message),
+            None => fault.message,
+        })?;
+        let image = self.images.unpack(&repository, &digest).await?;
+        let snapshot = image.top.ok_or_else(|| format!("{repository}@{digest} has no files"))?;
+        let config = image.config.config;
+        let split = |entry: &String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = node::runtime::ImageConfig {
+            entrypoint: config.entrypoint.unwrap_or_default(),
+            cmd: config.cmd.unwrap_or_default(),
+            env: config.env.iter().filter_map(split).collect(),
+            user: config.user,
+            working_dir: config.working_dir,
+            stop_signal: config.stop_signal.unwrap_or_default(),
+        };
+        Ok(PreparedImage { repository, digest, snapshot, config })
+    }
 }

@@ -8,6 +8,7 @@ mod executor;
 mod images;
 mod local;
 mod manifests;
+mod node;
 mod observe;
 mod registry;
 mod release;

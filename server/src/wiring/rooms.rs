@@ -1,14 +1,19 @@
 //! All rooms of a running server, opened on one data directory.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
     extract::Request,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use evidence::{LayerCache, SigningKey};
 use image::Registry;
+use node::{Objects, node::Node, services::Router};
 use prometheus_client::registry::Registry as Metrics;
 use records::{Commit, Digest, Project, RunId};
 use release::Releases;
@@ -19,6 +24,8 @@ use store::{Blobs, Records};
 use super::{
     cluster::KubeCluster,
     evidence::Osv,
+    admission::ByEvidence,
+    images::PodImages,
     observe::{Counters, Observations},
     registry::TokenPushes,
     run::Working,
@@ -47,6 +54,10 @@ pub struct Rooms {
     pub rollouts: Rollouts,
     pub counters: Arc<Counters>,
     pub observations: Observations,
+    objects: Objects,
+    router: Router,
+    /// Taken when the server ends.
+    node: Mutex<Option<Node>>,
 }
 
 impl Rooms {
@@ -71,7 +82,7 @@ impl Rooms {
             repositories: repositories.clone(),
             records: records.clone(),
             blobs: blobs.clone(),
-            clock,
+            clock: clock.clone(),
         });
         let shop = shop.await?;
         let registry = shop.registry.clone();
@@ -82,6 +93,9 @@ impl Rooms {
             .map_err(|e| Fault::new(Class::Unavailable, format!("cannot make {}: {e}", osv.display())))?;
         let osv = Osv::new(osv);
         let working = Working::new(config.parallel_runs);
+        let pod_images = PodImages { images: shop.images.clone(), bases: shop.bases.clone() };
+        let admission = Arc::new(ByEvidence { records: records.clone() });
+        let node = super::node::start(config, records.log().clone(), &shop.sandbox, pod_images, admission, clock.clone()).await?;
         let releases = Releases::new(records.clone(), blobs.clone(), address.to_string());
         let cluster = Arc::new(KubeCluster::new(data.join("kubeconfig")));
         let rollouts = Rollouts::new(records.clone(), blobs.clone(), cluster);
@@ -100,6 +114,9 @@ impl Rooms {
             rollouts,
             counters,
             observations,
+            objects: node.objects().clone(),
+            router: node.router().clone(),
+            node: Mutex::new(Some(node)),
         })
     }
 
@@ -163,22 +180,26 @@ impl Rooms {
 
     /// Repository and digest of what each container of a pod runs.
     pub async fn pod_images(&self, namespace: &str, name: &str) -> Result<Vec<(String, String, Digest)>> {
-        Err(Fault::not_found(format!("there is no pod {namespace}/{name}")))
+        super::node::pod_images(&self.objects, namespace, name)
     }
 
-    pub async fn pods(&self, _namespace: &str) -> Result<Vec<PodRow>> {
-        Ok(Vec::new())
+    pub async fn pods(&self, namespace: &str) -> Result<Vec<PodRow>> {
+        Ok(super::node::pods(&self.objects, namespace))
     }
 
     /// Answers a request for a service of the node.
-    pub async fn forward(&self, host: &str, _request: Request<Body>) -> Response {
-        Fault::new(Class::Unavailable, format!("there is no service {host}")).into_response()
+    pub async fn forward(&self, host: &str, request: Request<Body>) -> Response {
+        self.router.forward(host, request).await
     }
 
     pub fn measure(&self, _metrics: &mut Metrics) {}
 
     /// Ends what the rooms have started on this machine.
     pub async fn close(&self, deadline: Duration) {
+        let node = self.node.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(node) = node {
+            node.shutdown(false).await;
+        }
         self.shop.close(deadline).await;
     }
 }

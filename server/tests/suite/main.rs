@@ -1,0 +1,25 @@
+//! The product from outside: the built `shipway`, driven by the programs that people use. What a test lacks on a machine it says with a
+//! line that starts with `SKIPPED`.
+
+mod cli;
+mod crash;
+mod disk;
+mod git;
+mod pipeline;
+mod registry;
+mod server;
+
+use std::path::Path;
+
+/// The program under test.
+fn shipway() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_shipway"))
+}
+
+/// A golden text.
+macro_rules! golden {
+    ($text:expr) => {
+        insta::with_settings!({ omit_expression => true, prepend_module_to_snapshot => false }, { insta::assert_snapshot!($text) })
+    };
+}
+pub(crate) use golden;
