@@ -114,6 +114,8 @@ impl Node {
         let mut all = controllers::all(&objects, &server.credentials().authority);
         all.push(Arc::new(Machine::new(objects.clone(), machine)));
 
+        // Before anybody asks: a Service that was there before the start is there now.
+        table.fill(&objects);
         let mut tasks: JoinSet<(&'static str, Result<()>)> = JoinSet::new();
         let (own, ending) = (objects.clone(), stop.clone());
         tasks.spawn(async move {

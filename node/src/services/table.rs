@@ -217,7 +217,8 @@ impl Table {
         Ok(())
     }
 
-    fn fill(&self, objects: &Objects) {
+    /// Brings everything up to date at once.
+    pub fn fill(&self, objects: &Objects) {
         let (services, _) = objects.list(&resource::SERVICES, &Scope::all());
         let keys: BTreeSet<ServiceKey> =
             services.iter().map(|service| ServiceKey::new(meta::namespace(service), meta::name(service))).collect();
