@@ -10,7 +10,7 @@ const NOW = new Date('2026-11-20T10:00:00Z');
 
 async function journal(t) {
   const server = await new FakeRedis().listen();
-  const redis = new Redis({ port: server.port, timeout: 200 }).start();
+  const redis = new Redis({ port: server.port, timeout: 10_000 }).start();
   t.after(async () => {
     await redis.close();
     await server.close();

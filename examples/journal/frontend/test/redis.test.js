@@ -39,7 +39,7 @@ describe('the Redis client', { concurrency: true }, () => {
 
   async function pair(t, options = {}) {
     const server = await new FakeRedis().listen();
-    const redis = new Redis({ port: server.port, ...options }).start();
+    const redis = new Redis({ port: server.port, timeout: 10_000, ...options }).start();
     t.after(async () => {
       await redis.close();
       await server.close();
@@ -95,7 +95,7 @@ describe('the Redis client', { concurrency: true }, () => {
   });
 
   test('a server that does not answer is given up, and the next answer is not taken for the last', async (t) => {
-    const { redis, server } = await pair(t, { timeout: 80 });
+    const { redis, server } = await pair(t, { timeout: 500 });
     await redis.command('PING');
     server.silent = true;
     await assert.rejects(redis.command('INCR', 'n'), /did not answer in time/);

@@ -11,9 +11,9 @@ import { createServer } from '../server.js';
 import { version } from '../version.js';
 import { FakeRedis } from './fake-redis.js';
 
-async function app(t, options = {}) {
+async function app(t, { timeout = 10_000, ...options } = {}) {
   const database = await new FakeRedis().listen();
-  const redis = new Redis({ port: database.port, timeout: 200 }).start();
+  const redis = new Redis({ port: database.port, timeout }).start();
   const server = createServer({ journal: new Journal(redis), host: 'test-host', drainFor: 30, ...options });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -75,7 +75,7 @@ describe('the server', { concurrency: true }, () => {
   });
 
   test('without Redis it lives, is not ready, and says so politely', async (t) => {
-    const { url, database } = await app(t);
+    const { url, database } = await app(t, { timeout: 1000 });
     assert.equal((await fetch(`${url}/readyz`)).status, 200);
     await database.close();
     const status = async (path) => (await fetch(url + path)).status;
