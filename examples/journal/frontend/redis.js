@@ -128,7 +128,7 @@ export class Redis {
     this.#options = {
       host: '127.0.0.1',
       port: 6379,
-      timeout: 1000,
+      timeout: 3000,
       firstPause: 20,
       longestPause: 1000,
       mostPending: 1000,

@@ -432,7 +432,9 @@ impl Journey<'_> {
         match &run.state {
             RunState::Passed { .. } => Ok(run),
             RunState::Failed { reason, .. } => {
-                Err(Fault::new(Class::Failed, format!("run {} failed: {reason}", run.id)))
+                let tests = run.tests().failures.into_iter().map(|(test, message)| format!("; {test}: {message}"));
+                let tests: String = tests.collect();
+                Err(Fault::new(Class::Failed, format!("run {} failed: {reason}{tests}", run.id)))
             }
             other => Err(Fault::new(Class::Failed, format!("run {} is {}", run.id, other.name()))),
         }

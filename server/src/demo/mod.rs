@@ -44,7 +44,7 @@ pub struct Options {
     pub package_cache: Option<PathBuf>,
 
     /// Requests a second of the load that it drives
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(long, value_name = "N", default_value_t = 100)]
     pub rate: u32,
 }
 

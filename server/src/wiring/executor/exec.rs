@@ -17,6 +17,9 @@ use super::{Machine, NEXT, blocking, files, machine};
 const MOST_FILES: usize = 10_000;
 const LARGEST_FILE: u64 = 4 << 30;
 
+/// The share of processors, in thousandths, when there is not enough for all: steps and builds give way to what serves.
+const CPU_WEIGHT: u64 = 20;
+
 /// Processes and threads of one container.
 const PIDS: u64 = 4096;
 
@@ -54,7 +57,12 @@ pub async fn run(
     spec.cwd.clone_from(&program.cwd);
     spec.user.clone_from(&program.user);
     spec.mounts = mounts;
-    spec.limits = Limits { memory: program.memory, pids: Some(PIDS), ..Limits::default() };
+    spec.limits = Limits {
+        memory: program.memory,
+        pids: Some(PIDS),
+        cpu_request_millis: Some(CPU_WEIGHT),
+        ..Limits::default()
+    };
     spec.hostname = Some("shipway".into());
     spec.network = match program.network {
         graph::Network::None => NetworkMode::None,
