@@ -8,7 +8,9 @@ use records::Digest;
 pub enum Verdict {
     Allow,
     /// It must not start; each reason is one sentence that names what is missing.
-    Deny { reasons: Vec<String> },
+    Deny {
+        reasons: Vec<String>,
+    },
 }
 
 /// Decides which images may run. Asked by digest, never by tag.

@@ -19,7 +19,12 @@ pub enum Kind {
 pub enum Record {
     Address(IpAddr),
     /// `SRV`
-    Service { priority: u16, weight: u16, port: u16, target: String },
+    Service {
+        priority: u16,
+        weight: u16,
+        port: u16,
+        target: String,
+    },
     /// `PTR`
     Pointer(String),
 }
@@ -126,7 +131,12 @@ impl Names {
         let ready = view.targets.iter().filter(|target| target.ready);
         let records = ready.filter_map(|target| {
             let number = *target.ports.get(&port.name)?;
-            Some(Record::Service { priority: 0, weight: 100, port: number, target: format!("{}.{own}", host_label(target)) })
+            Some(Record::Service {
+                priority: 0,
+                weight: 100,
+                port: number,
+                target: format!("{}.{own}", host_label(target)),
+            })
         });
         records.collect()
     }
@@ -298,7 +308,9 @@ mod tests {
         ] {
             assert_eq!(names.lookup(name, Kind::A), Answer::NoSuchName, "{name}");
         }
-        for name in ["example.org", "web.shop", "cluster.local.example.org", "1.2.3.4.in-addr.arpa", "notcluster.local", ""] {
+        for name in
+            ["example.org", "web.shop", "cluster.local.example.org", "1.2.3.4.in-addr.arpa", "notcluster.local", ""]
+        {
             assert_eq!(names.lookup(name, Kind::A), Answer::NotMine, "{name}");
         }
     }

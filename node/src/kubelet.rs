@@ -209,7 +209,10 @@ fn unmet(objects: &Objects, node: &str, pod: &Value) -> Option<String> {
     let wanted = pod["spec"]["nodeSelector"].as_object()?;
     let own = objects.find(&resource::NODES, "", node);
     let has = |key: &str, value: &Value| own.as_ref().is_some_and(|own| own["metadata"]["labels"][key] == *value);
-    wanted.iter().find(|(key, value)| !has(key, value)).map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
+    wanted
+        .iter()
+        .find(|(key, value)| !has(key, value))
+        .map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()))
 }
 
 async fn bind(context: &Context, pod: &Value) -> Result<()> {
@@ -297,7 +300,10 @@ impl Workers {
     }
 
     fn refresh(&self, namespace: &str) {
-        self.handles.values().filter(|handle| handle.namespace == namespace).for_each(|handle| handle.refresh.notify_one());
+        self.handles
+            .values()
+            .filter(|handle| handle.namespace == namespace)
+            .for_each(|handle| handle.refresh.notify_one());
     }
 
     fn done(&mut self, done: std::result::Result<(tokio::task::Id, ()), tokio::task::JoinError>) {

@@ -101,8 +101,11 @@ impl Node {
         };
         let kubelet =
             Kubelet::new(kubelet_config, objects.clone(), runtime.clone(), admission, table.clone(), stop.clone());
-        let server_config =
-            ServerConfig { listen: config.listen, directory: config.directory.join("tls"), names: config.names.clone() };
+        let server_config = ServerConfig {
+            listen: config.listen,
+            directory: config.directory.join("tls"),
+            names: config.names.clone(),
+        };
         let server = Server::start(server_config, objects.clone(), kubelet.streams()).await?;
         announce(&objects, server.addr).await?;
         let machine = MachineConfig {

@@ -39,7 +39,9 @@ impl Jobs {
                 let template = meta::map_mut(&mut job["spec"], "template");
                 let metadata = template.entry("metadata").or_insert_with(|| json!({}));
                 let labels = meta::map_mut(metadata, "labels");
-                for (label, value) in [(UID_LABEL, uid), (NAME_LABEL, name), ("controller-uid", uid), ("job-name", name)] {
+                for (label, value) in
+                    [(UID_LABEL, uid), (NAME_LABEL, name), ("controller-uid", uid), ("job-name", name)]
+                {
                     labels.insert(label.into(), value.into());
                 }
             })

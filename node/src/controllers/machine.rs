@@ -162,7 +162,11 @@ impl Controller for Machine {
     fn keys(&self, _: &'static Resource, object: &Value) -> Vec<String> {
         let own = meta::name(object) == self.config.name;
         let here = self.objects.find(&resource::NODES, "", &self.config.name).is_some();
-        if own && here && object["status"]["nodeInfo"].is_object() { Vec::new() } else { vec![self.config.name.clone()] }
+        if own && here && object["status"]["nodeInfo"].is_object() {
+            Vec::new()
+        } else {
+            vec![self.config.name.clone()]
+        }
     }
 
     async fn reconcile(&self, name: &str) -> Result<Option<Duration>> {

@@ -66,7 +66,11 @@ pub struct Counts {
 }
 
 /// Counts pods, and says after which time one more will be available.
-pub fn count<'a>(pods: impl IntoIterator<Item = &'a Pod>, min_ready: i32, now: Timestamp) -> (Counts, Option<Duration>) {
+pub fn count<'a>(
+    pods: impl IntoIterator<Item = &'a Pod>,
+    min_ready: i32,
+    now: Timestamp,
+) -> (Counts, Option<Duration>) {
     let (mut counts, mut soonest) = (Counts::default(), None::<Duration>);
     for pod in pods {
         if has_ended(pod) {

@@ -11,8 +11,8 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::objects::{Objects, Resource, Scope};
 use crate::Result;
+use crate::objects::{Objects, Resource, Scope};
 
 /// How many keys of one controller are worked on at the same time; their writes share appends.
 const SIDE_BY_SIDE: usize = 16;
@@ -194,9 +194,8 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-type Changes = futures::stream::SelectAll<
-    futures::stream::BoxStream<'static, (&'static Resource, Result<crate::objects::Event>)>,
->;
+type Changes =
+    futures::stream::SelectAll<futures::stream::BoxStream<'static, (&'static Resource, Result<crate::objects::Event>)>>;
 
 fn watch(controller: &dyn Controller, objects: &Objects) -> Changes {
     let streams = controller.watches().into_iter().filter_map(|resource| {

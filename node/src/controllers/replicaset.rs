@@ -51,7 +51,8 @@ impl ReplicaSets {
         });
         for orphan in orphans {
             let reference = meta::controller_reference(&resource::REPLICA_SETS, set);
-            adopt(&self.objects, &resource::PODS, meta::namespace(set), typed::name(&orphan.metadata), reference).await?;
+            adopt(&self.objects, &resource::PODS, meta::namespace(set), typed::name(&orphan.metadata), reference)
+                .await?;
         }
         Ok(())
     }

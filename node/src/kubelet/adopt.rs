@@ -83,7 +83,9 @@ fn one(
             Phase::Running(Running {
                 id,
                 image: None,
-                image_id: image.as_ref().map_or_else(|| image_id.clone(), |digest| with_digest(&image_id, digest.as_str())),
+                image_id: image
+                    .as_ref()
+                    .map_or_else(|| image_id.clone(), |digest| with_digest(&image_id, digest.as_str())),
                 started_at: started_at.unwrap_or(now),
                 started,
                 // It served until now: a probe says soon enough if it no longer does.
@@ -115,7 +117,8 @@ fn one(
             }),
             // In back-off: what it waits after is its last end.
             Some(_) if last.is_some() && written.is_some_and(in_back_off) => {
-                let ended = last.clone().map(|ended| Ended { id: ContainerId { attempt, ..ended.id.clone() }, ..ended });
+                let ended =
+                    last.clone().map(|ended| Ended { id: ContainerId { attempt, ..ended.id.clone() }, ..ended });
                 ended.map_or(Phase::Idle { failed: None }, Phase::Ended)
             }
             _ => Phase::Idle { failed: None },

@@ -28,9 +28,10 @@ impl Board {
     }
 
     pub fn show(&self, uid: &str, state: &State) {
-        let containers = state.containers.iter().map(|(name, slot)| {
-            (name.clone(), Spot { attempt: slot.attempt, running: slot.running().is_some() })
-        });
+        let containers = state
+            .containers
+            .iter()
+            .map(|(name, slot)| (name.clone(), Spot { attempt: slot.attempt, running: slot.running().is_some() }));
         self.pods().insert(uid.to_owned(), Shown { ip: state.ip(), containers: containers.collect() });
     }
 

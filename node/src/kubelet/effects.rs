@@ -257,10 +257,12 @@ pub(super) async fn probe(
     loop {
         let began = Instant::now();
         let answer = match hook {
-            Ok(hook) => match tokio::time::timeout(schedule.timeout, hooks::run(&context.runtime, id, ip, hook)).await {
-                Ok(answer) => answer,
-                Err(_) => Err(format!("no answer within {:?}", schedule.timeout)),
-            },
+            Ok(hook) => {
+                match tokio::time::timeout(schedule.timeout, hooks::run(&context.runtime, id, ip, hook)).await {
+                    Ok(answer) => answer,
+                    Err(_) => Err(format!("no answer within {:?}", schedule.timeout)),
+                }
+            }
             Err(wrong) => Err(wrong.clone()),
         };
         let step = counter.observe(answer.is_ok(), began.elapsed());
@@ -268,7 +270,8 @@ pub(super) async fn probe(
         if tell {
             told = Some(Instant::now());
         }
-        let message = answer.err().filter(|_| tell).map(|error| format!("{} probe failed: {error}", schedule.kind.title()));
+        let message =
+            answer.err().filter(|_| tell).map(|error| format!("{} probe failed: {error}", schedule.kind.title()));
         if step.verdict.is_some() || message.is_some() {
             report(Report { verdict: step.verdict, message });
         }

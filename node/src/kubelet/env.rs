@@ -163,7 +163,11 @@ pub fn command(container: &Container, image: &ImageConfig, env: &[(String, Strin
         (None, Some(args)) => [image.entrypoint.clone(), args].concat(),
         (None, None) => [image.entrypoint.clone(), image.cmd.clone()].concat(),
     };
-    if argv.is_empty() { Err("no command specified: neither the pod nor the image says what to run".into()) } else { Ok(argv) }
+    if argv.is_empty() {
+        Err("no command specified: neither the pod nor the image says what to run".into())
+    } else {
+        Ok(argv)
+    }
 }
 
 /// The variables that tell a container where the Services of its namespace are.
@@ -230,7 +234,10 @@ pub(crate) mod tests {
 
     fn resolve(container: serde_json::Value) -> Result<Vec<(String, String)>, String> {
         let pod = pod(container);
-        let image = ImageConfig { env: vec![("PATH".into(), "/bin".into()), ("X".into(), "image".into())], ..Default::default() };
+        let image = ImageConfig {
+            env: vec![("PATH".into(), "/bin".into()), ("X".into(), "image".into())],
+            ..Default::default()
+        };
         let place = Place { node: "here".into(), host_ip: "192.0.2.1".into(), pod_ip: "10.0.0.9".into() };
         environment(&pod, &pod.spec.as_ref().unwrap().containers[0], &image, &[], &Two, &place)
     }
@@ -257,8 +264,14 @@ pub(crate) mod tests {
         }))
         .unwrap();
         let expected = [
-            ("PATH", "/bin"), ("X", "pod"), ("C_b", "2"), ("Y", "pod-1-$(NONE)-$(X)-$"), ("Z", "s2"), ("IP", "10.0.0.9"),
-            ("APP", "x"), ("MEM", "64"),
+            ("PATH", "/bin"),
+            ("X", "pod"),
+            ("C_b", "2"),
+            ("Y", "pod-1-$(NONE)-$(X)-$"),
+            ("Z", "s2"),
+            ("IP", "10.0.0.9"),
+            ("APP", "x"),
+            ("MEM", "64"),
         ];
         for (name, value) in expected {
             assert_eq!(get(&env, name), Some(value), "{name}");
@@ -268,7 +281,8 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_missing_is_named() {
-        let from = |source: serde_json::Value| resolve(json!({"name": "c", "env": [{"name": "A", "valueFrom": source}]}));
+        let from =
+            |source: serde_json::Value| resolve(json!({"name": "c", "env": [{"name": "A", "valueFrom": source}]}));
         let error = from(json!({"configMapKeyRef": {"name": "conf", "key": "zz"}})).unwrap_err();
         assert_eq!(error, "couldn't find key zz in configmap ns/conf");
         let error = from(json!({"secretKeyRef": {"name": "gone", "key": "a"}})).unwrap_err();

@@ -61,7 +61,10 @@ impl Fake {
     }
 
     /// Containers that do something.
-    pub fn with_programs(mut self, programs: impl Fn(&StartContainer, IpAddr) -> Program + Send + Sync + 'static) -> Self {
+    pub fn with_programs(
+        mut self,
+        programs: impl Fn(&StartContainer, IpAddr) -> Program + Send + Sync + 'static,
+    ) -> Self {
         self.programs = Some(Arc::new(programs));
         self
     }
@@ -93,7 +96,11 @@ impl Fake {
 
     pub fn hide_image(&self, reference: &str, hidden: bool) {
         let mut world = self.world();
-        if hidden { world.missing_images.insert(reference.to_owned()) } else { world.missing_images.remove(reference) };
+        if hidden {
+            world.missing_images.insert(reference.to_owned())
+        } else {
+            world.missing_images.remove(reference)
+        };
     }
 
     pub fn break_program(&self, container: &str) {

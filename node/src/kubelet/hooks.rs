@@ -235,7 +235,12 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
         certificate: &rustls_pki_types::CertificateDer<'_>,
         signature: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -244,7 +249,12 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
         certificate: &rustls_pki_types::CertificateDer<'_>,
         signature: &rustls::DigitallySignedStruct,
     ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+        rustls::crypto::verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
@@ -265,7 +275,8 @@ mod tests {
     #[test]
     fn probes_and_hooks_are_read_with_their_ports() {
         let probe = |value| of_probe(&container(), &serde_json::from_value(value).unwrap());
-        let Hook::Http(get) = probe(json!({"httpGet": {"path": "ready", "port": "http", "scheme": "HTTPS"}})).unwrap() else {
+        let Hook::Http(get) = probe(json!({"httpGet": {"path": "ready", "port": "http", "scheme": "HTTPS"}})).unwrap()
+        else {
             panic!("an HTTP probe")
         };
         assert_eq!((get.path.as_str(), get.port, get.https), ("/ready", 8080, true));

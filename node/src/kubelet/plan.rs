@@ -77,10 +77,16 @@ pub enum Action {
     /// Make the pod's network.
     Network,
     /// Bring an image here and ask whether it may run.
-    Image { reference: String },
-    Start { name: String },
+    Image {
+        reference: String,
+    },
+    Start {
+        name: String,
+    },
     /// Ask a running container to end.
-    Stop { name: String },
+    Stop {
+        name: String,
+    },
     /// Nothing runs and nothing will: remove the network and files of the pod, and, when it is being deleted, its object.
     Finish,
 }
@@ -167,9 +173,10 @@ fn passed(member: &Member, slot: &Slot) -> bool {
 /// Whether all init containers are done. Once a main container was started they stay done.
 pub fn initialized(shape: &Shape, state: &State) -> bool {
     let slot = |member: &Member| state.containers.get(&member.name);
-    let begun = shape.of(&[Role::Main]).filter_map(slot).any(|slot| {
-        slot.attempt > 0 || !matches!(slot.phase, Phase::Idle { failed: None })
-    });
+    let begun = shape
+        .of(&[Role::Main])
+        .filter_map(slot)
+        .any(|slot| slot.attempt > 0 || !matches!(slot.phase, Phase::Idle { failed: None }));
     begun || shape.of(&[Role::Init, Role::Sidecar]).all(|member| slot(member).is_some_and(|slot| passed(member, slot)))
 }
 

@@ -91,8 +91,10 @@ async fn a_refused_image_is_asked_for_again_with_back_off() {
 
 #[tokio::test(start_paused = true)]
 async fn init_containers_run_one_after_the_other_and_sidecars_stay() {
-    let shape =
-        shape(&[("one", Role::Init), ("side", Role::Sidecar), ("two", Role::Init), ("main", Role::Main)], Restart::Always);
+    let shape = shape(
+        &[("one", Role::Init), ("side", Role::Sidecar), ("two", Role::Init), ("main", Role::Main)],
+        Restart::Always,
+    );
     let mut state = ready(&shape);
     assert_eq!(actions(&shape, &state), [start("one")]);
     ended(&mut state, "one", 0);

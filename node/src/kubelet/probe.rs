@@ -40,7 +40,8 @@ impl Schedule {
         let seconds = |value: Option<i32>, default: u64, least: u64| {
             Duration::from_secs(value.and_then(|v| u64::try_from(v).ok()).unwrap_or(default).max(least))
         };
-        let count = |value: Option<i32>, default: u32| value.and_then(|v| u32::try_from(v).ok()).unwrap_or(default).max(1);
+        let count =
+            |value: Option<i32>, default: u32| value.and_then(|v| u32::try_from(v).ok()).unwrap_or(default).max(1);
         Self {
             kind,
             initial_delay: seconds(probe.initial_delay_seconds, 0, 0),
@@ -121,7 +122,8 @@ impl Counter {
         }
         let next = match &mut self.eager {
             Some(pause) => {
-                let next = (*pause).min(self.schedule.period.saturating_sub(self.since_beat)).max(Duration::from_millis(1));
+                let next =
+                    (*pause).min(self.schedule.period.saturating_sub(self.since_beat)).max(Duration::from_millis(1));
                 *pause = (*pause * 2).min(Duration::from_secs(1)).min(self.schedule.period);
                 self.since_beat += next;
                 next

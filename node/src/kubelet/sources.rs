@@ -72,7 +72,13 @@ fn quoted(value: &str) -> String {
 }
 
 /// The value behind a `resourceFieldRef`. `own` is the container in which it stands, if any.
-pub fn resource(pod: &Pod, own: Option<&Container>, name: Option<&str>, resource: &str, divisor: Option<&str>) -> String {
+pub fn resource(
+    pod: &Pod,
+    own: Option<&Container>,
+    name: Option<&str>,
+    resource: &str,
+    divisor: Option<&str>,
+) -> String {
     let named = name.filter(|name| !name.is_empty());
     let spec = pod.spec.as_ref();
     let all = spec.into_iter().flat_map(|spec| spec.containers.iter().chain(spec.init_containers.iter().flatten()));

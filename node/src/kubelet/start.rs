@@ -48,7 +48,12 @@ fn config_error(message: String) -> Failure {
 }
 
 /// Writes the pod's volumes. Doing it again replaces what has changed.
-pub fn write_volumes(pod: &Pod, directories: &Directories, sources: &dyn Sources, place: &Place) -> Result<(), Failure> {
+pub fn write_volumes(
+    pod: &Pod,
+    directories: &Directories,
+    sources: &dyn Sources,
+    place: &Place,
+) -> Result<(), Failure> {
     let spec = pod.spec.as_ref();
     let group = spec.and_then(|spec| spec.security_context.as_ref()?.fs_group).and_then(|gid| u32::try_from(gid).ok());
     for volume in spec.and_then(|spec| spec.volumes.as_ref()).into_iter().flatten() {
@@ -131,7 +136,10 @@ fn security(pod: &Pod, container: &Container, image: &ImageConfig) -> Result<Sec
     let of_pod = spec.and_then(|spec| spec.security_context.as_ref());
     let own = container.security_context.as_ref();
     if own.and_then(|own| own.privileged) == Some(true) {
-        return Err(format!("container {:?} asks to be privileged; this node runs no privileged containers", container.name));
+        return Err(format!(
+            "container {:?} asks to be privileged; this node runs no privileged containers",
+            container.name
+        ));
     }
     for (asked, what) in [
         (spec.and_then(|spec| spec.host_network), "hostNetwork"),
@@ -249,7 +257,8 @@ mod tests {
     fn start(spec: serde_json::Value) -> Result<StartContainer, Failure> {
         let root = tempfile::tempdir().unwrap();
         let pod: Pod =
-            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": spec})).unwrap();
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": spec}))
+                .unwrap();
         let directories = Directories::of(root.path(), &pod);
         let place = Place::default();
         write_volumes(&pod, &directories, &Two, &place)?;
@@ -287,7 +296,10 @@ mod tests {
                 "as root",
             ),
             (json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}], "containers": [{"name": "c"}]}), "hostPath"),
-            (json!({"containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/x"}]}]}), "not declared"),
+            (
+                json!({"containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/x"}]}]}),
+                "not declared",
+            ),
         ] {
             let failure = start(spec).unwrap_err();
             assert_eq!(failure.reason, "CreateContainerConfigError");

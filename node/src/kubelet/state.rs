@@ -20,16 +20,24 @@ pub struct Failure {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Once<T> {
     /// Not there. `failed` is when it failed last, and why.
-    Missing { backoff: Backoff, failed: Option<(Instant, Failure)> },
-    Making { backoff: Backoff, failed: Option<(Instant, Failure)> },
+    Missing {
+        backoff: Backoff,
+        failed: Option<(Instant, Failure)>,
+    },
+    Making {
+        backoff: Backoff,
+        failed: Option<(Instant, Failure)>,
+    },
     Here(T),
 }
 
-impl<T> Once<T> {
-    pub fn new() -> Self {
+impl<T> Default for Once<T> {
+    fn default() -> Self {
         Self::Missing { backoff: Backoff::default(), failed: None }
     }
+}
 
+impl<T> Once<T> {
     pub fn here(&self) -> Option<&T> {
         match self {
             Self::Here(value) => Some(value),
@@ -77,7 +85,9 @@ pub struct Ended {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Phase {
     /// Not started yet; `failed` when a start was tried and did not work.
-    Idle { failed: Option<(Instant, Failure)> },
+    Idle {
+        failed: Option<(Instant, Failure)>,
+    },
     Starting,
     Running(Running),
     /// It was told to end.
@@ -96,11 +106,13 @@ pub struct Slot {
     pub backoff: Backoff,
 }
 
-impl Slot {
-    pub fn new() -> Self {
+impl Default for Slot {
+    fn default() -> Self {
         Self { attempt: 0, phase: Phase::Idle { failed: None }, last: None, backoff: Backoff::default() }
     }
+}
 
+impl Slot {
     pub fn running(&self) -> Option<&Running> {
         match &self.phase {
             Phase::Running(running) | Phase::Stopping(running) => Some(running),
@@ -145,14 +157,11 @@ pub struct State {
 
 impl State {
     /// A pod of which nothing exists yet.
-    pub fn new<'a>(
-        containers: impl IntoIterator<Item = &'a str>,
-        images: impl IntoIterator<Item = &'a str>,
-    ) -> Self {
+    pub fn new<'a>(containers: impl IntoIterator<Item = &'a str>, images: impl IntoIterator<Item = &'a str>) -> Self {
         Self {
-            network: Once::new(),
-            images: images.into_iter().map(|image| (image.to_owned(), Once::new())).collect(),
-            containers: containers.into_iter().map(|name| (name.to_owned(), Slot::new())).collect(),
+            network: Once::default(),
+            images: images.into_iter().map(|image| (image.to_owned(), Once::default())).collect(),
+            containers: containers.into_iter().map(|name| (name.to_owned(), Slot::default())).collect(),
             ending: None,
             started: None,
             finishing: false,

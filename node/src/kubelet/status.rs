@@ -69,7 +69,8 @@ pub fn phase(shape: &Shape, state: &State) -> &'static str {
     }
     let main: Vec<(&Member, &Slot)> = slots(true).collect();
     let ended = main.iter().filter(|(_, slot)| slot.ended().is_some()).count();
-    if !main.is_empty() && ended == main.len() && main.iter().all(|(member, slot)| !plan::restarts(shape, member, slot)) {
+    if !main.is_empty() && ended == main.len() && main.iter().all(|(member, slot)| !plan::restarts(shape, member, slot))
+    {
         let failed = main.iter().any(|(_, slot)| slot.ended().is_some_and(|ended| ended.exit.code != 0));
         return if failed { "Failed" } else { "Succeeded" };
     }
@@ -109,8 +110,7 @@ fn container(pod: &Pod, shape: &Shape, state: &State, member: &Member, slot: &Sl
             image_id = ended.image_id.clone();
             id = Some(ended.id.clone());
             if plan::restarts(shape, member, slot) && state.ending.is_none() && !plan::over(shape, state) {
-                status.last_state =
-                    Some(ContainerState { terminated: Some(terminated(ended)), ..Default::default() });
+                status.last_state = Some(ContainerState { terminated: Some(terminated(ended)), ..Default::default() });
                 let wait = plan::restart_in(shape, member, slot, at).filter(|wait| !wait.is_zero());
                 match wait {
                     Some(_) => {
@@ -205,14 +205,18 @@ fn conditions(
     let initialized = plan::initialized(shape, state) || phase == "Succeeded";
     let containers_ready = !ended && initialized && all_ready(shape, state);
     let gates = pod.spec.as_ref().and_then(|spec| spec.readiness_gates.as_ref());
-    let gates_open = gates.into_iter().flatten().all(|gate| {
-        before.conditions.iter().flatten().any(|c| c.type_ == gate.condition_type && c.status == "True")
-    });
+    let gates_open = gates
+        .into_iter()
+        .flatten()
+        .all(|gate| before.conditions.iter().flatten().any(|c| c.type_ == gate.condition_type && c.status == "True"));
     let not_ready = |what: &str| -> (Option<String>, Option<String>) {
         match phase {
             "Succeeded" => (Some("PodCompleted".into()), None),
             "Failed" => (Some("PodFailed".into()), None),
-            _ => (Some("ContainersNotReady".into()), Some(format!("containers with {what} status: [{}]", unready.join(" ")))),
+            _ => (
+                Some("ContainersNotReady".into()),
+                Some(format!("containers with {what} status: [{}]", unready.join(" "))),
+            ),
         }
     };
     let incomplete = || {
@@ -221,7 +225,8 @@ fn conditions(
             .iter()
             .filter(|member| member.role != Role::Main)
             .filter(|member| {
-                !state.containers.get(&member.name).is_some_and(|slot| slot.ended().is_some_and(|e| e.exit.code == 0))
+                let ended = state.containers.get(&member.name).and_then(|slot| slot.ended());
+                ended.is_none_or(|ended| ended.exit.code != 0)
             })
             .map(|member| member.name.as_str())
             .collect();
@@ -296,7 +301,8 @@ pub fn is_urgent(old: &PodStatus, new: &PodStatus) -> bool {
     ready(old) != ready(new)
         || ended(old) != ended(new)
         || reasons(new).iter().zip(reasons(old)).any(|(new, old)| {
-            new != &old && new.as_deref().is_some_and(|reason| !matches!(reason, "ContainerCreating" | "PodInitializing"))
+            new != &old
+                && new.as_deref().is_some_and(|reason| !matches!(reason, "ContainerCreating" | "PodInitializing"))
         })
 }
 

@@ -53,7 +53,8 @@ impl PodStreams for Kubelet {
         options: LogOptions,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
         let object = self.context.objects.get(&resource::PODS, namespace, pod)?;
-        let typed_pod = typed::read::<Pod>(&object).ok_or_else(|| Error::failed(format!("pod {pod:?} cannot be read")))?;
+        let typed_pod =
+            typed::read::<Pod>(&object).ok_or_else(|| Error::failed(format!("pod {pod:?} cannot be read")))?;
         let directories = Directories::of(&self.context.root, &typed_pod);
         let uid = meta::uid(&object).to_owned();
         let statuses = ["containerStatuses", "initContainerStatuses"];

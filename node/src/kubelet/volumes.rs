@@ -64,7 +64,9 @@ pub fn content(pod: &Pod, volume: &Volume, sources: &dyn Sources, place: &Place)
             files.extend(projected(pod, place, projection, sources, mode)?);
         }
     } else {
-        return Err(format!("volume {name:?} is of a sort that this node does not have; use emptyDir, configMap, secret, projected or downwardAPI"));
+        return Err(format!(
+            "volume {name:?} is of a sort that this node does not have; use emptyDir, configMap, secret, projected or downwardAPI"
+        ));
     }
     for file in &files {
         if !is_below(&file.path) {
@@ -172,7 +174,10 @@ pub fn write(directory: &Path, content: &Content, group: Option<u32>) -> io::Res
     std::fs::create_dir_all(directory)?;
     let files = match content {
         Content::Empty => {
-            std::fs::set_permissions(directory, std::fs::Permissions::from_mode(if group.is_some() { 0o2777 } else { 0o777 }))?;
+            std::fs::set_permissions(
+                directory,
+                std::fs::Permissions::from_mode(if group.is_some() { 0o2777 } else { 0o777 }),
+            )?;
             if let Some(group) = group {
                 std::os::unix::fs::chown(directory, None, Some(group))?;
             }
@@ -184,7 +189,8 @@ pub fn write(directory: &Path, content: &Content, group: Option<u32>) -> io::Res
     if current.as_ref().is_some_and(|current| is_same(&directory.join(current), files)) {
         return Ok(false);
     }
-    let number = current.as_ref().and_then(|name| name.to_str()?.strip_prefix("..v")?.parse::<u64>().ok()).unwrap_or(0) + 1;
+    let number =
+        current.as_ref().and_then(|name| name.to_str()?.strip_prefix("..v")?.parse::<u64>().ok()).unwrap_or(0) + 1;
     let next = format!("..v{number}");
     let root = directory.join(&next);
     // Left by a write that was interrupted.
@@ -265,7 +271,8 @@ pub fn mounts(
     let all = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref()).map(Vec::as_slice).unwrap_or_default();
     let bind = |mount: &VolumeMount| {
         let volume = all.iter().find(|volume| volume.name == mount.name);
-        let volume = volume.ok_or_else(|| format!("the volume {:?} is mounted but not declared in the pod", mount.name))?;
+        let volume =
+            volume.ok_or_else(|| format!("the volume {:?} is mounted but not declared in the pod", mount.name))?;
         let root = volumes.join(&mount.name);
         let sub_path = match (&mount.sub_path, &mount.sub_path_expr) {
             (_, Some(expression)) => expand(expression),

@@ -437,7 +437,7 @@ impl Worker {
                     self.context.board.forget(typed::uid(&self.pod.metadata));
                     return true;
                 }
-                self.state.network = Once::new();
+                self.state.network = Once::default();
                 self.state.finishing = false;
             }
             Happened::Finished(Err(error)) => {
@@ -496,8 +496,14 @@ impl Worker {
         let Some(slot) = self.state.containers.get_mut(name) else { return };
         match outcome {
             Ok(started_at) => {
-                slot.phase =
-                    Phase::Running(Running { id: id.clone(), image, image_id, started_at, started: false, ready: false });
+                slot.phase = Phase::Running(Running {
+                    id: id.clone(),
+                    image,
+                    image_id,
+                    started_at,
+                    started: false,
+                    ready: false,
+                });
                 self.say("Normal", "Started", format!("Started container {name}"), name);
                 self.watch(&id);
                 self.live(&id, false, true);
@@ -592,7 +598,10 @@ impl Worker {
             return;
         }
         // The last step of a pod that is being deleted is its object's end, not one more status.
-        if self.state.finishing && self.state.ending == Some(Ending::Deleted) && meta::finalizers(&self.object).next().is_none() {
+        if self.state.finishing
+            && self.state.ending == Some(Ending::Deleted)
+            && meta::finalizers(&self.object).next().is_none()
+        {
             return;
         }
         let place = self.place();
@@ -663,10 +672,7 @@ async fn lead(
         return;
     }
     send(Happened::StartedUp(id.clone()));
-    tokio::join!(
-        ask(Kind::Readiness, &container.readiness_probe),
-        ask(Kind::Liveness, &container.liveness_probe)
-    );
+    tokio::join!(ask(Kind::Readiness, &container.readiness_probe), ask(Kind::Liveness, &container.liveness_probe));
 }
 
 fn begin<T>(once: &mut Once<T>) {

@@ -37,7 +37,8 @@ fn web(start: &crate::runtime::StartContainer, ip: IpAddr) -> Program {
                         Ok::<_, Infallible>(response)
                     }
                 });
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                let _ =
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
             });
         }
     })
@@ -115,7 +116,8 @@ struct Clients {
 
 impl Clients {
     fn start(router: &Router) -> Self {
-        let mut clients = Self { stop: Arc::default(), sent: Arc::default(), failed: Arc::default(), tasks: JoinSet::new() };
+        let mut clients =
+            Self { stop: Arc::default(), sent: Arc::default(), failed: Arc::default(), tasks: JoinSet::new() };
         for _ in 0..6 {
             let (router, stop) = (router.clone(), clients.stop.clone());
             let (sent, failed) = (clients.sent.clone(), clients.failed.clone());
@@ -178,13 +180,15 @@ async fn a_service_is_rolled_over_and_back_under_load_without_a_failed_request()
     assert_eq!(web.failures, 0);
 
     // The Service's own address leads there too, and names are found.
-    let ip = objects.find(&resource::SERVICES, "default", "web").unwrap()["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    let ip =
+        objects.find(&resource::SERVICES, "default", "web").unwrap()["spec"]["clusterIP"].as_str().unwrap().to_owned();
     until("the proxy listens", || std::net::TcpStream::connect((ip.as_str(), 80)).ok()).await;
     let found = node.names().lookup("web.default.svc.cluster.local", crate::dns::Kind::A);
     assert_eq!(found, crate::dns::Answer::Records(vec![crate::dns::Record::Address(ip.parse().unwrap())]));
-    let slices = objects.list(&resource::ENDPOINT_SLICES, &Scope::namespace("default").labels(
-        LabelSelector::from_map(&json!({"kubernetes.io/service-name": "web"})),
-    ));
+    let slices = objects.list(
+        &resource::ENDPOINT_SLICES,
+        &Scope::namespace("default").labels(LabelSelector::from_map(&json!({"kubernetes.io/service-name": "web"}))),
+    );
     let endpoints = slices.0[0]["endpoints"].as_array().unwrap();
     assert_eq!(endpoints.iter().filter(|endpoint| endpoint["conditions"]["ready"] == true).count(), 3);
 

@@ -280,19 +280,19 @@ impl Runtime for Sandboxed {
                 id,
             };
             let uid = survivor.id.pod.clone();
-            pods.entry(uid).or_insert_with_key(empty).containers.push(survivor);
+            pods.entry(uid).or_insert_with_key(|uid| empty(uid)).containers.push(survivor);
         }
         // Names of steps are not as long as uids.
         for name in network.list().into_iter().filter(|name| name.len() == 36) {
             let ip = network.adopt(&name).map(|netns| PodNetwork { ip: IpAddr::V4(netns.ip()) });
-            pods.entry(name).or_insert_with_key(empty).network = ip;
+            pods.entry(name).or_insert_with_key(|uid| empty(uid)).network = ip;
         }
         Ok(pods.into_values().collect())
     }
 }
 
-fn empty(uid: &String) -> SurvivingPod {
-    SurvivingPod { uid: uid.clone(), network: None, containers: Vec::new() }
+fn empty(uid: &str) -> SurvivingPod {
+    SurvivingPod { uid: uid.to_owned(), network: None, containers: Vec::new() }
 }
 
 fn machine(error: sandbox::Error) -> RuntimeError {

@@ -78,7 +78,8 @@ impl Proxies {
                     continue;
                 }
                 let close = stop.child_token();
-                let end = Arc::new(End { table: self.table.clone(), key: for_whom.0.clone(), port: for_whom.1.clone() });
+                let end =
+                    Arc::new(End { table: self.table.clone(), key: for_whom.0.clone(), port: for_whom.1.clone() });
                 tasks.spawn(serve(socket.clone(), end, close.clone(), stop.clone()));
                 open.insert(socket, (for_whom, close));
             }
@@ -274,7 +275,8 @@ async fn relay(
 ) -> SocketAddr {
     let work = async {
         let address = end.pick(client.ip(), &mut Vec::new()).await?;
-        let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+        let any: IpAddr =
+            if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
         let inside = UdpSocket::bind((any, 0)).await.ok()?;
         inside.connect(address).await.ok()?;
         let mut buffer = vec![0; 65_536];
@@ -315,7 +317,8 @@ mod tests {
                 tokio::spawn(async move {
                     let mut buffer = [0; 64];
                     let Ok(n) = stream.read(&mut buffer).await else { return };
-                    let _ = stream.write_all(format!("{name} {}", String::from_utf8_lossy(&buffer[..n])).as_bytes()).await;
+                    let _ =
+                        stream.write_all(format!("{name} {}", String::from_utf8_lossy(&buffer[..n])).as_bytes()).await;
                 });
             }
         });

@@ -103,7 +103,8 @@ impl Router {
     /// The Service that a host name means: `<service>.<namespace>.localhost`, or `<service>.localhost` for the namespace
     /// `default`, with or without a port.
     pub fn service(host: &str) -> Option<ServiceKey> {
-        let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
+        let name =
+            host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(n, _)| n);
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let name = name.strip_suffix(".localhost")?;
         let (service, namespace) = name.split_once('.').unwrap_or((name, "default"));
@@ -131,9 +132,9 @@ impl Router {
     /// What was carried since the start, by Service.
     pub fn traffic(&self) -> std::collections::BTreeMap<ServiceKey, ServiceTraffic> {
         let table = self.inner.table.all();
-        self.inner.stats.snapshot(|key, pod| {
-            table.get(key).is_some_and(|view| view.targets.iter().any(|target| target.pod == pod))
-        })
+        self.inner
+            .stats
+            .snapshot(|key, pod| table.get(key).is_some_and(|view| view.targets.iter().any(|target| target.pod == pod)))
     }
 }
 
@@ -145,7 +146,11 @@ impl Inner {
         };
         let Some(port) = view.web_port() else {
             let what = format!("The Service “{}” has no TCP port.", key.name);
-            return page(StatusCode::BAD_GATEWAY, &what, &format!("kubectl -n {} get service {}", key.namespace, key.name));
+            return page(
+                StatusCode::BAD_GATEWAY,
+                &what,
+                &format!("kubectl -n {} get service {}", key.namespace, key.name),
+            );
         };
         let port = port.name.clone();
         let mut sent = Sent::new(request, host);
@@ -154,7 +159,8 @@ impl Inner {
         let mut why = "no pod of it is ready".to_owned();
         loop {
             let Some((address, under)) = self.pick(key, &port, &mut tried, deadline).await else {
-                let what = format!("The Service “{}” in the namespace “{}” does not answer: {why}.", key.name, key.namespace);
+                let what =
+                    format!("The Service “{}” in the namespace “{}” does not answer: {why}.", key.name, key.namespace);
                 let hint = format!("kubectl -n {} get pods", key.namespace);
                 return page(StatusCode::SERVICE_UNAVAILABLE, &what, &hint);
             };

@@ -84,7 +84,8 @@ impl ServiceView {
     /// The port that people mean when they name none: the one that speaks HTTP, else the first.
     pub fn web_port(&self) -> Option<&Port> {
         let tcp = || self.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
-        let is_http = |port: &&Port| port.application.as_deref() == Some("http") || port.name == "http" || port.number == 80;
+        let is_http =
+            |port: &&Port| port.application.as_deref() == Some("http") || port.name == "http" || port.number == 80;
         tcp().find(is_http).or_else(|| tcp().next())
     }
 
@@ -239,8 +240,7 @@ pub fn view(objects: &Objects, key: &ServiceKey) -> Option<ServiceView> {
     let spec = service.spec.clone().unwrap_or_default();
     let targets = if plan::has_selector(&service) {
         let selector = LabelSelector::from_map(&object["spec"]["selector"]);
-        let pods: Vec<Pod> =
-            typed::list(objects, &resource::PODS, &key.namespace, |pod| selector.matches(pod));
+        let pods: Vec<Pod> = typed::list(objects, &resource::PODS, &key.namespace, |pod| selector.matches(pod));
         plan::targets(&service, &pods)
     } else {
         by_hand(objects, key)
@@ -390,7 +390,10 @@ pub(crate) mod tests {
         until(&table, "a leaving pod", |view| view.ready("").is_empty() && !view.usable("").is_empty()).await;
         objects.delete(&resource::PODS, "shop", "a", &DeleteOptions::grace(0)).await.unwrap();
         until(&table, "no pod", |view| view.targets.is_empty()).await;
-        objects.modify(&resource::SERVICES, "shop", "web", |service| service["spec"]["selector"] = Value::Null).await.unwrap();
+        objects
+            .modify(&resource::SERVICES, "shop", "web", |service| service["spec"]["selector"] = Value::Null)
+            .await
+            .unwrap();
         let slice = json!({"metadata": {"name": "x", "namespace": "shop", "labels": {SERVICE_NAME: "web"}},
             "addressType": "IPv4", "ports": [{"name": "", "port": 99}], "endpoints": [{"addresses": ["192.0.2.9"]}]});
         objects.create(&resource::ENDPOINT_SLICES, slice).await.unwrap();

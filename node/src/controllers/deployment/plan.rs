@@ -71,7 +71,9 @@ pub enum Action {
         annotations: BTreeMap<String, String>,
         min_ready_seconds: i32,
     },
-    DeleteSet { name: String },
+    DeleteSet {
+        name: String,
+    },
     /// Write the revision down on the Deployment itself.
     Revision(i64),
 }
@@ -94,12 +96,12 @@ pub fn plan(
     let spec = deployment.spec.clone().unwrap_or_default();
     let mut sets: Vec<&Owned> = owned.iter().collect();
     sets.sort_by(|a, b| age(a).cmp(&age(b)));
-    let new = sets.iter().copied().find(|set| template::same(&set.object["spec"]["template"], &object["spec"]["template"]));
+    let new =
+        sets.iter().copied().find(|set| template::same(&set.object["spec"]["template"], &object["spec"]["template"]));
     let old: Vec<&Owned> = sets.into_iter().filter(|set| new.is_none_or(|new| new.name() != set.name())).collect();
     let mut step = Step { object, deployment, bounds: Bounds::of(deployment), new, old, actions: Vec::new() };
     let paused = spec.paused == Some(true);
-    let recreate =
-        spec.strategy.as_ref().is_some_and(|strategy| strategy.type_.as_deref() == Some("Recreate"));
+    let recreate = spec.strategy.as_ref().is_some_and(|strategy| strategy.type_.as_deref() == Some("Recreate"));
     let mut collisions = deployment.status.as_ref().and_then(|status| status.collision_count);
     let mut change = if new.is_some() { NewSet::Same } else { NewSet::None };
     let mut new_name = new.map_or_else(String::new, |new| new.name().to_owned());
@@ -237,7 +239,9 @@ impl<'a> Step<'a> {
     fn change(&mut self, set: &Owned, replicas: i32, annotations: BTreeMap<String, String>) {
         let min_ready_seconds = self.min_ready();
         let known = self.actions.iter_mut().find_map(|action| match action {
-            Action::ChangeSet { name, replicas, annotations, .. } if name == set.name() => Some((replicas, annotations)),
+            Action::ChangeSet { name, replicas, annotations, .. } if name == set.name() => {
+                Some((replicas, annotations))
+            }
             _ => None,
         });
         match known {
@@ -286,9 +290,9 @@ impl<'a> Step<'a> {
             }
             return;
         }
-        let saturated = self.new.is_some_and(|new| {
-            new.wanted() == self.bounds.replicas && new.counts.available == self.bounds.replicas
-        });
+        let saturated = self
+            .new
+            .is_some_and(|new| new.wanted() == self.bounds.replicas && new.counts.available == self.bounds.replicas);
         if saturated {
             for old in self.old.clone() {
                 self.resize(old, 0);

@@ -115,7 +115,10 @@ fn a_first_version_gets_a_set_of_the_full_size() {
     assert!(plan.actions.contains(&Action::Revision(1)));
     assert_eq!(world.progressing(), ("True", "NewReplicaSetCreated"));
     let set = &world.sets[0].object;
-    assert_eq!(set["metadata"]["labels"]["pod-template-hash"], set["spec"]["selector"]["matchLabels"]["pod-template-hash"]);
+    assert_eq!(
+        set["metadata"]["labels"]["pod-template-hash"],
+        set["spec"]["selector"]["matchLabels"]["pod-template-hash"]
+    );
     assert_eq!(set["metadata"]["annotations"][DESIRED], "3");
     assert_eq!(set["metadata"]["annotations"][MAX], "4");
     world.settle();

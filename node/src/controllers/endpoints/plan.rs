@@ -151,10 +151,7 @@ pub fn slices(object: &Value, service: &Service, targets: &[Target]) -> Vec<Valu
         let chunks: Vec<&[&Target]> = if members.is_empty() { vec![&[]] } else { members.chunks(SLICE).collect() };
         for (at, chunk) in chunks.into_iter().enumerate() {
             let endpoints: Vec<Value> = chunk.iter().map(|target| endpoint(target)).collect();
-            let hash = crate::controllers::deployment::template::hash(
-                &json!({"ports": ports, "at": at}),
-                0,
-            );
+            let hash = crate::controllers::deployment::template::hash(&json!({"ports": ports, "at": at}), 0);
             slices.push(json!({
                 "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
                 "metadata": {
@@ -266,7 +263,8 @@ pub(crate) mod tests {
 
     #[test]
     fn unready_addresses_are_published_where_asked_for() {
-        let (_, service) = service(json!({"publishNotReadyAddresses": true, "selector": {"a": "b"}, "ports": [{"port": 80}]}));
+        let (_, service) =
+            service(json!({"publishNotReadyAddresses": true, "selector": {"a": "b"}, "ports": [{"port": 80}]}));
         assert!(targets(&service, &[placed("b", "10.0.0.2", false)])[0].ready);
     }
 
@@ -285,7 +283,9 @@ pub(crate) mod tests {
 
     #[test]
     fn external_names_and_services_without_selector_are_left_alone() {
-        for spec in [json!({"ports": []}), json!({"selector": {}}), json!({"type": "ExternalName", "selector": {"a": "b"}})] {
+        for spec in
+            [json!({"ports": []}), json!({"selector": {}}), json!({"type": "ExternalName", "selector": {"a": "b"}})]
+        {
             assert!(!has_selector(&service(spec).1));
         }
     }

@@ -121,7 +121,9 @@ pub fn plan(job: &Job, owned: &[Pod], now: Timestamp) -> Plan {
     plan.again = deadline.map(SignedDuration::unsigned_abs);
     if missing < 0 {
         let mut surplus = active.clone();
-        surplus.sort_by_key(|pod| (pods::is_ready(pod), pod.metadata.creation_timestamp.as_ref().map(|t| std::cmp::Reverse(t.0))));
+        surplus.sort_by_key(|pod| {
+            (pods::is_ready(pod), pod.metadata.creation_timestamp.as_ref().map(|t| std::cmp::Reverse(t.0)))
+        });
         surplus.truncate(usize::try_from(-missing).unwrap_or(0));
         plan.delete = end(&surplus);
     } else if missing > 0 {
@@ -129,7 +131,8 @@ pub fn plan(job: &Job, owned: &[Pod], now: Timestamp) -> Plan {
             Some(wait) => plan.again = plan.again.into_iter().chain(Some(wait)).min(),
             None if indexed => {
                 let busy: BTreeSet<i32> = active.iter().filter_map(|pod| index(pod)).collect();
-                let free = (0..spec.completions.unwrap_or(0)).filter(|i| !busy.contains(i) && !tally.indexes.contains(i));
+                let free =
+                    (0..spec.completions.unwrap_or(0)).filter(|i| !busy.contains(i) && !tally.indexes.contains(i));
                 plan.create = free.take(usize::try_from(missing).unwrap_or(0)).map(Some).collect();
             }
             None => plan.create = vec![None; usize::try_from(missing).unwrap_or(0)],
@@ -151,7 +154,8 @@ struct Tally {
 impl Tally {
     /// Counts never go back: pods that ended and were deleted by hand stay counted.
     fn of(before: &JobStatus, owned: &[Pod], active: &[&Pod], indexed: bool) -> Self {
-        let count = |wanted: &dyn Fn(&&Pod) -> bool| i32::try_from(owned.iter().filter(wanted).count()).unwrap_or(i32::MAX);
+        let count =
+            |wanted: &dyn Fn(&&Pod) -> bool| i32::try_from(owned.iter().filter(wanted).count()).unwrap_or(i32::MAX);
         let succeeded = owned.iter().filter(|pod| pods::phase(pod) == "Succeeded");
         let mut indexes: BTreeSet<i32> = before.completed_indexes.as_deref().map(read_ranges).unwrap_or_default();
         let n = if indexed {

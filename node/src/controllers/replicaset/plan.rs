@@ -97,7 +97,10 @@ mod tests {
     use crate::controllers::pods::tests::{at, pod};
 
     fn set(replicas: i32) -> ReplicaSet {
-        ReplicaSet { spec: Some(ReplicaSetSpec { replicas: Some(replicas), ..Default::default() }), ..Default::default() }
+        ReplicaSet {
+            spec: Some(ReplicaSetSpec { replicas: Some(replicas), ..Default::default() }),
+            ..Default::default()
+        }
     }
 
     #[test]
@@ -123,7 +126,8 @@ mod tests {
             pod("unready", "Running", None),
             pod("pending", "Pending", None),
         ];
-        let names = |replicas| plan(&set(replicas), &owned, at(5)).delete.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
+        let names =
+            |replicas| plan(&set(replicas), &owned, at(5)).delete.into_iter().map(|(n, _)| n).collect::<Vec<_>>();
         assert_eq!(names(4), ["pending"]);
         assert_eq!(names(1), ["pending", "unready", "cheap", "young"]);
         assert_eq!(names(5), [""; 0]);

@@ -34,7 +34,7 @@ impl Slot {
 
     /// The body for one try. Whichever try reads first has it.
     pub fn body(&self) -> Replayable {
-        Replayable { slot: self.body.clone(), taken: None, size: self.size.clone(), empty: self.empty }
+        Replayable { slot: self.body.clone(), taken: None, size: self.size, empty: self.empty }
     }
 }
 
@@ -71,7 +71,7 @@ impl HttpBody for Replayable {
     fn size_hint(&self) -> SizeHint {
         match &self.taken {
             Some(body) => body.size_hint(),
-            None => self.size.clone(),
+            None => self.size,
         }
     }
 }

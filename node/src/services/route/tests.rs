@@ -214,7 +214,10 @@ async fn a_connection_that_is_upgraded_passes_through() {
         let _ = builder.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
     });
     let mut client = TcpStream::connect(address).await.unwrap();
-    client.write_all(b"GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: shout\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET /upgrade HTTP/1.1\r\nHost: x\r\nConnection: upgrade\r\nUpgrade: shout\r\n\r\n")
+        .await
+        .unwrap();
     let mut buffer = [0; 512];
     let n = client.read(&mut buffer).await.unwrap();
     let head = String::from_utf8_lossy(&buffer[..n]).into_owned();
