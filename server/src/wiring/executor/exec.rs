@@ -18,7 +18,7 @@ const MOST_FILES: usize = 10_000;
 const LARGEST_FILE: u64 = 4 << 30;
 
 /// The share of processors, in thousandths, when there is not enough for all: steps and builds give way to what serves.
-const CPU_WEIGHT: u64 = 20;
+const CPU_WEIGHT: u64 = 100;
 
 /// Processes and threads of one container.
 const PIDS: u64 = 4096;
