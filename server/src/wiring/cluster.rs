@@ -194,11 +194,16 @@ async fn answered<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T
     }
 }
 
-/// An object as people call it: `deployment journal/frontend`.
+/// An object as people call it: `deployment journal/frontend`. Its parts may come from anywhere.
 fn shown(kind: &str, namespace: Option<&str>, name: &str) -> String {
-    let kind = kind.to_lowercase();
+    let short = |text: &str| failure::tidy(text, 100);
+    let kind = short(kind).to_lowercase();
     match namespace {
-        Some(namespace) => format!("{kind} {namespace}/{name}"),
-        None => format!("{kind} {name}"),
+        Some(namespace) => format!("{kind} {}/{}", short(namespace), short(name)),
+        None => format!("{kind} {}", short(name)),
     }
 }
+
+#[cfg(test)]
+#[path = "cluster_tests.rs"]
+mod tests;

@@ -10,7 +10,7 @@ use kube::{
 use rollout::ClusterError;
 use serde_json::Value;
 
-use super::{Failed, answered, session::Session, shown};
+use super::{Failed, MESSAGE, answered, failure::tidy, session::Session, shown};
 
 /// Applies all in their order, each whoever else owns its fields; a namespace that is missing is made.
 pub(super) async fn apply(session: &Session, objects: &[Value], field_manager: &str) -> Result<(), ClusterError> {
@@ -60,7 +60,10 @@ impl Target {
         let (group, short) = version.rsplit_once('/').unwrap_or(("", &version));
         let found = session.resolve(&GroupVersionKind::gvk(group, short, &kind)).await?;
         let Some((resource, capabilities)) = found else {
-            return Err(rejected(format!("it has no kind {kind} in {version}; is its definition missing?")));
+            return Err(rejected(tidy(
+                &format!("it has no kind {kind} in {version}; is its definition missing?"),
+                MESSAGE,
+            )));
         };
         let mut object = object.clone();
         let namespace = match capabilities.scope {

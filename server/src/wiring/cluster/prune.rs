@@ -52,7 +52,7 @@ pub(super) async fn prune(
             let listed = match answered(api.list_metadata(selector)).await {
                 Ok(listed) => listed,
                 // What may not be listed was not applied either.
-                Err(failed) if matches!(failed.code(), Some(403 | 404 | 405)) => return Ok(()),
+                Err(failed) if matches!(failed.code(), Some(403..=405)) => return Ok(()),
                 Err(failed) => return Err(failed.into_cluster_error(&what)),
             };
             for found in listed.items {
