@@ -109,12 +109,10 @@ fn test() {
         runtime.block_on(all(&root));
         runtime.block_on(survive(&root));
     }));
-    // Whatever happened, nothing is left.
-    runtime.block_on(async {
-        if let Ok(sandbox) = Sandbox::open(config(&root)).await {
-            sandbox.shutdown().await.unwrap();
-        }
-    });
+    // Whatever happened, nothing is left: first every task that holds the sandbox ends, then it is opened once more.
+    runtime.shutdown_timeout(Duration::from_secs(10));
+    let cleaning = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    cleaning.block_on(async { Sandbox::open(config(&root)).await.unwrap().shutdown().await.unwrap() });
     let left = sandbox::leftovers(&root.join("sandbox"), "node-test");
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
@@ -265,9 +263,11 @@ async fn survive(root: &Path) {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    // Nothing above the kill can fail, so the child never outlives the test.
+    let read = std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line);
     child.kill().unwrap();
     child.wait().unwrap();
+    read.unwrap();
     let before: BTreeSet<(String, String)> = serde_json::from_str(&line).unwrap();
     assert_eq!(before.len(), 3);
     let (sandbox, log) = open(root).await;
