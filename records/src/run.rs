@@ -99,6 +99,17 @@ impl StepState {
     }
 }
 
+impl StepState {
+    /// What has not ended will not any more.
+    fn cancel(self, now: Timestamp, because: &str) -> Self {
+        match self {
+            Self::Waiting => Self::Skipped { because: because.to_owned() },
+            Self::Running { .. } => Self::Cancelled { at: now },
+            ended => ended,
+        }
+    }
+}
+
 /// Test results that a step wrote as JUnit XML.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TestSummary {
@@ -192,7 +203,11 @@ impl Run {
         if self.state.ended() {
             return Err(self.illegal("cancelled"));
         }
-        Ok(Self { state: RunState::Cancelled { at: now, by: by.into() }, ..self })
+        let by = by.into();
+        let because = format!("the run was cancelled by {by}");
+        let end = |step: StepRun| StepRun { state: step.state.cancel(now, &because), ..step };
+        let steps = self.steps.into_iter().map(end).collect();
+        Ok(Self { state: RunState::Cancelled { at: now, by }, steps, ..self })
     }
 
     /// All test results of all steps.
@@ -231,6 +246,29 @@ mod tests {
         assert!(passed.clone().cancel(now, "admin").is_err());
         assert!(passed.start(now).is_err());
         assert!(run().pass(now).is_err());
+    }
+
+    #[test]
+    fn the_steps_of_a_run_end_with_it() {
+        let now = Timestamp::UNIX_EPOCH;
+        let step = |name: &str, state| StepRun {
+            name: name.into(),
+            kind: StepKind::Step,
+            needs: Vec::new(),
+            state,
+            tests: None,
+            artifacts: Vec::new(),
+        };
+        let passed = StepState::Passed { since: now, at: now, cached: false };
+        let steps = vec![
+            step("a", passed.clone()),
+            step("b", StepState::Running { since: now }),
+            step("c", StepState::Waiting),
+        ];
+        let cancelled = Run { steps, ..run() }.start(now).unwrap().cancel(now, "admin").unwrap();
+        let states: Vec<StepState> = cancelled.steps.into_iter().map(|step| step.state).collect();
+        let because = "the run was cancelled by admin".to_owned();
+        assert_eq!(states, [passed, StepState::Cancelled { at: now }, StepState::Skipped { because }]);
     }
 
     #[test]

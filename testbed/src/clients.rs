@@ -117,7 +117,8 @@ impl WorkTree {
     /// Writes a file, with the directories that it stands in.
     pub fn write(&self, file: &str, content: impl AsRef<[u8]>) {
         let path = self.path().join(file);
-        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, content));
+        let written =
+            path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, content));
         written.unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
     }
 

@@ -16,7 +16,8 @@ pub fn leftovers(data: &Path) -> Vec<String> {
         if pid == std::process::id() {
             continue;
         }
-        let read = |file: &str| String::from_utf8_lossy(&std::fs::read(path.join(file)).unwrap_or_default()).into_owned();
+        let read =
+            |file: &str| String::from_utf8_lossy(&std::fs::read(path.join(file)).unwrap_or_default()).into_owned();
         let link = |file: &str| std::fs::read_link(path.join(file)).unwrap_or_default();
         let (command, mounts) = (read("cmdline").replace('\0', " "), read("mountinfo"));
         let inside = ["cwd", "root", "exe"].into_iter().any(|file| link(file).starts_with(&data));

@@ -16,7 +16,7 @@ mod wait;
 pub use clients::{Answer, Said, WorkTree, said};
 pub use leftovers::leftovers;
 pub use needs::{need_mirror, need_root, need_tool, say, skip};
-pub use project::{Line, Project, state};
+pub use project::{Followed, Line, Project, state};
 pub use random::Random;
 pub use shared::Shared;
 pub use shipway::{Options, Shipway, package_cache};

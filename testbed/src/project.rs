@@ -1,6 +1,9 @@
 //! A project on a server under test, with the working tree of somebody who works on it.
 
-use std::process::{Command, Stdio};
+use std::{
+    io::{BufRead, BufReader, Lines},
+    process::{Child, ChildStdout, Command, Stdio},
+};
 
 use serde_json::{Value, json};
 
@@ -23,9 +26,31 @@ pub struct Line {
 
 impl Line {
     fn parse(line: &str) -> Self {
-        let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("a line of a log is no JSON ({e}): {line}"));
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|e| panic!("a line of a log is no JSON ({e}): {line}"));
         let text = |key: &str| line[key].as_str().unwrap_or_default().to_owned();
         Self { stream: text("stream"), text: text("text") }
+    }
+}
+
+/// A log that is followed; it is let go of when dropped.
+pub struct Followed {
+    curl: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Iterator for Followed {
+    type Item = Line;
+
+    fn next(&mut self) -> Option<Line> {
+        self.lines.next().and_then(Result::ok).map(|line| Line::parse(&line))
+    }
+}
+
+impl Drop for Followed {
+    fn drop(&mut self) {
+        let _ = self.curl.kill();
+        let _ = self.curl.wait();
     }
 }
 
@@ -135,20 +160,13 @@ impl Project<'_> {
     }
 
     /// Follows a log while the step runs: one line after the other, as they come.
-    pub fn follow(&self, build: u64, step: &str) -> impl Iterator<Item = Line> + use<> {
+    pub fn follow(&self, build: u64, step: &str) -> Followed {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--no-buffer", "--noproxy", "*", "--max-time", "120"]);
         curl.arg(self.log_url(build, step, true)).stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = curl.spawn().unwrap_or_else(|e| panic!("cannot run curl: {e}"));
         let stdout = child.stdout.take().expect("it is piped");
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stdout));
-        std::iter::from_fn(move || {
-            let line = lines.next().and_then(Result::ok).map(|line| Line::parse(&line));
-            if line.is_none() {
-                let _ = child.wait();
-            }
-            line
-        })
+        Followed { curl: child, lines: BufReader::new(stdout).lines() }
     }
 
     /// All logs of a run, for a message.

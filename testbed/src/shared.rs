@@ -42,7 +42,9 @@ extern "C" fn end() {
     let wrong = stopped.map(std::thread::JoinHandle::join);
     match wrong {
         Ok(Ok(wrong)) if wrong.is_empty() => return,
-        Ok(Ok(wrong)) => say(&format!("FAILED: a server that tests shared did not end as it should:\n  {}", wrong.join("\n  "))),
+        Ok(Ok(wrong)) => {
+            say(&format!("FAILED: a server that tests shared did not end as it should:\n  {}", wrong.join("\n  ")))
+        }
         _ => say("FAILED: the servers that tests shared could not be stopped"),
     }
     // SAFETY: ends the process at once; nothing is waiting to be written.

@@ -243,6 +243,9 @@ impl Shipway {
     }
 
     fn terminated(&self) -> Vec<String> {
+        if let Some(status) = self.wait(Duration::ZERO) {
+            return vec![format!("the server had ended before, with {status}")];
+        }
         self.signal(Signal::SIGTERM);
         match self.wait(END) {
             Some(status) if status.success() => Vec::new(),
@@ -317,7 +320,10 @@ impl Shipway {
 
     pub fn cli_with(&self, arguments: &[&str], input: &[u8]) -> Said {
         let mut command = Command::new(&self.options.binary);
-        command.args(arguments).env("SHIPWAY_SERVER", self.url("")).env("SHIPWAY_TOKEN_FILE", self.data.join("admin-token"));
+        command
+            .args(arguments)
+            .env("SHIPWAY_SERVER", self.url(""))
+            .env("SHIPWAY_TOKEN_FILE", self.data.join("admin-token"));
         said(&mut command, input)
     }
 

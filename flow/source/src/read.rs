@@ -81,10 +81,27 @@ impl Repositories {
         self.log(project, &range, limit).await
     }
 
+    /// The newest commit up to `to` that changed something below the directory `path` (empty: all). `NotFound` when there is none.
+    pub async fn last_change(&self, project: &Name, to: &CommitId, path: &str) -> Result<CommitInfo> {
+        let path = clean(path)?;
+        let found = self.log_of(project, to.as_str(), 1, &path).await?;
+        let missing =
+            || Error::NotFound { project: project.clone(), what: format!("change of {path} up to commit {to}") };
+        found.into_iter().next().ok_or_else(missing)
+    }
+
     async fn log(&self, project: &Name, range: &str, limit: usize) -> Result<Vec<CommitInfo>> {
+        self.log_of(project, range, limit, "").await
+    }
+
+    async fn log_of(&self, project: &Name, range: &str, limit: usize, path: &str) -> Result<Vec<CommitInfo>> {
         let mut command = self.git(project)?;
         let format = "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%s";
         command.args(["log", "--no-color", "--encoding=UTF-8", format, "-n", &limit.to_string(), range, "--"]);
+        if !path.is_empty() {
+            // As it stands: what looks like a pattern of git is none.
+            command.arg(format!(":(top,literal){path}"));
+        }
         let printed = match git::output(command, "log", LISTING).await {
             Err(Error::Git { said, .. }) if missing(&said) => {
                 return Err(Error::NotFound { project: project.clone(), what: format!("commit {range}") });

@@ -65,7 +65,9 @@ async fn advertise(
 ) -> Result<Response, Told> {
     let project = project(&app, &repository).await?;
     let Some(service) = asked.service.as_deref().and_then(Service::from_name) else {
-        return Err(Fault::usage("the dumb HTTP protocol of git is not spoken here").hint("use git 1.6.6 or newer").into());
+        return Err(Fault::usage("the dumb HTTP protocol of git is not spoken here")
+            .hint("use git 1.6.6 or newer")
+            .into());
     };
     let exchange = app.rooms.repositories.advertise(&project, service, protocol(&headers)).await.map_err(git_fault)?;
     Ok(answer(service.advertisement_type(), Body::from_stream(ReaderStream::new(exchange))))

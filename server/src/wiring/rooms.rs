@@ -6,11 +6,7 @@ use std::{
     time::Duration,
 };
 
-use axum::{
-    body::Body,
-    extract::Request,
-    response::Response,
-};
+use axum::{body::Body, extract::Request, response::Response};
 use evidence::{LayerCache, SigningKey};
 use image::Registry;
 use node::{Objects, node::Node, services::Router};
@@ -22,9 +18,9 @@ use source::{Repositories, Sources};
 use store::{Blobs, Records};
 
 use super::{
+    admission::ByEvidence,
     cluster::KubeCluster,
     evidence::Osv,
-    admission::ByEvidence,
     images::PodImages,
     observe::{Counters, Observations},
     registry::TokenPushes,
@@ -95,7 +91,9 @@ impl Rooms {
         let working = Working::new(config.parallel_runs);
         let pod_images = PodImages { images: shop.images.clone(), bases: shop.bases.clone() };
         let admission = Arc::new(ByEvidence { records: records.clone() });
-        let node = super::node::start(config, records.log().clone(), &shop.sandbox, pod_images, admission, clock.clone()).await?;
+        let node =
+            super::node::start(config, records.log().clone(), &shop.sandbox, pod_images, admission, clock.clone())
+                .await?;
         let releases = Releases::new(records.clone(), blobs.clone(), address.to_string());
         let cluster = Arc::new(KubeCluster::new(data.join("kubeconfig")));
         let rollouts = Rollouts::new(records.clone(), blobs.clone(), cluster);

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use build::{ContextEntry, ContextTree, Ignore};
 use graph::{FileSource, Origin, Selected, SelectedKind};
-use records::{CommitId, Name};
+use records::{CommitId, Name, Timestamp};
 use source::{EntryKind, Repositories, TreeEntry};
 
 use crate::fault::{Class, Fault, Result};
@@ -22,6 +22,9 @@ pub trait Files: Send + Sync {
 
     /// The build context below a directory.
     async fn context(&self, path: &str, ignore: Ignore) -> Result<ContextTree>;
+
+    /// The commit that last changed something below a directory, and its time; `None` for files that are in no commit.
+    async fn changed(&self, path: &str) -> Result<Option<(CommitId, Timestamp)>>;
 }
 
 /// A commit of a project hosted here.
@@ -62,6 +65,11 @@ impl Files for Tree<'_> {
             files.push(Selected { to: entry.path.clone(), from: entry.path, mode: entry.mode & 0o777, content, kind });
         }
         Ok(FileSource { origin: self.origin(""), files })
+    }
+
+    async fn changed(&self, path: &str) -> Result<Option<(CommitId, Timestamp)>> {
+        let found = self.repositories.last_change(self.project, self.commit, path).await.map_err(|e| read(&e))?;
+        Ok(Some((found.id, found.committed_at)))
     }
 
     async fn context(&self, path: &str, ignore: Ignore) -> Result<ContextTree> {

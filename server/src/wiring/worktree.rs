@@ -136,6 +136,10 @@ impl Files for WorkingTree {
         Ok(FileSource { origin: Origin::Directory(self.root.clone()), files: self.files.entries().map(file).collect() })
     }
 
+    async fn changed(&self, _path: &str) -> Result<Option<(CommitId, Timestamp)>> {
+        Ok(None)
+    }
+
     async fn context(&self, path: &str, ignore: Ignore) -> Result<ContextTree> {
         let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
         let below = self.files.below(path).map(|entry| ContextEntry {

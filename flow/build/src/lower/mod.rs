@@ -18,7 +18,7 @@ use crate::{
     Result,
     config::{ImageConfig, Platform},
     context::ContextTree,
-    diagnostic::Warning,
+    diagnostic::{Diagnostic, Warning},
     dockerfile::Dockerfile,
 };
 
@@ -32,7 +32,8 @@ pub struct Options {
     pub platform: Platform,
     /// Labels that are set on top of those in the Dockerfile.
     pub labels: BTreeMap<String, String>,
-    /// Seconds since 1970 that commands see as `SOURCE_DATE_EPOCH`, and that the image is dated with.
+    /// Seconds since 1970 that the image is dated with. Commands see it where their stage says `ARG SOURCE_DATE_EPOCH`, and nowhere else:
+    /// it differs from commit to commit, and would let no result be used again.
     pub source_date_epoch: Option<i64>,
     /// Who may use the results again.
     pub scope: Scope,
@@ -92,6 +93,8 @@ pub(crate) struct Planned {
     pub name: String,
     pub op: Op,
     pub inputs: Vec<usize>,
+    /// The instruction that it is of, without a reason yet.
+    pub place: Option<Diagnostic>,
 }
 
 /// One entry of the image's history.
@@ -141,6 +144,8 @@ pub struct Lowered {
     pub steps: Vec<Step>,
     pub base: Option<ResolvedBase>,
     pub config: ImageConfig,
+    /// The instruction of each vertex that has one. Its reason is empty: it is for what goes wrong later.
+    pub places: BTreeMap<usize, Diagnostic>,
 }
 
 impl Plan {
@@ -174,6 +179,7 @@ impl Plan {
             steps,
             base: self.base.clone(),
             config: self.config.clone(),
+            places: (offset..).zip(&self.vertices).filter_map(|(at, v)| Some((at, v.place.clone()?))).collect(),
         }
     }
 

@@ -54,9 +54,6 @@ impl Lowering<'_> {
             }
         }
         environment.extend(state.arguments.set_values().map(|(name, value)| (name.to_owned(), value.to_owned())));
-        if let Some(epoch) = self.options.source_date_epoch {
-            environment.entry("SOURCE_DATE_EPOCH".into()).or_insert_with(|| epoch.to_string());
-        }
         for entry in &state.config.config.env {
             if let Some((name, value)) = entry.split_once('=') {
                 environment.insert(name.to_owned(), value.to_owned());

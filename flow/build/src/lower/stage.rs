@@ -198,7 +198,7 @@ impl<'a> Lowering<'a> {
         } else {
             what.to_owned()
         };
-        self.vertices.push(Planned { name: clip(&name), op, inputs });
+        self.vertices.push(Planned { name: clip(&name), op, inputs, place: None });
         self.vertices.len() - 1
     }
 
@@ -212,7 +212,9 @@ impl<'a> Lowering<'a> {
             if several { format!("{label} {}/{total}", self.number) } else { format!("{}/{total}", self.number) };
         let below = state.vertex;
         let inputs = std::iter::once(below).chain(more).collect();
-        self.vertices.push(Planned { name: clip(&format!("[{place}] {}", instruction.text)), op, inputs });
+        let name = clip(&format!("[{place}] {}", instruction.text));
+        let place = Some(self.file.source.diagnostic(instruction.span(), ""));
+        self.vertices.push(Planned { name, op, inputs, place });
         state.vertex = self.vertices.len() - 1;
         let layer = Some(LayerVertex { vertex: state.vertex, below });
         state.steps.push(Step { created_by: created_by(instruction), layer });

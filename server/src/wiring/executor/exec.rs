@@ -57,12 +57,8 @@ pub async fn run(
     spec.cwd.clone_from(&program.cwd);
     spec.user.clone_from(&program.user);
     spec.mounts = mounts;
-    spec.limits = Limits {
-        memory: program.memory,
-        pids: Some(PIDS),
-        cpu_request_millis: Some(CPU_WEIGHT),
-        ..Limits::default()
-    };
+    spec.limits =
+        Limits { memory: program.memory, pids: Some(PIDS), cpu_request_millis: Some(CPU_WEIGHT), ..Limits::default() };
     spec.hostname = Some("shipway".into());
     spec.network = match program.network {
         graph::Network::None => NetworkMode::None,

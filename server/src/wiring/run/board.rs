@@ -1,7 +1,11 @@
 //! What people see of a run while it is worked on: the states of its parts, written to its record, and what they say.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
+use build::diagnostic::Diagnostic;
 use graph::{Event, Graph, Observer, StreamKind};
 use records::{Artifact, Run, RunId, RunState, StepKind, StepRun, StepState, TestSummary, Timestamp};
 use store::Records;
@@ -146,11 +150,13 @@ pub struct Watch {
     /// Whether the vertex is the last one of a step, whose end is the step's.
     ends: Vec<bool>,
     kinds: Vec<Option<StepKind>>,
+    /// The lines of Dockerfiles that vertices stand for.
+    places: BTreeMap<usize, Diagnostic>,
 }
 
 impl Watch {
     /// `ends` are the vertices whose end is that of their step.
-    pub fn new(board: Arc<Board>, graph: &Graph, ends: &[usize]) -> Self {
+    pub fn new(board: Arc<Board>, graph: &Graph, ends: &[usize], places: BTreeMap<usize, Diagnostic>) -> Self {
         let steps = board.steps();
         let kind = |group: &str| steps.iter().find(|step| step.name == group).map(|step| step.kind);
         let vertices = graph.vertices();
@@ -159,8 +165,21 @@ impl Watch {
             names: vertices.iter().map(|vertex| vertex.name.clone()).collect(),
             ends: (0..vertices.len()).map(|index| ends.contains(&index)).collect(),
             kinds: vertices.iter().map(|vertex| kind(&vertex.group)).collect(),
+            places,
             board,
         }
+    }
+
+    /// Why a vertex failed, with the line that a person wrote where there is one.
+    pub fn reason(&self, vertex: usize, error: &graph::Error) -> String {
+        let Some(place) = self.places.get(&vertex) else { return format!("{} {error}", self.names[vertex]) };
+        let reason = match error {
+            graph::Error::Exit { .. } | graph::Error::Signal { .. } | graph::Error::Timeout(_) => {
+                format!("the command {error}")
+            }
+            _ => error.to_string(),
+        };
+        Diagnostic { reason, ..place.clone() }.to_string()
     }
 }
 
@@ -187,7 +206,7 @@ impl Observer for Watch {
                     graph::Error::Exit { code, .. } => Some(*code),
                     _ => None,
                 };
-                let reason = format!("{} {error}", self.names[vertex]);
+                let reason = self.reason(vertex, &error);
                 self.board.note(&self.groups[vertex], &reason);
                 self.board.fail(&self.groups[vertex], &reason, code);
             }

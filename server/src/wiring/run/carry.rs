@@ -50,13 +50,13 @@ impl Attempt<'_> {
         let mut wanted: Vec<usize> =
             named.filter(|(step, _)| self.wants(step.name.as_str())).map(|(_, vertex)| *vertex).collect();
         wanted.extend(builds.iter().map(|build| build.lowered.result));
-        let watch = Arc::new(Watch::new(self.board.clone(), graph, &steps.steps));
+        let places = builds.iter().flat_map(|build| build.lowered.places.clone()).collect();
+        let watch = Arc::new(Watch::new(self.board.clone(), graph, &steps.steps, places));
         let options = graph::Options { secrets: self.secrets.clone(), cancel: self.cancel.clone(), fail_fast: true };
-        let report = self.shop.scheduler.run(graph, &wanted, watch, options).boxed().await;
+        let report = self.shop.scheduler.run(graph, &wanted, watch.clone(), options).boxed().await;
         self.results(&steps.steps, &report).await?;
         if let Some((vertex, error)) = report.failures().next() {
-            let vertex = &graph.vertices()[vertex];
-            return Err(Fault::new(Class::Failed, format!("{} {error}", vertex.name)));
+            return Err(Fault::new(Class::Failed, watch.reason(vertex, error)));
         }
         if self.cancel.is_cancelled() {
             return Err(self.cancelled());

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use graph::Graph;
 use image::layer::{Compression, WriteOptions};
 use pipeline::ImageBuild;
-use records::{Digest, Image};
+use records::{CommitId, Digest, Image, Record, Timestamp};
 use store::{Change, Expect};
 
 use super::carry::Attempt;
@@ -21,6 +21,9 @@ pub struct Build<'a> {
     pub image: &'a ImageBuild,
     plan: Plan,
     pub lowered: Lowered,
+    /// The commit that last changed what the image is built from, and its time. They date the image, so that a commit which changes
+    /// nothing of it gives the very same image, and what runs it is not restarted.
+    revision: (CommitId, Timestamp),
 }
 
 /// Reads the Dockerfile and the context of an image and adds its vertices.
@@ -43,10 +46,12 @@ pub async fn lower<'a>(
         None => build::Ignore::default(),
     };
     let context = tree.context(&image.context, ignore).await?;
+    let revision = tree.changed(&image.context).await?;
+    let revision = revision.unwrap_or_else(|| (commit.id.clone(), commit.committed_at));
     let options = build::Options {
         target: image.target.clone(),
         build_args: image.args.clone(),
-        source_date_epoch: Some(commit.committed_at.as_second()),
+        source_date_epoch: Some(revision.1.as_second()),
         ..build::Options::default()
     };
     let mut bases: HashMap<String, ResolvedBase> = HashMap::new();
@@ -78,7 +83,7 @@ pub async fn lower<'a>(
         }
     }
     let lowered = plan.add_after(graph, &image.name, after);
-    Ok(Build { image, plan, lowered })
+    Ok(Build { image, plan, lowered, revision })
 }
 
 /// Writes the layers, pushes the image and writes its record; building the same again changes nothing.
@@ -87,7 +92,7 @@ pub async fn export(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> 
     match push(attempt, build, graph).await {
         Ok(image) => {
             board.note(&image.repository, &format!("pushed {}:{} as {}", image.repository, image.tag, image.digest));
-            attempt.shop.records.put(&image, Expect::Any).await?;
+            let image = record(attempt.shop, image).await?;
             board.pass(&image.repository, false);
             Ok(image)
         }
@@ -98,10 +103,22 @@ pub async fn export(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> 
     }
 }
 
+/// Writes an image down. What an earlier server wrote of the same image stays as it is, with the time at which it was built.
+async fn record(shop: &Workshop, image: Image) -> Result<Image> {
+    let known = shop.records.get::<Image>(&image.key()).await?.map(|found| found.record);
+    if let Some(known) = known
+        && known.digest == image.digest
+    {
+        return Ok(known);
+    }
+    shop.records.put(&image, Expect::Any).await?;
+    Ok(image)
+}
+
 async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result<Image> {
     let Attempt { shop, id: run, commit, source, .. } = attempt;
-    let Build { image, plan, lowered } = build;
-    let epoch = commit.committed_at.as_second();
+    let Build { image, plan, lowered, revision: (revision, changed_at) } = build;
+    let epoch = changed_at.as_second();
     let mut layers = Vec::new();
     for (vertex, _) in &lowered.layer_vertices {
         layers.push(layer(shop, graph.id(*vertex).to_string(), epoch).boxed());
@@ -109,10 +126,9 @@ async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result
     let layers = futures::future::try_join_all(layers).await?;
     let tag = image.tag.render(&commit.id, run.build);
     let annotations = [
-        ("org.opencontainers.image.revision", Some(commit.id.to_string())),
-        ("org.opencontainers.image.created", Some(commit.committed_at.to_string())),
+        ("org.opencontainers.image.revision", Some(revision.to_string())),
+        ("org.opencontainers.image.created", Some(changed_at.to_string())),
         ("org.opencontainers.image.source", source.clone()),
-        ("org.opencontainers.image.version", Some(tag.clone())),
     ];
     let annotations = annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     let options = build::export::ExportOptions { epoch, annotations };
@@ -132,10 +148,10 @@ async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result
 }
 
 /// The layer of a vertex, in the store; `None` when the vertex changed no file. It is written once: what a vertex is made of decides
-/// what it is, so the layer is remembered under the vertex's address.
+/// what it is, so the layer is remembered under the vertex's address. Its times are those of the first commit that had it: a later one
+/// that changes nothing of it has the very same layer, which nobody fetches and unpacks again.
 async fn layer(shop: &Workshop, vertex: String, epoch: i64) -> Result<Option<LayerInfo>> {
-    let key = format!("{vertex}/{epoch}");
-    if let Some(entry) = shop.records.log().get(LAYER, &key).await? {
+    if let Some(entry) = shop.records.log().get(LAYER, &vertex).await? {
         let known: Kept = serde_json::from_slice(&entry.value).map_err(|e| Fault::from_error(Class::Internal, &e))?;
         match known.0 {
             None => return Ok(None),
@@ -150,7 +166,7 @@ async fn layer(shop: &Workshop, vertex: String, epoch: i64) -> Result<Option<Lay
     let layer = (written.entries > 0).then(|| LayerInfo::from(&written));
     let kept = serde_json::to_vec(&Kept(layer.as_ref().map(KeptLayer::from)));
     let value = kept.map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
-    let change = Change { kind: LAYER.into(), key, expect: Expect::Any, value, delete: false };
+    let change = Change { kind: LAYER.into(), key: vertex, expect: Expect::Any, value, delete: false };
     shop.records.log().append(vec![change]).await?;
     Ok(layer)
 }
