@@ -18,14 +18,20 @@ fn shown(arguments: &[&str], said: &Said) -> String {
 /// Without a server.
 fn alone(arguments: &[&str]) -> Said {
     let mut command = std::process::Command::new(shipway());
-    command.args(arguments).env_remove("SHIPWAY_TOKEN_FILE").env_remove("SHIPWAY_TOKEN").env_remove("SHIPWAY_PACKAGE_CACHE");
+    command
+        .args(arguments)
+        .env_remove("SHIPWAY_TOKEN_FILE")
+        .env_remove("SHIPWAY_TOKEN")
+        .env_remove("SHIPWAY_PACKAGE_CACHE");
     said(&mut command, b"")
 }
 
 #[test]
 fn what_can_be_said() {
     let mut all = String::new();
-    for arguments in [&["--help"][..], &["up", "--help"], &["runs", "--help"], &["rollout", "--help"], &["run", "--help"]] {
+    for arguments in
+        [&["--help"][..], &["up", "--help"], &["runs", "--help"], &["rollout", "--help"], &["run", "--help"]]
+    {
         all.push_str(&shown(arguments, &alone(arguments)));
     }
     golden!(all);
@@ -61,7 +67,10 @@ fn what_a_server_answers() {
     let mut tell = |arguments: &[&str], input: &[u8]| {
         let text = server.plain(&shown(arguments, &server.cli_with(arguments, input)));
         // On a slow machine the project is older than it looks here.
-        all.extend(text.split_inclusive('\n').map(|line| if line.starts_with("journal  main") { "journal  main    0s\n" } else { line }));
+        all.extend(
+            text.split_inclusive('\n')
+                .map(|line| if line.starts_with("journal  main") { "journal  main    0s\n" } else { line }),
+        );
     };
     tell(&["project", "list"], b"");
     tell(&["project", "create", "journal"], b"");

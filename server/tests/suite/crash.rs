@@ -15,10 +15,27 @@ steps:
 - { name: second, image: debian, run: 'sleep 0.1; cat once' }
 images:
 - { name: crash/app, context: app }
+deploy:
+  environments:
+  - { name: prod, namespace: crash, progress-deadline: 30s }
 ";
 
 const DOCKERFILE: &str = "FROM debian AS build\nCOPY number /\nRUN sleep 0.1; cat /proc/sys/kernel/random/uuid > /once\n\
-    FROM runtime\nCOPY --from=build /once /number /\n";
+    FROM debian\nCOPY --from=build /once /number /\nUSER 65532:65532\nENTRYPOINT [\"/bin/sleep\", \"3600\"]\n";
+
+const DEPLOYMENT: &str = "\
+apiVersion: apps/v1
+kind: Deployment
+metadata: { name: app }
+spec:
+  replicas: 2
+  selector: { matchLabels: { app: app } }
+  template:
+    metadata: { labels: { app: app } }
+    spec:
+      terminationGracePeriodSeconds: 1
+      containers: [{ name: app, image: crash/app }]
+";
 
 /// What was seen of the records, and must be seen of them ever after.
 #[derive(Default)]
@@ -33,6 +50,10 @@ struct Seen {
     images: BTreeMap<String, Value>,
     /// The commit of each run, by build.
     runs: BTreeMap<u64, String>,
+    /// Releases, by number.
+    releases: BTreeMap<u64, Value>,
+    /// Rollouts that have ended, by the number of their release.
+    rolled_out: BTreeMap<u64, Value>,
 }
 
 fn hold<K: Ord + std::fmt::Debug>(what: &str, seen: &mut BTreeMap<K, Value>, key: K, now: &Value) {
@@ -73,7 +94,10 @@ impl Seen {
                 }
                 let key = (number, name.clone());
                 if let Some(before) = self.passed.get(&key) {
-                    assert_eq!(before["state"], known["state"], "step {name} of run {number} had passed, and was done again");
+                    assert_eq!(
+                        before["state"], known["state"],
+                        "step {name} of run {number} had passed, and was done again"
+                    );
                 }
                 self.passed.insert(key, known);
             }
@@ -86,11 +110,33 @@ impl Seen {
         for image in &images {
             hold("an image", &mut self.images, image["tag"].as_str().unwrap().to_owned(), image);
         }
+        let mut of_run: BTreeMap<String, u64> = BTreeMap::new();
+        for shipment in records("/environments/prod/releases") {
+            let (release, rollout) = (&shipment["release"], &shipment["rollout"]);
+            let number = release_number(release);
+            hold("a release", &mut self.releases, number, release);
+            if ["complete", "failed", "superseded"].contains(&state(rollout)) {
+                hold("a rollout that has ended", &mut self.rolled_out, number, rollout);
+            }
+            let before = of_run.insert(release["run"].to_string(), number);
+            assert_eq!(before, None, "two releases of one run: {release:#}");
+        }
+        assert_eq!(of_run.len(), self.releases.len(), "a release is lost");
     }
 }
 
 fn build(run: &Value) -> u64 {
-    run["id"].as_str().and_then(|id| id.rsplit_once('/')).and_then(|(_, build)| build.parse().ok()).expect("a run has a number")
+    run["id"]
+        .as_str()
+        .and_then(|id| id.rsplit_once('/'))
+        .and_then(|(_, build)| build.parse().ok())
+        .expect("a run has a number")
+}
+
+fn release_number(release: &Value) -> u64 {
+    let id = &release["id"];
+    let text = id.as_str().and_then(|id| id.rsplit_once('/')).map(|(_, number)| number.parse().ok());
+    text.flatten().or_else(|| id["number"].as_u64()).unwrap_or_else(|| panic!("a release has a number: {release:#}"))
 }
 
 /// Kills the server `after` some time, whatever it does, and starts it again.
@@ -98,6 +144,55 @@ fn kill_after(server: &Shipway, after: Duration) {
     std::thread::sleep(after);
     server.kill();
     server.restart();
+}
+
+/// Waits until no run is under way; gives the newest one.
+fn settled(project: &Project<'_>) -> Value {
+    project.server.wait_for("every run ends", || {
+        let runs = project.json("/runs");
+        let under_way = runs.as_array().into_iter().flatten().find(|run| ["queued", "running"].contains(&state(run)));
+        match under_way {
+            Some(run) => Err(run.to_string()),
+            None => runs.as_array().and_then(|runs| runs.first().cloned()).ok_or("there is no run".into()),
+        }
+    })
+}
+
+/// The newest run's image, and nothing else, runs in as many pods as there should be.
+fn deployed(server: &Shipway, project: &Project<'_>, seen: &mut Seen, last: &Value) {
+    let newest = server.wait_for("the last release is rolled out", || {
+        let shipments = project.json("/environments/prod/releases");
+        let newest = &shipments[0];
+        let of_last = newest["release"]["run"] == last["id"];
+        if of_last && state(&newest["rollout"]) == "complete" { Ok(newest.clone()) } else { Err(newest.to_string()) }
+    });
+    seen.look(project);
+    let digest = newest["release"]["images"][0]["digest"].as_str().unwrap().to_owned();
+    assert!(
+        seen.images.values().any(|image| image["run"] == last["id"] && image["digest"] == digest.as_str()),
+        "{newest:#}"
+    );
+    if !need_tool("kubectl") {
+        return;
+    }
+    server.wait_for("two pods run the newest image, and no other pod is there", || {
+        let mut kubectl = std::process::Command::new("kubectl");
+        kubectl.args(["get", "pods", "--namespace", "crash", "--output", "json"]);
+        let said = testbed::said(kubectl.env("KUBECONFIG", server.data().join("kubeconfig")), b"");
+        if !said.success() {
+            return Err(said.err);
+        }
+        let pods = testbed::json(&said.out);
+        let pods = pods["items"].as_array().unwrap();
+        let good = |pod: &&Value| {
+            let container = &pod["status"]["containerStatuses"][0];
+            container["ready"] == true && container["imageID"].as_str().is_some_and(|image| image.ends_with(&digest))
+        };
+        match (pods.iter().filter(good).count(), pods.len()) {
+            (2, 2) => Ok(()),
+            _ => Err(said.out),
+        }
+    });
 }
 
 #[test]
@@ -111,6 +206,7 @@ fn a_server_that_is_killed_at_any_instant_finishes_what_it_began() {
     let project = server.project("crash");
     project.tree.write(".shipway.yaml", PIPELINE);
     project.tree.write("app/Dockerfile", DOCKERFILE);
+    project.tree.write("deploy/app.yaml", DEPLOYMENT);
     let mut seen = Seen::default();
     let mut pushed: Vec<String> = Vec::new();
     let mut killed = 0;
@@ -139,15 +235,13 @@ fn a_server_that_is_killed_at_any_instant_finishes_what_it_began() {
             killed += 1;
             seen.look(&project);
         }
-    }
-    let last = server.wait_for("every run ends", || {
-        let runs = project.json("/runs");
-        let under_way = runs.as_array().into_iter().flatten().find(|run| ["queued", "running"].contains(&state(run)));
-        match under_way {
-            Some(run) => Err(run.to_string()),
-            None => runs.as_array().and_then(|runs| runs.first().cloned()).ok_or("there is no run".into()),
+        // Sometimes the next commit comes while this one is still on its way.
+        if random.within(0..3) > 0 {
+            settled(&project);
+            seen.look(&project);
         }
-    });
+    }
+    let last = settled(&project);
     seen.look(&project);
 
     // Nothing is lost: each commit that was pushed is recorded and has one run; the newest one has passed.
@@ -171,15 +265,22 @@ fn a_server_that_is_killed_at_any_instant_finishes_what_it_began() {
         // The second step saw what the first one left, and that was made once after the last time it was interrupted.
         let (made, found) = (project.out(*number, "first"), project.out(*number, "second"));
         assert_eq!(made.lines().last(), found.lines().last(), "{run:#}");
-        let image = seen.images.values().find(|image| image["run"] == run["id"]).unwrap_or_else(|| panic!("no image: {run:#}"));
+        let image =
+            seen.images.values().find(|image| image["run"] == run["id"]).unwrap_or_else(|| panic!("no image: {run:#}"));
         let digest = image["digest"].as_str().unwrap();
         let trace = server.cli(&["trace", &format!("crash/app@{digest}")]);
         assert_eq!(trace.code, Some(0), "{trace:?}");
         let evidence = server.json(&format!("/api/v1/evidence/{digest}"));
         assert_eq!(evidence.as_array().unwrap().len(), 4, "{evidence:#}");
         let referrers = server.json(&format!("/v2/crash/app/referrers/{digest}"));
-        assert!(referrers["manifests"].as_array().unwrap().len() >= 4, "{referrers:#}");
+        let mut kinds: Vec<&str> =
+            referrers["manifests"].as_array().unwrap().iter().filter_map(|r| r["artifactType"].as_str()).collect();
+        let all = kinds.len();
+        kinds.sort_unstable();
+        kinds.dedup();
+        assert_eq!((kinds.len(), all), (4, 4), "each kind of evidence is attached once: {referrers:#}");
     }
+    deployed(&server, &project, &mut seen, &last);
     let clone = WorkTree::new(None);
     clone.git(&["clone", "--quiet", &server.git_url("crash"), "clone"]).ok();
     clone.git(&["-C", "clone", "fsck", "--strict"]).ok();

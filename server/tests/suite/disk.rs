@@ -62,10 +62,16 @@ fn a_full_disk_is_said_and_survived() {
     project.tree.write("noise", &noise);
     let second = project.tree.commit("Much");
     let refused = project.tree.git(&["push", "origin", "main"]).failed();
-    assert!(refused.contains("space") || refused.contains("unable to write") || refused.contains("unpacker error"), "{refused}");
+    assert!(
+        refused.contains("space") || refused.contains("unable to write") || refused.contains("unpacker error"),
+        "{refused}"
+    );
     let upload = ["--user", &format!("admin:{}", server.token()), "--data-binary", "@-"];
     let url = server.url(&format!("/v2/app/blobs/uploads/?digest={}", sha256(noise.as_bytes())));
-    let refused = testbed::Answer::fetch(&[&upload[..], &["--header", "Content-Type: application/octet-stream", &url]].concat(), noise.as_bytes());
+    let refused = testbed::Answer::fetch(
+        &[&upload[..], &["--header", "Content-Type: application/octet-stream", &url]].concat(),
+        noise.as_bytes(),
+    );
     assert!(refused.status >= 500 && refused.body.contains("space"), "{refused:?}");
     assert!(server.healthy());
     let commits = project.json("/commits");

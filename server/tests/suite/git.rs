@@ -102,7 +102,10 @@ fn a_push_without_a_token() {
     for wrong in ["admin:wrong", "admin:", "nobody:wrong"] {
         let url = server.git_url("guarded").replace("http://", &format!("http://{wrong}@"));
         let refused = tree.git(&["push", &url, "main"]).failed();
-        assert!(refused.contains("Authentication failed") || refused.contains("could not read Password"), "{wrong}: {refused}");
+        assert!(
+            refused.contains("Authentication failed") || refused.contains("could not read Password"),
+            "{wrong}: {refused}"
+        );
     }
     assert_eq!(tree.git(&["ls-remote", "origin"]).ok(), "", "nothing arrived");
 
@@ -133,7 +136,7 @@ fn a_push_that_is_too_large() {
     project.push(&[("README.md", "small\n")]);
     let before = project.json("/commits");
     let mut random = testbed::Random::seeded_by("SHIPWAY_LARGE_SEED");
-    let noise: Vec<u8> = std::iter::repeat_with(|| random.next().to_le_bytes()).take(400_000).flatten().collect();
+    let noise: Vec<u8> = std::iter::repeat_with(|| random.number().to_le_bytes()).take(400_000).flatten().collect();
     project.tree.write("noise", &noise);
     project.tree.commit("Noise of 3 MiB");
     let refused = project.tree.git(&["push", "origin", "main"]).failed();
@@ -155,7 +158,11 @@ fn what_is_no_request_of_git_is_told_so() {
     let dumb = server.get("/git/dumb.git/info/refs");
     assert_eq!(dumb.status, 400, "{dumb:?}");
     assert!(dumb.body.contains("dumb HTTP protocol"), "{dumb:?}");
-    for path in ["/git/dumb.git/HEAD", "/git/dumb.git/../../admin-token", "/git/..%2Fadmin-token/info/refs?service=git-upload-pack"] {
+    for path in [
+        "/git/dumb.git/HEAD",
+        "/git/dumb.git/../../admin-token",
+        "/git/..%2Fadmin-token/info/refs?service=git-upload-pack",
+    ] {
         let answer = testbed::Answer::fetch(&["--path-as-is", &server.url(path)], b"");
         assert!((400..500).contains(&answer.status), "{path}: {answer:?}");
         assert!(!answer.body.contains(&server.token()), "{path}");

@@ -65,7 +65,8 @@ pub fn at_home(home: &Path, program: &str, arguments: &[&str]) -> Said {
 
 /// `skopeo copy` with the token for what is written.
 pub fn copy(server: &Shipway, home: &Path, from: &str, to: &str, token: Option<&str>) -> Said {
-    let mut arguments = vec!["copy", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false"];
+    let mut arguments =
+        vec!["copy", "--preserve-digests", "--insecure-policy", "--src-tls-verify=false", "--dest-tls-verify=false"];
     let credentials = token.map(|token| format!("--dest-creds=admin:{token}"));
     arguments.extend(credentials.as_deref());
     let full = |name: &str| name.replace("docker://", &format!("docker://{}/", server.host()));
@@ -103,7 +104,11 @@ fn skopeo_pushes_and_pulls() {
         copy(server, home.path(), name, &format!("dir:{}", to.display()), None).ok();
         assert_eq!(sha256(&std::fs::read(to.join("manifest.json")).unwrap()), digest);
     }
-    let inspected = at_home(home.path(), "skopeo", &["inspect", "--tls-verify=false", &format!("docker://{}/team/app:v1", server.host())]);
+    let inspected = at_home(
+        home.path(),
+        "skopeo",
+        &["inspect", "--tls-verify=false", &format!("docker://{}/team/app:v1", server.host())],
+    );
     assert_eq!(testbed::json(&inspected.ok())["Digest"], digest.as_str());
 
     let refused = copy(server, home.path(), &from, "docker://base/debian:v1", Some(&server.token())).failed();
@@ -141,7 +146,8 @@ fn podman_pushes_and_pulls() {
     let pulled = podman(&["pull", "--quiet", "--tls-verify=false", "--signature-policy", &policy, &name]).ok();
     let inspected = testbed::json(&podman(&["image", "inspect", pulled.trim()]).ok());
     assert!(inspected[0]["RepoTags"].as_array().unwrap().contains(&json!(name)), "{inspected}");
-    let wrong = podman(&["login", "--tls-verify=false", "--username", "admin", "--password", "wrong", &server.host()]).failed();
+    let wrong =
+        podman(&["login", "--tls-verify=false", "--username", "admin", "--password", "wrong", &server.host()]).failed();
     assert!(wrong.contains("invalid username/password") || wrong.contains("unauthorized"), "{wrong}");
     // It leaves mounts of its own storage behind otherwise.
     podman(&["system", "reset", "--force"]).ok();
@@ -176,8 +182,10 @@ fn errors_are_those_of_the_specification() {
     let blob = b"content".as_slice();
     assert_eq!(upload(server, blob, &sha256(blob)).status, 201);
     let manifest = |layer: &str| {
-        let config = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(blob), "size": blob.len() });
-        let layers = json!([{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": blob.len() }]);
+        let config =
+            json!({ "mediaType": "application/vnd.oci.empty.v1+json", "digest": sha256(blob), "size": blob.len() });
+        let layers =
+            json!([{ "mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": layer, "size": blob.len() }]);
         let kind = "application/vnd.oci.image.manifest.v1+json";
         json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": layers }).to_string()
     };
@@ -199,10 +207,16 @@ fn errors_are_those_of_the_specification() {
     tell("no digest", known("/v2/curl/app/blobs/sha256:12"));
     tell("no name", known("/v2/UPPER/manifests/v1"));
     tell("a name that goes up", known("/v2/a/../../etc/manifests/v1"));
-    tell("a push without a token", Answer::fetch(&["--request", "POST", &server.url("/v2/curl/app/blobs/uploads/")], b""));
+    tell(
+        "a push without a token",
+        Answer::fetch(&["--request", "POST", &server.url("/v2/curl/app/blobs/uploads/")], b""),
+    );
     tell("a blob with a wrong digest", upload(server, b"other", &sha256(blob)));
     tell("a manifest with a wrong digest", put_manifest(server, &sha256(b"other"), whole.as_bytes()));
-    tell("a manifest with a layer that is not there", put_manifest(server, "v1", manifest(&sha256(b"none")).as_bytes()));
+    tell(
+        "a manifest with a layer that is not there",
+        put_manifest(server, "v1", manifest(&sha256(b"none")).as_bytes()),
+    );
     tell("a manifest that is none", put_manifest(server, "v1", b"{"));
     tell("a manifest under `base`", server.ask("PUT", "/v2/base/debian/manifests/v1", Some(&json!({}))));
     golden!(all);

@@ -23,16 +23,24 @@ fn a_run_says_where_a_file_is_wrong() {
         let reason = project.failed(build).replace(&commit[..12], "COMMIT");
         all.push_str(&format!("# {what}\n{}\n\n", reason.trim_end()));
     };
-    let image = |pipeline: &str, dockerfile: &str| [(".shipway.yaml", pipeline.to_owned()), ("app/Dockerfile", dockerfile.to_owned())];
+    let image = |pipeline: &str, dockerfile: &str| {
+        [(".shipway.yaml", pipeline.to_owned()), ("app/Dockerfile", dockerfile.to_owned())]
+    };
     tell("no file", &[("README.md", "nothing\n")]);
     tell("no YAML", &[(".shipway.yaml", "steps:\n  - name: [\n")]);
     tell("an unknown key", &[(".shipway.yaml", "steps:\n- { name: ok, image: debian, runs: 'true' }\n")]);
-    tell("a circle", &[(
-        ".shipway.yaml",
-        "steps:\n- { name: a, image: debian, needs: [b], run: 'true' }\n- { name: b, image: debian, needs: [a], run: 'true' }\n",
-    )]);
+    tell(
+        "a circle",
+        &[(
+            ".shipway.yaml",
+            "steps:\n- { name: a, image: debian, needs: [b], run: 'true' }\n- { name: b, image: debian, needs: [a], run: 'true' }\n",
+        )],
+    );
     tell("an image that is not there", &[(".shipway.yaml", "steps:\n- { name: ok, image: debain, run: 'true' }\n")]);
-    tell("an image of another registry", &[(".shipway.yaml", "steps:\n- { name: ok, image: docker.io/library/debian:13, run: 'true' }\n")]);
+    tell(
+        "an image of another registry",
+        &[(".shipway.yaml", "steps:\n- { name: ok, image: docker.io/library/debian:13, run: 'true' }\n")],
+    );
     tell("latest", &[(".shipway.yaml", "steps:\n- { name: ok, image: team/app:latest, run: 'true' }\n")]);
     let built = format!("{GOOD}images:\n- {{ name: mistakes/app, context: app }}\n");
     tell("no Dockerfile", &[(".shipway.yaml", &built)]);
@@ -42,17 +50,23 @@ fn a_run_says_where_a_file_is_wrong() {
         ("a base that is not there", "FROM debain\n"),
         ("a file that is not in the context", "FROM runtime\nCOPY missing.txt /\n"),
         ("a stage that is not there", "FROM runtime\nCOPY --from=build /x /\n"),
-        ("a build that fails in the middle", "FROM debian\nRUN echo one > /one\nRUN echo going; echo to fail >&2; exit 7\nRUN echo never\n"),
+        (
+            "a build that fails in the middle",
+            "FROM debian\nRUN echo one > /one\nRUN echo going; echo to fail >&2; exit 7\nRUN echo never\n",
+        ),
         ("a program that is not there", "FROM runtime\nRUN [\"/bin/nothing\"]\n"),
     ] {
         let files = image(&built, dockerfile);
         let files: Vec<(&str, &str)> = files.iter().map(|(path, text)| (*path, text.as_str())).collect();
         tell(what, &files);
     }
-    tell("manifests that are none", &[
-        (".shipway.yaml", &format!("{GOOD}deploy:\n  from: deploy\n  environments:\n  - name: prod\n")),
-        ("deploy/app.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: [\n"),
-    ]);
+    tell(
+        "manifests that are none",
+        &[
+            (".shipway.yaml", &format!("{GOOD}deploy:\n  from: deploy\n  environments:\n  - name: prod\n")),
+            ("deploy/app.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: [\n"),
+        ],
+    );
     golden!(all);
     assert_eq!(project.json("/images"), json!([]), "nothing was half-made");
 
@@ -72,14 +86,16 @@ fn a_layer_that_reaches_out_of_its_root_is_refused() {
     let outside = testbed::directory();
     let target = outside.path().join("written");
     let absolute = format!("--transform=s,^etc/greeting$,{},", target.display());
-    let up = format!("--transform=s,^etc/greeting$,{}{},", "../".repeat(20), target.strip_prefix("/").unwrap().display());
+    let up =
+        format!("--transform=s,^etc/greeting$,{}{},", "../".repeat(20), target.strip_prefix("/").unwrap().display());
     for (build, (name, transform)) in (1..).zip([("absolute", absolute), ("up", up)]) {
         let home = testbed::directory();
         layout(home.path(), &["--absolute-names", &transform, "etc/greeting"]);
         let from = format!("oci:{}:v1", home.path().join("layout").display());
         let to = format!("docker://hostile/{name}:v1");
         copy(server, home.path(), &from, &to, Some(&server.token())).ok();
-        let pipeline = format!("steps:\n- {{ name: ok, image: 'hostile/{name}:v1', network: none, run: [/bin/true] }}\n");
+        let pipeline =
+            format!("steps:\n- {{ name: ok, image: 'hostile/{name}:v1', network: none, run: [/bin/true] }}\n");
         project.push(&[(".shipway.yaml", &pipeline)]);
         let reason = project.failed(build);
         assert!(!target.exists(), "{name}: a layer wrote outside of its root; {reason}");

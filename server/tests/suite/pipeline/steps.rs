@@ -96,7 +96,10 @@ fn steps_follow_their_needs_and_hand_on_what_they_leave() {
     assert_eq!(project.out(1, "last"), "left\nleft\nin the repository\n");
     let artifacts = &project.step(&run, "right")["artifacts"];
     let content = b"left\nin the repository\n";
-    assert_eq!(artifacts, &json!([{ "path": "sub/out/right", "digest": testbed::sha256(content), "size": content.len() }]));
+    assert_eq!(
+        artifacts,
+        &json!([{ "path": "sub/out/right", "digest": testbed::sha256(content), "size": content.len() }])
+    );
     let digest = artifacts[0]["digest"].as_str().unwrap();
     let fetched = server.get(&format!("/projects/needs/runs/1/artifacts/{digest}/sub/out/right"));
     assert_eq!((fetched.status, fetched.body.as_bytes()), (200, &content[..]), "{fetched:?}");
@@ -125,15 +128,14 @@ fn a_step_sees_what_it_is_given() {
     // Git keeps links and who may run a file; so does the checkout. The first run is without them.
     project.ended(1);
     project.tree.write("sub/tool", "#!/bin/sh\necho I run\n");
-    std::fs::set_permissions(project.tree.path().join("sub/tool"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::set_permissions(project.tree.path().join("sub/tool"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .unwrap();
     std::os::unix::fs::symlink("file", project.tree.path().join("sub/link")).unwrap();
     let second = project.push(&[]);
     assert_ne!(commit, second);
     project.passed(2);
     let out = project.out(2, "env");
-    let expected = format!(
-        "/workspace/sub\nhello  there||env\ngiven/2 {second} main true\ncontent\nfile\nI run\n"
-    );
+    let expected = format!("/workspace/sub\nhello  there||env\ngiven/2 {second} main true\ncontent\nfile\nI run\n");
     assert!(out.starts_with(&expected), "{out}");
     let links = out.trim_start_matches(&expected);
     assert!(links.contains("lo") && !links.contains("eth0"), "without a network: {links}");
