@@ -99,8 +99,8 @@ impl Repositories {
         let format = "--format=%H%x00%P%x00%an%x00%ae%x00%ct%x00%s";
         command.args(["log", "--no-color", "--encoding=UTF-8", format, "-n", &limit.to_string(), range, "--"]);
         if !path.is_empty() {
-            // As it stands: what looks like a pattern of git is none.
-            command.arg(format!(":(top,literal){path}"));
+            // Git is told by its environment that no path is a pattern.
+            command.arg(path);
         }
         let printed = match git::output(command, "log", LISTING).await {
             Err(Error::Git { said, .. }) if missing(&said) => {
