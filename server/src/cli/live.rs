@@ -7,9 +7,10 @@ use std::{
 };
 
 use graph::StreamKind;
-use records::{Image, Run, RunState, StepKind, StepState, Timestamp};
+use records::{Image, Run, RunState, StepKind, StepState};
 
 use super::output;
+use crate::wiring::Sink;
 
 /// Prints lines with the name of their part in front.
 #[derive(Clone)]
@@ -41,7 +42,7 @@ impl Live {
     }
 
     /// Takes the lines of all parts.
-    pub fn sink(&self) -> Box<dyn Fn(&str, StreamKind, &str, Timestamp) + Send + Sync> {
+    pub fn sink(&self) -> Sink {
         let live = self.clone();
         Box::new(move |step, stream, text, _| live.put(&live.lines(step, stream, text)))
     }

@@ -10,7 +10,7 @@ mod trace;
 
 pub use client::{Client, Connection};
 pub use live::Live;
-pub use output::{ago, duration};
+pub use output::{ago, exact};
 pub use run::{LocalOptions, urlencode};
 
 use std::process::ExitCode;

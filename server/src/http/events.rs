@@ -1,6 +1,6 @@
 //! What happens, as it happens: server-sent events and logs that are followed.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -16,10 +16,10 @@ use records::{Name, RunId};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::extract::{Path, Query};
-use crate::{app::App, fault::Result};
+use crate::{app::App, fault::Result, logs::Line};
 
 pub fn router() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(events)).routes(routes!(log))
+    OpenApiRouter::new().routes(routes!(events)).routes(routes!(logs)).routes(routes!(log))
 }
 
 #[derive(serde::Deserialize)]
@@ -102,6 +102,58 @@ async fn log(
                 return Some((Ok::<_, Infallible>(Bytes::from(text)), (app, id, step, offset, written)));
             }
             if ended {
+                return None;
+            }
+            let cancel = app.supervisor.token();
+            tokio::select! {
+                () = cancel.cancelled() => return None,
+                _ = written.changed() => {}
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+            }
+        }
+    });
+    Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(stream)).into_response())
+}
+
+/// A line with the step that wrote it.
+#[derive(serde::Serialize)]
+struct StepLine<'a> {
+    step: &'a str,
+    #[serde(flatten)]
+    line: &'a Line,
+}
+
+/// The logs of all steps of a run as JSON lines, each step's in order; with `follow` until the run has ended
+#[utoipa::path(get, path = "/api/v1/projects/{project}/runs/{build}/logs",
+    params(("project" = String, Path), ("build" = u64, Path), ("follow" = Option<bool>, Query)),
+    responses((status = 200, description = "one JSON object a line, with the name of its step", body = String, content_type = "application/x-ndjson")))]
+async fn logs(
+    State(app): State<Arc<App>>,
+    Path((project, build)): Path<(Name, u64)>,
+    Query(Follow { follow }): Query<Follow>,
+) -> Result<Response> {
+    let id = RunId { project, build };
+    app.run(&id).await?;
+    let written = app.logs.written();
+    let stream = stream::unfold((app, id, BTreeMap::<String, u64>::new(), written), move |state| async move {
+        let (app, id, mut offsets, mut written) = state;
+        loop {
+            written.borrow_and_update();
+            // The steps of a run are known only once its pipeline was read, and whether it has ended is asked before its logs are read.
+            let run = app.run(&id).await.ok()?;
+            let mut text = String::new();
+            for step in &run.steps {
+                let offset = offsets.entry(step.name.clone()).or_default();
+                let (lines, next) = app.logs.read(&id, &step.name, *offset).ok()?;
+                *offset = next;
+                for line in &lines {
+                    text += &(serde_json::to_string(&StepLine { step: &step.name, line }).ok()? + "\n");
+                }
+            }
+            if !text.is_empty() {
+                return Some((Ok::<_, Infallible>(Bytes::from(text)), (app, id, offsets, written)));
+            }
+            if !follow || run.state.ended() {
                 return None;
             }
             let cancel = app.supervisor.token();

@@ -13,6 +13,7 @@ use super::git::Told;
 use crate::{
     app::App,
     fault::{Class, Fault},
+    ui::{self, Seen},
 };
 
 /// The cookie that the UI keeps the token in, after a person has given it.
@@ -26,12 +27,27 @@ pub async fn writes_need_the_token(State(app): State<Arc<App>>, request: Request
     let git = path.starts_with("/git/");
     let pushes = path.ends_with("/git-receive-pack") || query.contains("service=git-receive-pack");
     let free = if git { !pushes } else { safe || path == "/login" };
-    if free || authorized(&app, &request) {
-        return next.run(request).await;
+    let known = authorized(&app, &request);
+    if free || known {
+        return Seen { now: app.now(), signed_in: known }.by(next.run(request)).await;
+    }
+    // A form of a page is answered with a page. Where it was sent from is where the person goes on.
+    if let Some(back) = form(&request) {
+        return Seen { now: app.now(), signed_in: false }.by(async { ui::sign_in(&back) }).await;
     }
     let fault = Fault::new(Class::Unauthorized, "this needs the administrator's token")
         .hint("user `admin` with the token as password, or `Authorization: Bearer`; it is in admin-token in the data directory");
     if git { Told(fault).into_response() } else { fault.into_response() }
+}
+
+/// The page that sent a form, as a path of this server; `None` when a program asks.
+fn form(request: &Request) -> Option<String> {
+    let header = |name| request.headers().get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+    if !header(header::ACCEPT)?.contains("text/html") {
+        return None;
+    }
+    let referer: http::Uri = header(header::REFERER).unwrap_or("/").parse().ok()?;
+    Some(referer.path().to_owned())
 }
 
 fn authorized(app: &App, request: &Request) -> bool {

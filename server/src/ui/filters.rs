@@ -3,9 +3,10 @@
 use std::fmt::Display;
 
 use askama::{Result, Values};
-use records::{Severity, StepKind, StepRun, StepState};
+use records::{Severity, StepKind, StepRun, StepState, Timestamp};
 
-use crate::cli::duration;
+use super::seen;
+use crate::cli::{ago, exact};
 
 /// Bytes in the unit that fits.
 #[askama::filter_fn]
@@ -41,18 +42,52 @@ pub fn severity(severity: &Severity, _: &dyn Values) -> Result<&'static str> {
     })
 }
 
-/// One short line on what became of a step.
+/// How long ago, as HTML that the page's script keeps true.
 #[askama::filter_fn]
-pub fn outcome(step: &StepRun, _: &dyn Values) -> Result<String> {
-    let took = |since: records::Timestamp, at: records::Timestamp| duration(at.duration_since(since).as_secs());
+pub fn age(at: &Timestamp, _: &dyn Values) -> Result<String> {
+    let (machine, person) = written(*at);
+    Ok(format!(r#"<time datetime="{machine}" title="{person}" data-age>{} ago</time>"#, ago(*at, seen::now())))
+}
+
+/// How long something that began then has been going on, as HTML that the page's script keeps true.
+#[askama::filter_fn]
+pub fn since(at: &Timestamp, _: &dyn Values) -> Result<String> {
+    let (machine, person) = written(*at);
+    let took = exact(*at, seen::now());
+    Ok(format!(r#"<time datetime="{machine}" title="since {person}" data-since>{took}</time>"#))
+}
+
+/// A time for machines and for people, to the second.
+fn written(at: Timestamp) -> (String, String) {
+    let machine = at.strftime("%Y-%m-%dT%H:%M:%S%.3fZ").to_string();
+    let person = at.strftime("%Y-%m-%d %H:%M:%S UTC").to_string();
+    (machine, person)
+}
+
+/// What became of a step, in a few words of HTML.
+#[askama::filter_fn]
+pub fn outcome(step: &StepRun, values: &dyn Values) -> Result<String> {
     Ok(match &step.state {
         StepState::Waiting => "waiting".into(),
-        StepState::Running { .. } => "running".into(),
+        StepState::Running { since: at } => since::default().execute(at, values)?,
         StepState::Passed { cached: true, .. } => "cached".into(),
-        StepState::Passed { since, at, .. } => took(*since, *at),
-        StepState::Failed { reason, .. } => reason.clone(),
-        StepState::Skipped { because } => because.clone(),
+        StepState::Passed { since, at, .. } => exact(*since, *at),
+        StepState::Failed { since, at, exit_code, .. } => {
+            let code = exit_code.map(|code| format!("exit {code}, ")).unwrap_or_default();
+            format!("{code}{}", exact(*since, *at))
+        }
+        StepState::Skipped { .. } => "skipped".into(),
         StepState::Cancelled { .. } => "cancelled".into(),
+    })
+}
+
+/// Why a step did not pass, to stand behind its name; empty where there is nothing to say.
+#[askama::filter_fn]
+pub fn why(step: &StepRun, _: &dyn Values) -> Result<String> {
+    Ok(match &step.state {
+        StepState::Failed { reason, .. } => format!(": {reason}"),
+        StepState::Skipped { because } => format!(": {because}"),
+        _ => String::new(),
     })
 }
 
@@ -60,6 +95,19 @@ pub fn outcome(step: &StepRun, _: &dyn Values) -> Result<String> {
 #[askama::filter_fn]
 pub fn interesting(step: &StepRun, _: &dyn Values) -> Result<bool> {
     Ok(matches!(step.state, StepState::Running { .. } | StepState::Failed { .. }))
+}
+
+/// Whether a step has ended.
+#[askama::filter_fn]
+pub fn ended(step: &StepRun, _: &dyn Values) -> Result<bool> {
+    Ok(!matches!(step.state, StepState::Waiting | StepState::Running { .. }))
+}
+
+/// The first digits of a digest.
+#[askama::filter_fn]
+pub fn short(digest: impl Display, _: &dyn Values) -> Result<String> {
+    let text = digest.to_string();
+    Ok(text.rsplit(':').next().unwrap_or_default().chars().take(12).collect())
 }
 
 /// Text as one segment of a path.

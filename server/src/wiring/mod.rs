@@ -25,6 +25,7 @@ use std::{path::Path, process::ExitCode};
 pub use local::run_local;
 pub use release::{approve, undo};
 pub use rooms::Rooms;
+pub use run::board::Sink;
 pub use stages::{KINDS, start};
 
 use crate::fault::{Class, Fault, Result};

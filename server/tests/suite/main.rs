@@ -1,10 +1,12 @@
 //! The product from outside: the built `shipway`, driven by the programs that people use. What a test lacks on a machine it says with a
 //! line that starts with `SKIPPED`.
 
+mod browser;
 mod cli;
 mod crash;
 mod disk;
 mod git;
+mod local;
 mod pipeline;
 mod registry;
 mod server;
