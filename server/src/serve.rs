@@ -48,11 +48,7 @@ pub async fn up(config: Config) -> Result<()> {
     app.rooms.close(END).await;
     // Clients that keep their connection open do not keep the server from ending.
     let _ = tokio::time::timeout(Duration::from_secs(1), served).await;
-    drop(app);
-    // Whoever still has a part of it was aborted; then the next start puts the file in order.
-    if let Some(log) = Arc::into_inner(log) {
-        log.close().await?;
-    }
+    log.close().await?;
     Ok(())
 }
 

@@ -36,7 +36,6 @@ pub struct SqliteLog {
     jobs: mpsc::Sender<Job>,
     readers: Readers,
     shared: Arc<Shared>,
-    writer: tokio::task::JoinHandle<()>,
 }
 
 /// What the writer and the readers both see.
@@ -73,15 +72,14 @@ impl SqliteLog {
         let shared = Arc::new(Shared { tail: RwLock::new(Tail::new(head, kinds)), head: watch::Sender::new(head) });
         let (jobs, queue) = mpsc::channel(QUEUE);
         let writer = Writer::new(connection, shared.clone(), head, lock);
-        let writer = tokio::spawn(writer.run(queue));
-        Ok(Self { jobs, readers, shared, writer })
+        tokio::spawn(writer.run(queue));
+        Ok(Self { jobs, readers, shared })
     }
 
-    /// Finishes what was begun and lets go of the file. Dropping does the same, a little later.
-    pub async fn close(self) -> Result<()> {
-        drop(self.jobs);
-        self.readers.close().await?;
-        self.writer.await.map_err(|e| Error::new(Kind::Io, "the writer of the log failed").caused(e))
+    /// Finishes what was begun and lets go of the file; whoever appends afterwards is told that the writer has stopped. Dropping does
+    /// the same, a little later.
+    pub async fn close(&self) -> Result<()> {
+        self.send(|reply| Job::Close { reply }).await
     }
 
     async fn send<T>(&self, job: impl FnOnce(oneshot::Sender<Result<T>>) -> Job) -> Result<T> {

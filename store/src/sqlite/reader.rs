@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sqlx::{AssertSqlSafe, Connection, Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
 use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
 use super::{connect, failed, schema::HEAD};
@@ -29,13 +29,6 @@ impl Readers {
             connections.push(Mutex::new(connect(path, true).await?));
         }
         Ok(Self { free: Semaphore::new(count), connections })
-    }
-
-    pub(super) async fn close(self) -> Result<()> {
-        for connection in self.connections {
-            connection.into_inner().close().await.map_err(|e| failed(e, "cannot close the log"))?;
-        }
-        Ok(())
     }
 
     async fn acquire(&self) -> Result<Held<'_>> {

@@ -21,6 +21,10 @@ pub(super) enum Job {
         upto: Seq,
         reply: oneshot::Sender<Result<Option<Seq>>>,
     },
+    /// The last one.
+    Close {
+        reply: oneshot::Sender<Result<()>>,
+    },
 }
 
 /// Appends that share a transaction at most; also bounds how long the first of them waits for the others.
@@ -47,6 +51,7 @@ impl Writer {
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<Job>) {
         let mut next = queue.recv().await;
+        let mut closed = None;
         while let Some(job) = next.take() {
             match job {
                 Job::Compact { kind, from, upto, reply } => {
@@ -71,14 +76,25 @@ impl Writer {
                     }
                     self.append(group).await;
                 }
+                Job::Close { reply } => {
+                    closed = Some(reply);
+                    break;
+                }
             }
             if next.is_none() {
                 next = queue.recv().await;
             }
         }
-        // Takes the write-ahead log into the file; if that fails, the next opening does it.
-        if let Err(error) = self.connection.close().await {
+        // Takes the write-ahead log into the file, whoever still reads; if that fails, the next opening does it.
+        let taken = self.execute("PRAGMA wal_checkpoint(TRUNCATE)").await;
+        let ended = self.connection.close().await.map_err(|e| failed(e, "cannot close the log"));
+        let ended = taken.and(ended);
+        if let Err(error) = &ended {
             tracing::warn!(%error, "the log was not closed cleanly; nothing is lost");
+        }
+        drop(self._lock);
+        if let Some(closed) = closed {
+            let _ = closed.send(ended);
         }
     }
 
