@@ -13,7 +13,8 @@ type Allowed = BTreeMap<String, BTreeSet<String>>;
 
 pub fn check() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")?;
-    let page = std::fs::read_to_string(root.join("docs/architecture.md")).context("cannot read docs/architecture.md")?;
+    let page =
+        std::fs::read_to_string(root.join("docs/architecture.md")).context("cannot read docs/architecture.md")?;
     let allowed = table(&page)?;
     let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args(["metadata", "--no-deps", "--format-version", "1", "--locked", "--offline"])
@@ -75,7 +76,8 @@ mod tests {
     const PAGE: &str = "| package | what | may |\n| --- | --- | --- |\n| `records/` | x | – |\n| `flow/build/` | x | records |\n| `server/` | x | all |\n";
 
     fn package(name: &str, dependencies: &[&str]) -> serde_json::Value {
-        let dependencies: Vec<_> = dependencies.iter().map(|d| serde_json::json!({ "name": d, "kind": null })).collect();
+        let dependencies: Vec<_> =
+            dependencies.iter().map(|d| serde_json::json!({ "name": d, "kind": null })).collect();
         serde_json::json!({ "name": name, "dependencies": dependencies })
     }
 

@@ -61,9 +61,19 @@ pub(super) fn add_bridge(netlink: &mut Netlink, name: &str, mtu: u32) -> io::Res
     link.attributes = vec![
         LinkAttribute::IfName(name.into()),
         LinkAttribute::Mtu(mtu),
+        LinkAttribute::Address(hardware_address(name).to_vec()),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
     ];
     netlink.change(RouteNetlinkMessage::NewLink(link), NLM_F_CREATE | NLM_F_EXCL)
+}
+
+/// The bridge's own hardware address, from its name. Without one it takes the lowest of its ports', which changes when pods come and go,
+/// and until the others have noticed, their packets to the gateway are lost. Locally administered, unicast.
+fn hardware_address(name: &str) -> [u8; 6] {
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
+    let mut address = [0x02, 0x53, 0, 0, 0, 0];
+    address[2..].copy_from_slice(&sum.as_ref()[..4]);
+    address
 }
 
 /// Fine when it is not there.
