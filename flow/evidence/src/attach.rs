@@ -109,9 +109,13 @@ impl Maker {
         )?;
         let mut attestations = vec![sbom.envelope(), provenance.envelope()];
         attestations.extend(scan.as_ref().map(|(scan, _)| scan.envelope()));
-        let (plain, _, scan_at, provenance_at, signature_at, (), ()) = tokio::try_join!(
-            self.plain_sbom(&target, &sbom),
-            self.publish(&target, &sbom),
+        // The signed SBOM first: from it the same plain one is made again, so that a death in between leaves none that nobody signed.
+        let sboms = async {
+            self.publish(&target, &sbom).await?;
+            self.plain_sbom(&target, &sbom).await
+        };
+        let (plain, scan_at, provenance_at, signature_at, (), ()) = tokio::try_join!(
+            sboms,
             self.publish_if_any(&target, scan.as_ref().map(|(scan, _)| scan)),
             self.publish(&target, &provenance),
             self.publish(&target, &signature),
