@@ -108,6 +108,7 @@ impl Node {
         };
         let server = Server::start(server_config, objects.clone(), kubelet.streams()).await?;
         announce(&objects, server.addr).await?;
+        objects.readdress().await?;
         let machine = MachineConfig {
             name: config.name.clone(),
             ip: config.host_ip,

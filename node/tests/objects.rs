@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use node::objects::{DeleteOptions, Deleted, Happened, LabelSelector, Objects, Propagation, Scope, meta, resource};
+use node::objects::{
+    Cidr, DeleteOptions, Deleted, Happened, LabelSelector, Objects, Propagation, Scope, meta, resource,
+};
 use serde_json::{Value, json};
-use store::MemoryLog;
+use store::{Log, MemoryLog};
 
 fn clock() -> node::objects::Clock {
     Arc::new(|| jiff::Timestamp::from_second(1_790_000_000).unwrap())
@@ -193,4 +195,40 @@ async fn nothing_is_made_in_a_namespace_that_is_not_there() {
     object["metadata"]["namespace"] = "nowhere".into();
     let error = objects.create(&resource::CONFIG_MAPS, object).await.unwrap_err();
     assert_eq!(error.to_string(), "namespaces \"nowhere\" not found");
+}
+
+#[tokio::test]
+async fn services_follow_the_node_into_another_network() {
+    let log: Arc<dyn Log> = Arc::new(MemoryLog::default());
+    let network = |third: u8| Cidr { network: [10, 1, third, 0].into(), prefix: 24 };
+    let objects = Objects::with_services(log.clone(), clock(), network(1)).await.unwrap();
+    objects.create(&resource::NAMESPACES, json!({"metadata": {"name": "default"}})).await.unwrap();
+    let service = |name: &str, spec: Value| json!({"metadata": {"name": name}, "spec": spec});
+    let port = json!([{"port": 80}]);
+    for (name, spec) in [
+        ("api", json!({"ports": port, "clusterIP": "10.1.1.1"})),
+        ("web", json!({"ports": port, "type": "NodePort"})),
+        ("headless", json!({"ports": port, "clusterIP": "None"})),
+    ] {
+        objects.create(&resource::SERVICES, service(name, spec)).await.unwrap();
+    }
+    let get = |objects: &Objects, name: &str| objects.get(&resource::SERVICES, "default", name).unwrap();
+    let (web, headless) = (get(&objects, "web"), get(&objects, "headless"));
+    drop(objects);
+
+    let objects = Objects::with_services(log, clock(), network(2)).await.unwrap();
+    // The API's own Service asks for the address that it has by custom.
+    let asked = |address: &'static str| {
+        objects.modify(&resource::SERVICES, "default", "api", move |o| o["spec"]["clusterIP"] = address.into())
+    };
+    assert_eq!(asked("10.1.2.1").await.unwrap()["spec"]["clusterIPs"], json!(["10.1.2.1"]));
+    assert!(asked("10.1.2.9").await.is_err(), "an address of this network is kept");
+    objects.readdress().await.unwrap();
+    let moved = get(&objects, "web");
+    assert_eq!(moved["spec"]["clusterIPs"], json!([moved["spec"]["clusterIP"]]));
+    assert!(moved["spec"]["clusterIP"].as_str().unwrap().starts_with("10.1.2."), "{moved}");
+    assert_eq!(moved["spec"]["ports"], web["spec"]["ports"], "the node port stays");
+    assert_eq!((meta::uid(&moved), &get(&objects, "headless")), (meta::uid(&web), &headless));
+    objects.readdress().await.unwrap();
+    assert_eq!(get(&objects, "web"), moved, "once is enough");
 }

@@ -105,6 +105,41 @@ impl Objects {
         }
     }
 
+    /// Gives another address to each Service that has one of a network that is not this node's any more: while it was stopped, somebody
+    /// else on the machine may have taken the network.
+    pub async fn readdress(&self) -> Result<()> {
+        let (services, _) = self.list(&resource::SERVICES, &Scope::all());
+        for service in services.iter().filter(|service| self.has_lost_its_address(service)) {
+            let (namespace, name) = (meta::namespace(service), meta::name(service));
+            let given = self.modify(&resource::SERVICES, namespace, name, forget_address).await?;
+            tracing::info!(
+                namespace,
+                name,
+                address = given["spec"]["clusterIP"].as_str(),
+                "a Service has a new address"
+            );
+        }
+        Ok(())
+    }
+
+    fn has_lost_its_address(&self, service: &Value) -> bool {
+        let address = service["spec"]["clusterIP"].as_str().and_then(|ip| ip.parse().ok());
+        address.is_some_and(|ip| !holds(self.service_network(), ip))
+    }
+
+    /// As [`defaults::keep_addresses`]; an address that is lost is not kept.
+    pub(super) fn keep_addresses(&self, old: &Value, new: &mut Value) -> Result<()> {
+        if !self.has_lost_its_address(old) {
+            return defaults::keep_addresses(old, new);
+        }
+        if new["spec"]["clusterIP"] == old["spec"]["clusterIP"] {
+            forget_address(new);
+        }
+        let mut old = old.clone();
+        forget_address(&mut old);
+        defaults::keep_addresses(&old, new)
+    }
+
     /// Gives a Service its address and node ports; refuses those that another Service has.
     pub(super) fn allocate(&self, service: &mut Value) -> Result<()> {
         let (others, _) = self.list(&resource::SERVICES, &Scope::all());
@@ -174,6 +209,13 @@ impl Objects {
             }
         }
         Ok(())
+    }
+}
+
+fn forget_address(service: &mut Value) {
+    if let Some(spec) = service["spec"].as_object_mut() {
+        spec.shift_remove("clusterIP");
+        spec.shift_remove("clusterIPs");
     }
 }
 

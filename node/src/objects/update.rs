@@ -103,7 +103,7 @@ impl Objects {
             false => None,
         };
         if resource == &resource::SERVICES
-            && let Err(error) = defaults::keep_addresses(old, &mut new).and_then(|()| self.allocate(&mut new))
+            && let Err(error) = self.keep_addresses(old, &mut new).and_then(|()| self.allocate(&mut new))
         {
             return Err((new, error));
         }
