@@ -1,5 +1,7 @@
 //! A small client of the Chrome DevTools Protocol, over the pipe that Chromium offers: JSON objects with a zero byte behind each.
 
+#![allow(clippy::disallowed_methods, reason = "it waits for a real browser, on a thread of its own")]
+
 use std::{
     io::{BufRead, BufReader, Write},
     process::{Child, ChildStdin, Command, Stdio},
