@@ -56,6 +56,9 @@ pub struct Rooms {
     node: Mutex<Option<Node>>,
 }
 
+/// How long a start that failed may take to undo what it has begun.
+const UNDO: Duration = Duration::from_secs(5);
+
 impl Rooms {
     pub async fn open(
         config: &Config,
@@ -69,7 +72,13 @@ impl Rooms {
         let limits = source::Limits { pack_bytes: config.max_push_mib << 20, ..source::Limits::default() };
         let repositories = Repositories::open(data.join("git"), limits).map_err(|e| unavailable(&e))?;
         let sources = Sources::new(repositories.clone(), records.clone());
+        let key = SigningKey::load_or_create(&data.join("keys/signing.pem")).map_err(|e| unavailable(&e))?;
+        let osv = config.osv();
+        std::fs::create_dir_all(&osv)
+            .map_err(|e| Fault::new(Class::Unavailable, format!("cannot make {}: {e}", osv.display())))?;
+        let osv = Osv::new(osv);
         let packages = config.package_cache();
+        // From here on there is something on this machine that has to be taken away again.
         let shop = Workshop::open(Ground {
             data,
             packages: &packages,
@@ -82,18 +91,19 @@ impl Rooms {
         });
         let shop = shop.await?;
         let registry = shop.registry.clone();
-        let key = SigningKey::load_or_create(&data.join("keys/signing.pem")).map_err(|e| unavailable(&e))?;
         let maker = evidence::Maker::new(registry.clone(), LayerCache::new(Some(data.join("sbom"))), Arc::new(key));
-        let osv = config.osv();
-        std::fs::create_dir_all(&osv)
-            .map_err(|e| Fault::new(Class::Unavailable, format!("cannot make {}: {e}", osv.display())))?;
-        let osv = Osv::new(osv);
         let working = Working::new(config.parallel_runs);
         let pod_images = PodImages { images: shop.images.clone(), bases: shop.bases.clone() };
         let admission = Arc::new(ByEvidence { records: records.clone() });
         let node =
-            super::node::start(config, records.log().clone(), &shop.sandbox, pod_images, admission, clock.clone())
-                .await?;
+            super::node::start(config, records.log().clone(), &shop.sandbox, pod_images, admission, clock.clone());
+        let node = match node.await {
+            Ok(node) => node,
+            Err(fault) => {
+                shop.close(UNDO).await;
+                return Err(fault);
+            }
+        };
         let releases = Releases::new(records.clone(), blobs.clone(), address.to_string());
         let cluster = Arc::new(KubeCluster::new(data.join("kubeconfig")));
         let rollouts = Rollouts::new(records.clone(), blobs.clone(), cluster);

@@ -50,6 +50,9 @@ impl Workshop {
         let Ground { data, packages, mirror, hosts, repositories, records, blobs, clock } = ground;
         let unavailable = |e: &(dyn std::error::Error + 'static)| Fault::from_error(Class::Unavailable, e);
         let registry = Registry::new(blobs.clone(), records.log().clone(), data.join("uploads"), clock.clone());
+        let archive = build::base::ArchiveOptions::debian(packages).map_err(|e| unavailable(&e))?;
+        let archive = build::base::Archive::open(archive.with_mirror(mirror, None)).map_err(|e| unavailable(&e))?;
+        // The last that may fail: it leaves nothing when it does, and what it has made is there for `close`.
         let sandbox = Sandbox::open(sandbox::Config {
             root: super::sandbox_root(data),
             helper: vec!["/proc/self/exe".into(), "sandbox-helper".into()],
@@ -58,8 +61,6 @@ impl Workshop {
         });
         let sandbox = sandbox.await.map_err(|e| unavailable(&e))?;
         let images = Images::new(registry.clone(), sandbox.snapshots().clone());
-        let archive = build::base::ArchiveOptions::debian(packages).map_err(|e| unavailable(&e))?;
-        let archive = build::base::Archive::open(archive.with_mirror(mirror, None)).map_err(|e| unavailable(&e))?;
         let bases = Arc::new(Bases::new(archive, registry.clone(), clock.clone(), hosts));
         let machine = Arc::new(Machine {
             sandbox: sandbox.clone(),

@@ -186,6 +186,25 @@ fn a_port_that_is_taken() {
 }
 
 #[test]
+fn a_start_that_fails_late_leaves_nothing() {
+    if !need_root() {
+        return;
+    }
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = testbed::directory();
+    let data = directory.path().join("data");
+    let said = Options::new(shipway()).data(&data).argument(format!("--node-listen={address}")).refused();
+    assert_eq!(said.code, Some(6), "{said:?}");
+    assert!(said.err.contains(&address), "{said:?}");
+    let left = testbed::leftovers(&data);
+    assert!(left.is_empty(), "{left:#?}");
+    drop(taken);
+    let server = Options::new(shipway()).data(&data).argument(format!("--node-listen={address}")).start();
+    server.stop();
+}
+
+#[test]
 fn a_data_directory_that_another_server_uses() {
     let Some(server) = server() else { return };
     let said = Options::new(shipway()).data(server.data()).refused();
