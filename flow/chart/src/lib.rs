@@ -1,0 +1,1 @@
+//! Helm charts: files in, rendered documents out.
