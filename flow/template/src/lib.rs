@@ -1,0 +1,1 @@
+//! Go's text/template with Sprig and Helm's own functions.
