@@ -1,4 +1,4 @@
-//! Content of repositories, through one `git cat-file --batch` for however many objects.
+//! Content of repositories: what is short is read in this process, what is long goes through one `git cat-file --batch` in pieces.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,11 @@ use std::{
 
 use records::{CommitId, Name};
 
-use crate::{EntryKind, Error, Repositories, Result, read::clean};
+use crate::{
+    EntryKind, Error, Repositories, Result,
+    objects::{Objects, object_id},
+    read::clean,
+};
 
 /// A file that is to be written to disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,44 +38,30 @@ impl Repositories {
         path: &str,
         limit: u64,
     ) -> Result<Option<Vec<u8>>> {
-        let path = clean(path)?;
-        let mut command = self.git(project)?;
-        command.args(["cat-file", "--batch", "--follow-symlinks"]);
-        let wanted = vec![format!("{commit}:{path}")];
-        blocking(move || {
-            let mut found = None;
-            batch(command, wanted, |object, _, content| {
-                if let Some(Object { kind, size }) = object
-                    && kind == "blob"
-                {
-                    found = Some(bounded(content, size, limit, &path)?);
-                }
-                Ok(())
-            })?;
-            Ok(found)
+        let (path, commit) = (clean(path)?, object_id(commit.as_str())?);
+        self.objects(project, move |_, objects| {
+            let Some(found) = objects.followed(&commit, &path)? else { return Ok(None) };
+            objects.blob(&found.id, limit, &path)
         })
         .await
     }
 
     /// Blobs by object id, in the order asked for; `TooLarge` when together they have more than `limit` bytes.
     pub async fn read_blobs(&self, project: &Name, ids: Vec<String>, limit: u64) -> Result<Vec<Vec<u8>>> {
-        let mut command = self.git(project)?;
-        command.args(["cat-file", "--batch", "--buffer"]);
-        let project = project.clone();
-        blocking(move || {
-            ids.iter().try_for_each(|id| valid_id(id))?;
+        let name = project.clone();
+        self.objects(project, move |_, objects| {
             let (mut all, mut left) = (Vec::with_capacity(ids.len()), limit);
-            batch(command, ids.clone(), |object, at, content| {
-                let size = blob(object, &project, &ids[at])?;
+            for id in &ids {
                 let what = format!("content that was asked for at once ({} blobs)", ids.len());
-                let read = bounded(content, size, left, &what).map_err(|error| match error {
+                let read = objects.blob(&object_id(id)?, left, &what).map_err(|error| match error {
                     Error::TooLarge { what, .. } => Error::TooLarge { what, limit },
                     error => error,
                 })?;
-                left -= size;
+                let missing = || Error::NotFound { project: name.clone(), what: format!("blob {id}") };
+                let read = read.ok_or_else(missing)?;
+                left -= read.len() as u64;
                 all.push(read);
-                Ok(())
-            })?;
+            }
             Ok(all)
         })
         .await
@@ -82,15 +72,23 @@ impl Repositories {
     pub async fn export(&self, project: &Name, files: Vec<ExportFile>, target: impl Into<PathBuf>) -> Result<()> {
         let mut command = self.git(project)?;
         command.args(["cat-file", "--batch", "--buffer"]);
-        let (project, target) = (project.clone(), target.into());
-        blocking(move || export(command, &project, files, &target)).await
+        let (name, target) = (project.clone(), target.into());
+        self.objects(project, move |_, objects| export(objects, command, &name, files, &target)).await
     }
 }
 
-fn export(command: std::process::Command, project: &Name, files: Vec<ExportFile>, target: &Path) -> Result<()> {
+/// Bytes from which on a file is not held in memory.
+const LONG: u64 = 1 << 20;
+
+fn export(
+    objects: &Objects,
+    command: std::process::Command,
+    project: &Name,
+    files: Vec<ExportFile>,
+    target: &Path,
+) -> Result<()> {
     let mut directories = BTreeSet::new();
     for file in &files {
-        valid_id(&file.id)?;
         let cleaned = clean(&file.to)?;
         if cleaned != file.to || cleaned.is_empty() || file.kind == EntryKind::Submodule {
             return Err(Error::Invalid(format!("cannot write `{}`: it is no plain path of a file or a link", file.to)));
@@ -101,46 +99,56 @@ fn export(command: std::process::Command, project: &Name, files: Vec<ExportFile>
         let path = target.join(directory);
         fs::create_dir_all(&path).map_err(Error::io(format!("cannot make {}", path.display())))?;
     }
-    let (ids, mut links) = (files.iter().map(|file| file.id.clone()).collect(), Vec::new());
-    batch(command, ids, |object, at, content| {
-        let file = &files[at];
-        let size = blob(object, project, &file.id)?;
-        let path = target.join(&file.to);
-        let failed = || format!("cannot write {}", file.to);
+    let missing = |id: &str| Error::NotFound { project: project.clone(), what: format!("blob {id}") };
+    let (mut links, mut long) = (Vec::new(), Vec::new());
+    for file in &files {
+        let id = object_id(&file.id)?;
         if file.kind == EntryKind::Link {
-            let link = bounded(content, size, 4096, &format!("the target of the link {}", file.to))?;
-            links.push((path, String::from_utf8(link).map_err(|_| Error::Invalid(failed()))?));
-            return Ok(());
+            let what = format!("the target of the link {}", file.to);
+            let link = objects.blob(&id, 4096, &what)?.ok_or_else(|| missing(&file.id))?;
+            let bad = || Error::Invalid(format!("cannot write {}", file.to));
+            links.push((target.join(&file.to), String::from_utf8(link).map_err(|_| bad())?));
+        } else if objects.blob_size(&id)?.ok_or_else(|| missing(&file.id))? > LONG {
+            long.push(file);
+        } else {
+            let content = objects.blob(&id, LONG, &file.to)?.ok_or_else(|| missing(&file.id))?;
+            write(file, target, &mut &content[..])?;
         }
-        let mut options = fs::OpenOptions::new();
-        let mut out = options.write(true).create_new(true).mode(0o600).open(&path).map_err(Error::io(failed()))?;
-        let copied = io::copy(&mut content.take(size), &mut out).map_err(Error::io(failed()))?;
-        if copied != size {
-            return Err(Error::Git {
-                doing: "cat-file".into(),
-                said: format!("it ended in the middle of {}", file.to),
-            });
-        }
-        // Not at creation, where the umask would take part.
-        out.set_permissions(fs::Permissions::from_mode(file.mode & 0o777)).map_err(Error::io(failed()))
-    })?;
+    }
+    if !long.is_empty() {
+        batch(command, long.iter().map(|file| file.id.clone()).collect(), |size, at, content| {
+            let file = long[at];
+            let size = size.ok_or_else(|| missing(&file.id))?;
+            if write(file, target, &mut content.take(size))? == size {
+                return Ok(());
+            }
+            let said = format!("it ended in the middle of {}", file.to);
+            Err(Error::Git { doing: "cat-file".into(), said })
+        })?;
+    }
     for (path, to) in links {
         symlink(&to, &path).map_err(Error::io(format!("cannot make the link {}", path.display())))?;
     }
     Ok(())
 }
 
-struct Object {
-    kind: String,
-    size: u64,
+fn write(file: &ExportFile, target: &Path, content: &mut dyn Read) -> Result<u64> {
+    let failed = || format!("cannot write {}", file.to);
+    let mut options = fs::OpenOptions::new();
+    let out = options.write(true).create_new(true).mode(0o600).open(target.join(&file.to));
+    let mut out = out.map_err(Error::io(failed()))?;
+    let copied = io::copy(content, &mut out).map_err(Error::io(failed()))?;
+    // Not at creation, where the umask would take part.
+    out.set_permissions(fs::Permissions::from_mode(file.mode & 0o777)).map_err(Error::io(failed()))?;
+    Ok(copied)
 }
 
-/// Asks for `wanted`, one a line, and hands each answer (none when it is not there) with its index and content to `take`, which may
-/// leave some of the content unread.
+/// Asks for blobs by id and hands the size of each (none when it is not there) with its index and content to `take`, which may leave
+/// some of the content unread.
 fn batch(
     mut command: std::process::Command,
     wanted: Vec<String>,
-    mut take: impl FnMut(Option<Object>, usize, &mut dyn BufRead) -> Result<()>,
+    mut take: impl FnMut(Option<u64>, usize, &mut dyn BufRead) -> Result<()>,
 ) -> Result<()> {
     let broken = || Error::Git { doing: "cat-file".into(), said: "its output ended early".into() };
     let reading = || Error::io("cannot read from git cat-file");
@@ -163,11 +171,10 @@ fn batch(
                 let words: Vec<&str> = header.split(' ').collect();
                 match words[..] {
                     // `<id> <type> <size>`, the content, and a line feed.
-                    [_, kind @ ("blob" | "tree" | "commit" | "tag"), size] => {
+                    [_, "blob", size] => {
                         let size: u64 = size.parse().map_err(|_| broken())?;
-                        let object = Object { kind: kind.to_owned(), size };
                         let mut content = (&mut out).take(size);
-                        take(Some(object), at, &mut content)?;
+                        take(Some(size), at, &mut content)?;
                         io::copy(&mut content, &mut io::sink()).map_err(reading())?;
                         if content.limit() > 0 {
                             return Err(broken());
@@ -175,12 +182,6 @@ fn batch(
                         out.read_exact(&mut [0]).map_err(reading())?;
                     }
                     [""] => return Err(broken()),
-                    // A link that leads out of the repository or nowhere: where it got to follows, so many bytes.
-                    ["symlink" | "dangling" | "loop" | "notdir", length] => {
-                        let length: u64 = length.parse().map_err(|_| broken())?;
-                        io::copy(&mut (&mut out).take(length + 1), &mut io::sink()).map_err(reading())?;
-                        take(None, at, &mut io::empty())?;
-                    }
                     // `<what was asked for> missing`, or `ambiguous`.
                     _ => take(None, at, &mut io::empty())?,
                 }
@@ -202,33 +203,5 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-fn blob(object: Option<Object>, project: &Name, id: &str) -> Result<u64> {
-    match object {
-        Some(Object { kind, size }) if kind == "blob" => Ok(size),
-        _ => Err(Error::NotFound { project: project.clone(), what: format!("blob {id}") }),
-    }
-}
-
-fn bounded(content: &mut dyn BufRead, size: u64, limit: u64, what: &str) -> Result<Vec<u8>> {
-    if size > limit {
-        return Err(Error::TooLarge { what: what.to_owned(), limit });
-    }
-    let mut read = Vec::with_capacity(size as usize);
-    content.take(size).read_to_end(&mut read).map_err(Error::io("cannot read from git cat-file"))?;
-    Ok(read)
-}
-
-/// Ids go into lines that git reads.
-fn valid_id(id: &str) -> Result<()> {
-    id.parse::<CommitId>().map(|_| ()).map_err(|_| Error::Invalid(format!("`{}` is no object id", id.escape_debug())))
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(_) => Err(Error::Invalid("the server is stopping".into())),
     }
 }

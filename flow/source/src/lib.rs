@@ -7,6 +7,7 @@ pub mod act;
 mod blobs;
 pub mod error;
 mod git;
+mod objects;
 pub mod plan;
 pub mod read;
 pub mod repositories;
