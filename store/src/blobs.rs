@@ -1,13 +1,13 @@
 //! Content by digest.
 
-use std::pin::Pin;
+use std::{pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use records::Digest;
 use tokio::io::AsyncRead;
 
-use crate::Result;
+use crate::{Result, leases::Leases};
 
 /// A blob being read.
 pub type BlobReader = Pin<Box<dyn AsyncRead + Send>>;
@@ -19,6 +19,9 @@ pub trait BlobWriter: Send {
 
     /// Bytes so far.
     fn written(&self) -> u64;
+
+    /// The SHA-256 of what was written so far.
+    async fn digest(&mut self) -> Result<Digest>;
 
     /// Makes the content visible and durable under its digest. With `expected`, `WrongDigest` unless it is that one (and nothing is kept);
     /// without, the digest is SHA-256. Finishing content that is there already is no error.
@@ -33,6 +36,11 @@ pub trait Blobs: Send + Sync + 'static {
     /// The size in bytes, or `None` when it is not there.
     async fn size(&self, digest: &Digest) -> Result<Option<u64>>;
 
+    /// The same without counting as use: for those who only count or show.
+    async fn stat(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.size(digest).await
+    }
+
     /// Reads `length` bytes (or all that follow) from `offset`. `NotFound` when it is not there.
     async fn read(&self, digest: &Digest, offset: u64, length: Option<u64>) -> Result<BlobReader>;
 
@@ -46,11 +54,16 @@ pub trait Blobs: Send + Sync + 'static {
         Ok(false)
     }
 
-    /// Removes it; removing what is not there is no error.
+    /// Removes it, whoever uses it; removing what is not there is no error.
     async fn delete(&self, digest: &Digest) -> Result<()>;
 
     /// Every digest that is there, in no order.
     async fn list(&self) -> Result<Vec<Digest>>;
+
+    /// What is known of their users, for stores that can be collected while they are in use.
+    fn leases(&self) -> Option<&Arc<Leases>> {
+        None
+    }
 }
 
 /// Writes a whole blob.

@@ -229,6 +229,16 @@ impl BlobWriter for Writer {
         self.written
     }
 
+    async fn digest(&mut self) -> Result<Digest> {
+        let mut sum = self.begun.as_ref().ok_or_else(broken)?.sum.clone();
+        let rest = self.gathered.clone();
+        blocking(move || {
+            rest.iter().for_each(|chunk| sum.update(chunk));
+            Ok(blobs::sum(sum.finish()))
+        })
+        .await
+    }
+
     async fn finish(mut self: Box<Self>, expected: Option<&Digest>) -> Result<Digest> {
         let (inner, rest, expected) = (self.inner.clone(), std::mem::take(&mut self.gathered), expected.cloned());
         let begun = self.begun.take().ok_or_else(broken)?;

@@ -74,6 +74,17 @@ pub trait Log: Send + Sync + 'static {
     /// `Compacted` when some of them are no longer kept.
     async fn changes(&self, kind_prefix: &str, after: Seq, limit: usize) -> Result<Vec<Entry>>;
 
+    /// Every kind that starts with `prefix` and ever had a change, in order; there may be no live entry of it.
+    async fn kinds(&self, prefix: &str) -> Result<Vec<String>> {
+        let (mut found, mut after) = (std::collections::BTreeSet::new(), 0);
+        loop {
+            let changes = self.changes(prefix, after, 1000).await?;
+            let Some(last) = changes.last() else { return Ok(found.into_iter().collect()) };
+            after = last.seq;
+            found.extend(changes.into_iter().map(|entry| entry.kind));
+        }
+    }
+
     /// The version of the newest change; receivers are woken after each append.
     fn head(&self) -> watch::Receiver<Seq>;
 

@@ -114,6 +114,10 @@ impl Log for MemoryLog {
         })
     }
 
+    async fn kinds(&self, prefix: &str) -> Result<Vec<String>> {
+        Ok(self.state().tail.kinds(prefix))
+    }
+
     fn head(&self) -> watch::Receiver<Seq> {
         self.head.subscribe()
     }
@@ -163,6 +167,10 @@ impl BlobWriter for Writer {
 
     fn written(&self) -> u64 {
         self.content.len() as u64
+    }
+
+    async fn digest(&mut self) -> Result<Digest> {
+        Ok(crate::blobs::sum(digest::digest(&digest::SHA256, &self.content)))
     }
 
     async fn finish(self: Box<Self>, expected: Option<&Digest>) -> Result<Digest> {

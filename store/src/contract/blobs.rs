@@ -29,6 +29,8 @@ async fn write(blobs: &dyn Blobs, chunks: &[&[u8]], expected: Option<&Digest>) -
     for chunk in chunks {
         writer.write(Bytes::copy_from_slice(chunk)).await?;
     }
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &chunks.concat());
+    assert_eq!(writer.digest().await?, blobs::sum(sum), "the digest so far");
     assert_eq!(writer.written(), chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>());
     writer.finish(expected).await
 }

@@ -18,6 +18,10 @@ pub async fn log(log: Arc<dyn Log>) {
     concurrent(log).await;
     compaction(log).await;
     many(log).await;
+    let kinds = log.kinds("").await.expect("kinds");
+    assert!(kinds.is_sorted() && kinds.contains(&"v".to_owned()) && kinds.contains(&"many".to_owned()), "{kinds:?}");
+    assert_eq!(log.kinds("man").await.expect("kinds"), ["many"]);
+    assert!(log.kinds("none").await.expect("kinds").is_empty());
 }
 
 fn put(kind: &str, key: &str, value: impl Into<Bytes>, expect: Expect) -> Change {

@@ -137,6 +137,10 @@ impl Log for SqliteLog {
         }
     }
 
+    async fn kinds(&self, prefix: &str) -> Result<Vec<String>> {
+        Ok(self.shared.tail().kinds(prefix))
+    }
+
     fn head(&self) -> watch::Receiver<Seq> {
         self.shared.head.subscribe()
     }
