@@ -1,0 +1,179 @@
+//! Printing a value as `sigs.k8s.io/yaml` does.
+
+use std::cmp::Ordering;
+
+use crate::{Dialect, Map, Resolved, Style, Value, emit::Emitter, number, resolve};
+
+/// The text that `sigs.k8s.io/yaml`'s `Marshal` makes of a value (Helm's `toYaml`, what `kustomize build` prints):
+/// keys in go-yaml's natural order, lists at the indentation of their key, floats that are whole as whole numbers.
+pub fn to_go(value: &Value) -> String {
+    let mut emitter = Emitter::v2();
+    node(&mut emitter, value, false);
+    emitter.write_indent();
+    emitter.out
+}
+
+fn node(to: &mut Emitter, value: &Value, in_map: bool) {
+    match value {
+        Value::List(items) if !items.is_empty() => list(to, items, in_map),
+        Value::Map(map) if !map.is_empty() => entries(to, map),
+        Value::List(_) => {
+            to.indicator("[", true, true, false);
+            to.indicator("]", false, false, false);
+        }
+        Value::Map(_) => {
+            to.indicator("{", true, true, false);
+            to.indicator("}", false, false, false);
+        }
+        Value::Null => plain(to, "null"),
+        Value::Bool(b) => plain(to, if *b { "true" } else { "false" }),
+        Value::Int(n) => plain(to, &n.to_string()),
+        Value::Uint(n) => plain(to, &n.to_string()),
+        Value::Float(f) => plain(to, &float(*f)),
+        Value::String(text) => string(to, text, false),
+    }
+}
+
+fn plain(to: &mut Emitter, text: &str) {
+    let deeper = to.indent + 2;
+    to.scalar(text, Style::Plain, false, deeper);
+}
+
+/// A float goes through JSON: a whole one below 1e21 that fits 64 bits comes out as a whole number.
+fn float(f: f64) -> String {
+    if !f.is_finite() {
+        return "null".to_owned();
+    }
+    let json = number::json_float(f);
+    match number::go_int(&json) {
+        Some(Ok(n)) => n.to_string(),
+        Some(Err(n)) => n.to_string(),
+        None => number::go_float(f),
+    }
+}
+
+fn string(to: &mut Emitter, text: &str, key: bool) {
+    let style = if text.contains('\n') {
+        Style::Literal
+    } else if resolve(text, Dialect::V2) == Resolved::String && !base60(text) {
+        Style::Plain
+    } else {
+        Style::DoubleQuoted
+    };
+    let deeper = to.indent + 2;
+    to.scalar(text, style, key, deeper);
+}
+
+/// `1:20`: a number in YAML 1.1, so it is quoted.
+fn base60(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    if !matches!(bytes.first(), Some(b'+' | b'-' | b'0'..=b'9')) || !text.contains(':') {
+        return false;
+    }
+    let rest = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (whole, fraction) = match rest.split_once('.') {
+        Some((whole, fraction)) => (whole, fraction),
+        None => (rest, ""),
+    };
+    let mut parts = whole.split(':');
+    let head = parts.next().unwrap_or_default();
+    let mut any = false;
+    let tails = parts.all(|part| {
+        any = true;
+        matches!(part.as_bytes(), [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9'])
+    });
+    head.starts_with(|c: char| c.is_ascii_digit())
+        && head.bytes().all(|b| b.is_ascii_digit() || b == b'_')
+        && any
+        && tails
+        && fraction.bytes().all(|b| b.is_ascii_digit() || b == b'_')
+}
+
+fn list(to: &mut Emitter, items: &[Value], in_map: bool) {
+    let outer = to.indent;
+    let indentless = in_map && !to.indention;
+    to.indent = if outer < 0 {
+        0
+    } else if indentless {
+        outer
+    } else {
+        outer + 2
+    };
+    for item in items {
+        to.write_indent();
+        to.indicator("-", true, false, true);
+        node(to, item, false);
+    }
+    to.indent = outer;
+}
+
+fn entries(to: &mut Emitter, map: &Map) {
+    let outer = to.indent;
+    to.indent = if outer < 0 { 0 } else { outer + 2 };
+    let mut entries: Vec<(&String, &Value)> = map.iter().collect();
+    sort(&mut entries);
+    for (key, value) in entries {
+        to.write_indent();
+        if Emitter::simple_key(key) {
+            string(to, key, true);
+            to.indicator(":", false, false, false);
+        } else {
+            to.indicator("?", true, false, true);
+            string(to, key, false);
+            to.write_indent();
+            to.indicator(":", true, false, true);
+        }
+        node(to, value, true);
+    }
+    to.indent = outer;
+}
+
+/// Byte order is natural order for most maps. Where it is not, a merge sort: go-yaml's order of keys is no total order
+/// for every set of keys, which the library's sort does not accept.
+fn sort(entries: &mut [(&String, &Value)]) {
+    if entries.windows(2).all(|pair| natural(pair[0].0, pair[1].0) != Ordering::Greater) {
+        return;
+    }
+    let middle = entries.len() / 2;
+    let (left, right) = entries.split_at_mut(middle);
+    sort(left);
+    sort(right);
+    let mut merged = Vec::with_capacity(entries.len());
+    let (left, right) = entries.split_at(middle);
+    let (mut i, mut j) = (0, 0);
+    while i < left.len() && j < right.len() {
+        if natural(right[j].0, left[i].0) == Ordering::Less {
+            merged.push(right[j]);
+            j += 1;
+        } else {
+            merged.push(left[i]);
+            i += 1;
+        }
+    }
+    merged.extend_from_slice(&left[i..]);
+    merged.extend_from_slice(&right[j..]);
+    entries.copy_from_slice(&merged);
+}
+
+/// Letters after all else, runs of digits by their number.
+fn natural(a: &str, b: &str) -> Ordering {
+    let (x, y): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let Some(i) = x.iter().zip(&y).position(|(c, d)| c != d) else { return x.len().cmp(&y.len()) };
+    let (c, d) = (x[i], y[i]);
+    match (c.is_alphabetic(), d.is_alphabetic()) {
+        (true, true) => return c.cmp(&d),
+        (true, false) => return Ordering::Greater,
+        (false, true) => return Ordering::Less,
+        (false, false) => {}
+    }
+    let digits = |text: &[char]| text[i..].iter().take_while(|c| c.is_ascii_digit()).count();
+    let carry = (c == '0' || d == '0')
+        && x[..i].iter().rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
+    let number = |text: &[char], count: usize| {
+        text[i..i + count].iter().fold(i64::from(carry), |n, c| {
+            n.wrapping_mul(10).wrapping_add(i64::from(*c as u32) - i64::from(b'0'))
+        })
+    };
+    let (m, n) = (digits(&x), digits(&y));
+    number(&x, m).cmp(&number(&y, n)).then(m.cmp(&n)).then(c.cmp(&d))
+}

@@ -1,0 +1,68 @@
+use super::*;
+
+fn json(text: &str) -> String {
+    to_json(&from_str(text).unwrap())
+}
+
+#[test]
+fn scalars_are_read_as_sigs_yaml_reads_them() {
+    for (text, expected) in [
+        ("yes", "true"), ("off", "false"), ("~", "null"), ("", "null"), ("0644", "420"), ("0x1F", "31"), ("0b11", "3"),
+        ("1_000", "1000"), ("08", "8"), ("1e3", "1000"), ("1.50", "1.5"), (".5", "0.5"), ("2001-01-01", "\"2001-01-01\""),
+        ("1:20", "\"1:20\""), ("'yes'", "\"yes\""), ("18446744073709551615", "18446744073709551615"),
+        ("!!str 1", "\"1\""), ("!!float 1", "1"), ("\"a\\u0041\\n\"", "\"aA\\n\""), ("a b # c", "\"a b\""),
+        ("- a\n-\n- - 1\n  - 2", "[\"a\",null,[1,2]]"), ("{a: 1, b: [x, y], c}", "{\"a\":1,\"b\":[\"x\",\"y\"],\"c\":null}"),
+        ("a: |\n  x\n   y\n\nb: >-\n  p\n  q\n", "{\"a\":\"x\\n y\\n\",\"b\":\"p q\"}"),
+        ("a: &x {k: 1}\nb: {<<: *x, z: 2}", "{\"a\":{\"k\":1},\"b\":{\"k\":1,\"z\":2}}"),
+        ("1: a\ntrue: b\n1.5: c", "{\"1\":\"a\",\"1.5\":\"c\",\"true\":\"b\"}"),
+        ("a: one\n  two\n\n  three\nb: 'x\n\n  y'\nc: \"x \\\n  y\"", "{\"a\":\"one two\\nthree\",\"b\":\"x\\ny\",\"c\":\"x y\"}"),
+    ] {
+        assert_eq!(json(text), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn faults_are_told_in_go_yamls_words() {
+    for (text, expected) in [
+        ("a: b: c", "yaml: mapping values are not allowed in this context"),
+        ("x: 1\na: b: c", "yaml: line 2: mapping values are not allowed in this context"),
+        ("a: [1, 2", "yaml: line 1: did not find expected ',' or ']'"),
+        ("a:\n\t- b", "yaml: line 2: found character that cannot start any token"),
+        ("a: *x", "yaml: line 1: unknown anchor 'x' referenced"),
+        ("a: \"b", "yaml: found unexpected end of stream"),
+    ] {
+        assert_eq!(from_str(text).unwrap_err().to_string(), expected, "{text:?}");
+    }
+}
+
+#[test]
+fn a_bomb_of_aliases_is_refused() {
+    let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for n in 1..10 {
+        text += &format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 10].join(", "));
+    }
+    let error = from_str(&text).unwrap_err();
+    assert_eq!((error.kind, error.message.as_str()), (ErrorKind::Limit, "document contains excessive aliasing"));
+    assert!(error.at.is_some());
+}
+
+#[test]
+fn depth_is_bounded() {
+    for text in ["[".repeat(100_000), "- ".repeat(100_000), "a: ".repeat(3), "{a: ".repeat(5_000)] {
+        assert!(from_str(&text).is_err());
+    }
+}
+
+#[test]
+fn values_are_printed_as_go_prints_them() {
+    let text = "b: [1, {x: y, l: []}]\na: {}\ns: \"yes\"\nn: \"1\"\nm: \"a\\nb\\n\"\nf: 1000000.0\nt: \"x\\ty\"\ne: ''\nc: 'a: b'\n";
+    let expected = "a: {}\nb:\n- 1\n- l: []\n  x: \"y\"\nc: 'a: b'\ne: \"\"\nf: 1e+06\nm: |\n  a\n  b\n\"n\": \"1\"\ns: \"yes\"\nt: \"x\\ty\"\n";
+    assert_eq!(to_go(&from_str(text).unwrap()), expected.replace("1e+06", "1000000"));
+}
+
+#[test]
+fn a_tree_keeps_its_comments_order_and_styles() {
+    let text = "# head\nb: 'q' # line\na:\n# item\n- x\n- {k: v}\nz: \"d\"\n";
+    let documents = parse_all(text, &Limits::default(), true).unwrap();
+    assert_eq!(print(documents[0].root.as_ref().unwrap(), &Layout::default()), text);
+}
