@@ -211,7 +211,7 @@ impl sandbox::Resolver for Names {
         match self.lookup(question.name, kind) {
             Answer::NotMine => sandbox::Answer::NotMine,
             Answer::NoSuchName => sandbox::Answer::NoSuchName,
-            Answer::Alias(name) => sandbox::Answer::Records(vec![sandbox::Record::Name(name)]),
+            Answer::Alias(name) => sandbox::Answer::Alias(name),
             Answer::Records(records) => {
                 let records = records.into_iter().map(|record| match record {
                     Record::Address(ip) => sandbox::Record::Address(ip),

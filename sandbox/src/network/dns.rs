@@ -8,10 +8,10 @@ use std::{
 };
 
 use hickory_server::proto::{
-    op::{Message, MessageType, OpCode, ResponseCode},
+    op::{Message, MessageType, OpCode, Query, ResponseCode},
     rr::{
         Name, RData, Record as ProtoRecord, RecordType,
-        rdata::{A, AAAA, PTR, SRV},
+        rdata::{A, AAAA, CNAME, PTR, SRV},
     },
 };
 use tokio::{
@@ -62,6 +62,8 @@ pub enum RecordKind {
 pub enum Answer {
     /// Records of the kind that was asked for; empty: the name exists without such. Others are left out.
     Records(Vec<Record>),
+    /// Another name stands for it, ours or one from outside (`CNAME`).
+    Alias(String),
     /// The name would be ours, and there is no such.
     NoSuchName,
     /// Ask outside.
@@ -84,6 +86,15 @@ impl<F: Fn(&Question<'_>) -> Answer + Send + Sync> Resolver for F {
 pub(super) struct Server {
     inner: Arc<Inner>,
     stop: CancellationToken,
+}
+
+/// What is known here about a question.
+enum Known {
+    Reply(Message),
+    /// So far; what the name stands for is to be added.
+    Alias(Message, Name),
+    /// To be asked outside.
+    Outside,
 }
 
 struct Inner {
@@ -186,27 +197,58 @@ impl Inner {
         if query.metadata.message_type != MessageType::Query {
             return None;
         }
-        match self.ours(&query, from) {
-            Some(reply) => {
-                let limit =
-                    if tcp { usize::from(u16::MAX) } else { usize::from(query.max_payload()).clamp(512, LONGEST) };
-                let bytes = reply.to_vec().ok()?;
-                if bytes.len() > limit { reply.truncate().to_vec().ok() } else { Some(bytes) }
-            }
-            None => match self.forward(question, tcp).await {
-                Some(reply) => Some(reply),
-                None => reply_to(&query, ResponseCode::ServFail).to_vec().ok(),
+        let reply = match self.ours(&query, from) {
+            Known::Reply(reply) => reply,
+            Known::Alias(reply, target) => self.alias(reply, target, from).await,
+            Known::Outside => match self.forward(question, tcp).await {
+                Some(reply) => return Some(reply),
+                None => reply_to(&query, ResponseCode::ServFail),
             },
-        }
+        };
+        let limit = if tcp { usize::from(u16::MAX) } else { usize::from(query.max_payload()).clamp(512, LONGEST) };
+        let bytes = reply.to_vec().ok()?;
+        if bytes.len() > limit { reply.truncate().to_vec().ok() } else { Some(bytes) }
     }
 
-    /// `None`: to be asked outside.
-    fn ours(&self, query: &Message, from: IpAddr) -> Option<Message> {
+    /// What stands behind an alias is added to the reply, as resolvers in programs expect. An alias of an alias is left to who asks.
+    async fn alias(&self, mut reply: Message, target: Name, from: IpAddr) -> Message {
+        let Some(kind) = reply.queries.first().map(Query::query_type).filter(|kind| *kind != RecordType::CNAME) else {
+            return reply;
+        };
+        let mut beyond = Message::query();
+        beyond.metadata.recursion_desired = true;
+        beyond.add_query(Query::query(target, kind));
+        let found = match self.ours(&beyond, from) {
+            Known::Reply(found) => Some(found),
+            Known::Alias(..) => return reply,
+            // Over TCP, so that the answer is whole.
+            Known::Outside => {
+                let asked = beyond.to_vec().ok();
+                let told = match &asked {
+                    Some(question) => self.forward(question, true).await,
+                    None => None,
+                };
+                told.and_then(|bytes| Message::from_vec(&bytes).ok())
+            }
+        };
+        match found {
+            Some(found) => {
+                reply.metadata.response_code = found.metadata.response_code;
+                for record in found.answers {
+                    reply.add_answer(record);
+                }
+            }
+            None => reply.metadata.response_code = ResponseCode::ServFail,
+        }
+        reply
+    }
+
+    fn ours(&self, query: &Message, from: IpAddr) -> Known {
         let [asked] = query.queries.as_slice() else {
-            return Some(reply_to(query, ResponseCode::FormErr));
+            return Known::Reply(reply_to(query, ResponseCode::FormErr));
         };
         if query.metadata.op_code != OpCode::Query {
-            return Some(reply_to(query, ResponseCode::NotImp));
+            return Known::Reply(reply_to(query, ResponseCode::NotImp));
         }
         let kind = match asked.query_type() {
             RecordType::A => RecordKind::A,
@@ -218,16 +260,27 @@ impl Inner {
         let name = asked.name().to_lowercase().to_ascii();
         let question = Question { name: name.trim_end_matches('.'), kind, from };
         let resolver = self.resolver.read().unwrap_or_else(PoisonError::into_inner).clone();
-        match resolver?.resolve(&question) {
-            Answer::NotMine => None,
-            Answer::NoSuchName => Some(reply_to(query, ResponseCode::NXDomain)),
+        let Some(resolver) = resolver else { return Known::Outside };
+        match resolver.resolve(&question) {
+            Answer::NotMine => Known::Outside,
+            Answer::NoSuchName => Known::Reply(reply_to(query, ResponseCode::NXDomain)),
+            Answer::Alias(target) => {
+                let mut reply = reply_to(query, ResponseCode::NoError);
+                let Some(target) = absolute(&target) else {
+                    reply.metadata.response_code = ResponseCode::ServFail;
+                    return Known::Reply(reply);
+                };
+                let data = RData::CNAME(CNAME(target.clone()));
+                reply.add_answer(ProtoRecord::from_rdata(asked.name().clone(), TTL, data));
+                Known::Alias(reply, target)
+            }
             Answer::Records(records) => {
                 let mut reply = reply_to(query, ResponseCode::NoError);
                 let data = records.into_iter().filter_map(|record| data(kind, record));
                 for data in data {
                     reply.add_answer(ProtoRecord::from_rdata(asked.name().clone(), TTL, data));
                 }
-                Some(reply)
+                Known::Reply(reply)
             }
         }
     }
@@ -296,15 +349,18 @@ fn reply_to(query: &Message, code: ResponseCode) -> Message {
     reply
 }
 
+fn absolute(name: &str) -> Option<Name> {
+    Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).ok()
+}
+
 fn data(kind: RecordKind, record: Record) -> Option<RData> {
-    let name = |text: &str| Name::from_ascii(format!("{}.", text.trim_end_matches('.'))).ok();
     match (kind, record) {
         (RecordKind::A, Record::Address(IpAddr::V4(ip))) => Some(RData::A(A(ip))),
         (RecordKind::Aaaa, Record::Address(IpAddr::V6(ip))) => Some(RData::AAAA(AAAA(ip))),
         (RecordKind::Srv, Record::Service { priority, weight, port, target }) => {
-            Some(RData::SRV(SRV::new(priority, weight, port, name(&target)?)))
+            Some(RData::SRV(SRV::new(priority, weight, port, absolute(&target)?)))
         }
-        (RecordKind::Ptr, Record::Name(text)) => Some(RData::PTR(PTR(name(&text)?))),
+        (RecordKind::Ptr, Record::Name(text)) => Some(RData::PTR(PTR(absolute(&text)?))),
         _ => None,
     }
 }
@@ -312,7 +368,6 @@ fn data(kind: RecordKind, record: Record) -> Option<RData> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use hickory_server::proto::op::Query;
 
     fn inner(resolver: impl Resolver + 'static, upstream: Vec<SocketAddr>) -> Inner {
         Inner {
@@ -335,6 +390,8 @@ mod tests {
                 Record::Address(IpAddr::from([10, 0, 4, 7])),
                 Record::Service { priority: 0, weight: 1, port: 80, target: "web.default.svc.cluster.local".into() },
             ]),
+            "db.default.svc.cluster.local" => Answer::Alias("web.default.svc.cluster.local".into()),
+            "api.default.svc.cluster.local" => Answer::Alias("api.example.org".into()),
             name if name.ends_with(".cluster.local") => Answer::NoSuchName,
             _ => Answer::NotMine,
         }
@@ -375,6 +432,34 @@ mod tests {
         });
         let reply = ask(&inner, "example.org.", RecordType::A).await;
         assert_eq!(reply.answers[0].data.ip_addr(), Some(IpAddr::from([192, 0, 2, 1])));
+        server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_alias_is_told_with_what_it_stands_for() {
+        let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let inner = inner(cluster, vec![outside.local_addr().unwrap()]);
+        let server = tokio::spawn(async move {
+            let (mut stream, _) = outside.accept().await.unwrap();
+            let query = Message::from_vec(&read_framed(&mut stream).await.unwrap()).unwrap();
+            assert_eq!(query.queries[0].name().to_ascii(), "api.example.org.");
+            let mut reply = reply_to(&query, ResponseCode::NoError);
+            let data = RData::A(A::new(192, 0, 2, 1));
+            reply.add_answer(ProtoRecord::from_rdata(query.queries[0].name().clone(), 60, data));
+            write_framed(&mut stream, &reply.to_vec().unwrap()).await.unwrap();
+        });
+        for (alias, target, address) in [
+            ("db.default.svc.cluster.local.", "web.default.svc.cluster.local.", [10, 0, 4, 7]),
+            ("api.default.svc.cluster.local.", "api.example.org.", [192, 0, 2, 1]),
+        ] {
+            let reply = ask(&inner, alias, RecordType::A).await;
+            let [first, second] = reply.answers.as_slice() else { panic!("{reply:?}") };
+            assert!(matches!(&first.data, RData::CNAME(name) if name.0.to_ascii() == target), "{reply:?}");
+            assert_eq!(second.name.to_ascii(), target);
+            assert_eq!(second.data.ip_addr(), Some(IpAddr::from(address)));
+            let reply = ask(&inner, alias, RecordType::CNAME).await;
+            assert_eq!(reply.answers.len(), 1);
+        }
         server.await.unwrap();
     }
 

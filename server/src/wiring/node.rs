@@ -4,13 +4,12 @@ use std::{net::IpAddr, os::unix::fs::OpenOptionsExt, path::Path, sync::Arc};
 
 use node::{
     admission::Admission,
-    dns::{self, Names},
     node::{Node, NodeConfig},
     objects::{Cidr, Objects, Scope, resource},
     runtime::{Runtime, Sandboxed},
 };
 use records::Digest;
-use sandbox::{Answer, Question, Record, RecordKind, Sandbox};
+use sandbox::Sandbox;
 use serde_json::Value;
 use store::Log;
 
@@ -43,32 +42,9 @@ pub async fn start(
     let runtime: Arc<dyn Runtime> = Arc::new(Sandboxed::new(sandbox.clone(), Arc::new(images)));
     let node = Node::start(node_config, log, runtime, admission, clock).await;
     let node = node.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
-    let names = node.names();
-    network.set_resolver(Arc::new(move |question: &Question<'_>| answer(&names, question)));
+    network.set_resolver(Arc::new(node.names()));
     write_private(&config.data.join("kubeconfig"), node.kubeconfig())?;
     Ok(node)
-}
-
-/// The name server's question, in the node's words.
-fn answer(names: &Names, question: &Question<'_>) -> Answer {
-    let kind = match question.kind {
-        RecordKind::A => dns::Kind::A,
-        RecordKind::Aaaa => dns::Kind::Aaaa,
-        RecordKind::Srv => dns::Kind::Srv,
-        RecordKind::Ptr => dns::Kind::Ptr,
-        RecordKind::Other(_) => dns::Kind::Other,
-    };
-    let record = |record| match record {
-        dns::Record::Address(address) => Record::Address(address),
-        dns::Record::Service { priority, weight, port, target } => Record::Service { priority, weight, port, target },
-        dns::Record::Pointer(name) => Record::Name(name),
-    };
-    match names.lookup(question.name, kind) {
-        dns::Answer::Records(records) => Answer::Records(records.into_iter().map(record).collect()),
-        dns::Answer::Alias(name) => Answer::Records(vec![Record::Name(name)]),
-        dns::Answer::NoSuchName => Answer::NoSuchName,
-        dns::Answer::NotMine => Answer::NotMine,
-    }
 }
 
 /// A file that only its owner reads, replaced as a whole.
