@@ -1,16 +1,23 @@
 //! The build context: which files there are to copy from, by content, without the files themselves.
 
+mod scan;
+mod stat;
+
 use std::{
     collections::BTreeMap,
     fs::Metadata,
     io::{ErrorKind, Read},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use graph::{Origin, vertex::SelectedKind};
 
 use crate::{Error, Result, ignore::Ignore};
+pub use stat::StatCache;
 
 /// Entries that a context may have.
 pub const MAX_ENTRIES: usize = 200_000;
@@ -41,13 +48,17 @@ pub struct ContextTree {
     ignore: Ignore,
     /// Names at the root that were left out, for hints.
     left_out: usize,
+    /// What lies there and cannot be copied, with the reason: it does no harm as long as nobody copies it.
+    unusable: BTreeMap<String, String>,
+    /// Gives the content ids of files that are not known yet.
+    hasher: Option<Arc<scan::Hasher>>,
 }
 
 impl ContextTree {
     /// A context from a listing, for example of the tree of a commit. What `ignore` names is left out; directories that the listing
     /// does not name (git has none) are added.
     pub fn new(origin: Origin, entries: impl IntoIterator<Item = ContextEntry>, ignore: Ignore) -> Result<Self> {
-        let mut tree = Self { origin, entries: BTreeMap::new(), ignore, left_out: 0 };
+        let mut tree = Self { origin, ignore, ..Self::empty() };
         for entry in entries {
             let valid = !entry.path.is_empty()
                 && entry.path.len() <= MAX_PATH
@@ -78,7 +89,14 @@ impl ContextTree {
 
     /// No files at all.
     pub fn empty() -> Self {
-        Self { origin: Origin::Blobs, entries: BTreeMap::new(), ignore: Ignore::default(), left_out: 0 }
+        Self {
+            origin: Origin::Blobs,
+            entries: BTreeMap::new(),
+            ignore: Ignore::default(),
+            left_out: 0,
+            unusable: BTreeMap::new(),
+            hasher: None,
+        }
     }
 
     /// Walks a directory on this machine and hashes its files with SHA-256, on all cores. `ignore` is applied while walking, so that
@@ -122,6 +140,36 @@ impl ContextTree {
             }
         }
         Self::from_directory(root, ignore)
+    }
+
+    /// Walks a directory on this machine on all cores and reads no file: what a `COPY` chooses is hashed when it is chosen, and not even
+    /// then when `cache` knows the file as it is. What cannot be copied (sockets, devices, names that are not UTF-8) is an error only for
+    /// who copies it. Blocks.
+    pub fn scan(root: &Path, ignore: Ignore, cache: StatCache) -> Result<Self> {
+        scan::scan(root, ignore, cache)
+    }
+
+    /// Gives the files their content ids, on all cores. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Context`] for a file that cannot be read.
+    pub fn hash(&self, files: &mut [graph::Selected]) -> Result<()> {
+        self.hasher.as_ref().map_or(Ok(()), |hasher| hasher.hash(files))
+    }
+
+    /// Writes down what was hashed, for the next build.
+    pub fn save_cache(&self) {
+        if let Some(hasher) = &self.hasher {
+            hasher.save();
+        }
+    }
+
+    /// Why something at or below a path cannot be copied, if there is such a thing.
+    pub fn unusable(&self, path: &str) -> Option<(&str, &str)> {
+        let own = self.unusable.get_key_value(path);
+        let prefix = if path.is_empty() { String::new() } else { format!("{path}/") };
+        let mut below = self.unusable.range(prefix.clone()..).take_while(|(found, _)| found.starts_with(&prefix));
+        own.or_else(|| below.next()).map(|(path, reason)| (path.as_str(), reason.as_str()))
     }
 
     pub fn origin(&self) -> &Origin {
@@ -265,7 +313,7 @@ fn hash(root: &Path, entries: &mut [ContextEntry]) -> Result<()> {
         let mut done = Vec::new();
         let mut buffer = vec![0; 128 << 10];
         while let Some((index, path)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push((*index, sha256_file(path, &mut buffer).map_err(|e| (*index, e))?));
+            done.push((*index, crate::hex(&sha256_file(path, &mut buffer).map_err(|e| (*index, e))?)));
         }
         Ok(done)
     };
@@ -289,12 +337,16 @@ fn hash(root: &Path, entries: &mut [ContextEntry]) -> Result<()> {
     }
 }
 
-fn sha256_file(path: &Path, buffer: &mut [u8]) -> std::io::Result<String> {
+fn sha256_file(path: &Path, buffer: &mut [u8]) -> std::io::Result<[u8; 32]> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     loop {
         match file.read(buffer)? {
-            0 => return Ok(crate::hex(hasher.finish().as_ref())),
+            0 => {
+                let mut bytes = [0; 32];
+                bytes.copy_from_slice(hasher.finish().as_ref());
+                return Ok(bytes);
+            }
             read => hasher.update(&buffer[..read]),
         }
     }

@@ -24,6 +24,42 @@ struct Rule {
     glob: Glob,
     /// The literal path when there is no wildcard in it: most patterns, and compared much faster.
     literal: Option<String>,
+    /// Of `**/name` and `**/*.end`: the rest, compared with the last name alone.
+    anywhere: Option<Anywhere>,
+}
+
+#[derive(Debug, Clone)]
+enum Anywhere {
+    Name(String),
+    End(String),
+}
+
+impl Anywhere {
+    fn of(pattern: &str) -> Option<Self> {
+        let rest = pattern.strip_prefix("**/")?;
+        if rest.contains('/') {
+            return None;
+        }
+        match rest.strip_prefix('*') {
+            Some(end) if !crate::glob::has_wildcard(end) => Some(Self::End(end.to_owned())),
+            None if !crate::glob::has_wildcard(rest) => Some(Self::Name(rest.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+/// Which rules cover a directory: what lies in it is covered by the same.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Covered {
+    /// One bit for each rule.
+    rules: Vec<u64>,
+    ignored: bool,
+}
+
+impl Covered {
+    pub fn is_ignored(&self) -> bool {
+        self.ignored
+    }
 }
 
 /// The rule that decided about a path.
@@ -61,7 +97,8 @@ impl Ignore {
             }
             let glob = Glob::ignore(&pattern).map_err(|e| wrong(format!("line {}: {e}", index + 1)))?;
             let literal = (!crate::glob::has_wildcard(&pattern)).then(|| pattern.clone());
-            rules.push(Rule { line: index + 1, text: trimmed.to_owned(), keep, glob, literal });
+            let anywhere = Anywhere::of(&pattern);
+            rules.push(Rule { line: index + 1, text: trimmed.to_owned(), keep, glob, literal, anywhere });
         }
         Ok(Self { file: file.to_owned(), rules })
     }
@@ -73,6 +110,20 @@ impl Ignore {
     /// Whether something below an ignored directory may be kept: then it must be looked into.
     pub fn takes_back(&self) -> bool {
         self.rules.iter().any(|rule| rule.keep)
+    }
+
+    /// What covers `path`, when `above` covers the directory that it lies in: each rule is asked about this path alone.
+    pub(crate) fn cover(&self, above: &Covered, path: &str) -> Covered {
+        let mut covered = Covered { rules: above.rules.clone(), ignored: false };
+        covered.rules.resize(self.rules.len().div_ceil(64), 0);
+        for (index, rule) in self.rules.iter().enumerate() {
+            let bit = 1u64 << (index % 64);
+            if covered.rules[index / 64] & bit != 0 || rule.matches(path) {
+                covered.rules[index / 64] |= bit;
+                covered.ignored = !rule.keep;
+            }
+        }
+        covered
     }
 
     /// The rule that leaves the path (relative, `/`-separated) out of the context, if one does.
@@ -90,7 +141,20 @@ impl Rule {
             return rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
         }
         let ends = path.match_indices('/').map(|(at, _)| at).chain([path.len()]);
-        ends.into_iter().any(|end| self.glob.matches(&path[..end]))
+        ends.into_iter().any(|end| self.matches(&path[..end]))
+    }
+
+    /// Whether this very path matches.
+    fn matches(&self, path: &str) -> bool {
+        if let Some(literal) = &self.literal {
+            return literal == path;
+        }
+        let name = || path.rsplit('/').next().unwrap_or(path);
+        match &self.anywhere {
+            Some(Anywhere::Name(wanted)) => name() == wanted,
+            Some(Anywhere::End(end)) => name().ends_with(end.as_str()),
+            None => self.glob.matches(path),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod base;
 pub mod checks;
+pub mod chmod;
 pub mod config;
 pub mod context;
 pub mod diagnostic;
@@ -14,14 +15,18 @@ pub mod export;
 mod glob;
 pub mod ignore;
 pub mod lower;
+pub mod pattern;
 
 pub use config::{ImageConfig, Platform};
-pub use context::{ContextEntry, ContextTree};
+pub use context::{ContextEntry, ContextTree, StatCache};
 pub use diagnostic::{Diagnostic, Warning};
 pub use error::{Error, Result};
 pub use export::{ExportOptions, Exported, LayerInfo, TagTemplate, check_tag, export};
 pub use ignore::Ignore;
-pub use lower::{Bases, Lowered, Options, Plan, ResolvedBase, base_names, lower};
+pub use lower::{
+    Attempt, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_names, lower,
+    lower_or_needs,
+};
 
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -21,6 +21,6 @@ pub use report::{Outcome, Report};
 pub use scheduler::{Limits, Options, Scheduler, Secrets};
 pub use traits::{Event, ExecContext, Executor, Observer, Output, OutputSink, Snapshots, StreamKind};
 pub use vertex::{
-    Collect, Copy, Exec, FileSource, Graph, Mount, Network, Op, Origin, Scope, SecretUse, Selected, SelectedKind,
-    Vertex, VertexId,
+    CacheMount, Collect, Copy, Exec, FileSource, Graph, Mount, Network, Op, Origin, Scope, SecretFile, SecretUse,
+    Selected, SelectedKind, Sharing, SshAgent, Tmpfs, Vertex, VertexId,
 };

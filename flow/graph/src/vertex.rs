@@ -87,11 +87,12 @@ pub struct Collect {
 }
 
 /// What the container reaches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Network {
     /// Its own loopback only.
     None,
     /// The bridge: other machines through NAT, names through DNS.
+    #[default]
     Bridge,
 }
 
@@ -103,8 +104,77 @@ pub struct SecretUse {
     pub env: String,
 }
 
-/// Runs a program in a container whose root file system is input 0.
+/// A secret by name that the program finds in a file. The file is never on a disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretFile {
+    pub name: String,
+    /// An absolute path in the container.
+    pub target: String,
+    /// Unix permission bits.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// An SSH agent that the program reaches at a socket. Its secret is named `ssh/<id>`, and the value is the path of the agent's socket
+/// on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SshAgent {
+    pub id: String,
+    /// An absolute path in the container; `SSH_AUTH_SOCK` names it.
+    pub target: String,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl SshAgent {
+    /// The name of the secret that holds the path of the socket.
+    pub fn secret(&self) -> String {
+        format!("ssh/{}", self.id)
+    }
+}
+
+/// What happens when two programs want the same cache directory at the same time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sharing {
+    /// Both write into it.
+    #[default]
+    Shared,
+    /// The second gets another directory.
+    Private,
+    /// The second waits.
+    Locked,
+}
+
+/// A directory that stays from one run to the next. What is in it is no part of any address, nor of the result.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheMount {
+    /// Which directory: the same id is the same directory.
+    pub id: String,
+    /// An absolute path in the container.
+    pub target: String,
+    pub sharing: Sharing,
+    pub readonly: bool,
+    /// An input (and a path in it) that a new directory begins with.
+    pub from: Option<(usize, String)>,
+    /// Of a new directory.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Memory that is seen as a directory and gone with the program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tmpfs {
+    /// An absolute path in the container.
+    pub target: String,
+    /// Bytes at most.
+    pub size: Option<u64>,
+}
+
+/// Runs a program in a container whose root file system is input 0.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
     pub argv: Vec<String>,
     pub env: BTreeMap<String, String>,
@@ -118,10 +188,30 @@ pub struct Exec {
     pub timeout: Option<Duration>,
     /// Bytes of memory; `None` for no limit.
     pub memory: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub caches: Vec<CacheMount>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tmpfs: Vec<Tmpfs>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secret_files: Vec<SecretFile>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agents: Vec<SshAgent>,
+}
+
+impl Exec {
+    /// The names of all secrets that the program is given, each once.
+    pub fn secret_names(&self) -> Vec<String> {
+        let variables = self.secrets.iter().map(|secret| secret.name.clone());
+        let files = self.secret_files.iter().map(|secret| secret.name.clone());
+        let mut names: Vec<String> = variables.chain(files).chain(self.agents.iter().map(SshAgent::secret)).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
 }
 
 /// Puts files of input 1 onto input 0 (or onto nothing, when there is only one input: then input 0 is the source).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copy {
     /// Absolute paths in the source, wildcards resolved by the executor with Dockerfile rules.
     pub sources: Vec<String>,
@@ -130,6 +220,22 @@ pub struct Copy {
     /// `user[:group]` looked up in input 0; `None` for root.
     pub chown: Option<String>,
     pub chmod: Option<u32>,
+    /// The letters of chmod, for example `u=rwX,go=rX`, in place of `chmod`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub modes: Option<String>,
+    /// The directories of each source are kept below the target; a `/./` in a source says where they begin.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub parents: bool,
+    /// Patterns with `**`, relative to each source's directory, of what is left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exclude: Vec<String>,
+    /// Tar archives (plain or compressed) among the sources are unpacked.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unpack: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// What a vertex does.
@@ -151,6 +257,8 @@ pub enum Op {
         path: String,
         user: String,
     },
+    /// The files of input 1 over those of input 0, whatever was there: input 1 stands on nothing.
+    Merge,
     /// The artifacts that the inputs collected, one over the other, as one file system.
     Artifacts,
 }
@@ -222,6 +330,7 @@ fn address(vertex: &Vertex, ids: &[VertexId]) -> VertexId {
         Op::Exec(exec) => serde_json::json!({ "exec": exec }),
         Op::Copy(copy) => serde_json::json!({ "copy": copy }),
         Op::Mkdir { path, user } => serde_json::json!({ "mkdir": path, "user": user }),
+        Op::Merge => serde_json::json!("merge"),
         Op::Artifacts => serde_json::json!("artifacts"),
     };
     let text = serde_json::json!({ "v": 1, "op": op, "inputs": inputs, "scope": vertex.scope }).to_string();

@@ -74,13 +74,14 @@ impl Job {
     /// The names of the secrets of the vertex. A result that was made with a secret must not reach those who do not have it.
     fn secrets_used(&self) -> Result<Vec<String>> {
         let Op::Exec(exec) = &self.vertex.op else { return Ok(Vec::new()) };
-        if !exec.secrets.is_empty() && self.vertex.scope == Scope::Shared {
+        let names = exec.secret_names();
+        if !names.is_empty() && self.vertex.scope == Scope::Shared {
             let name = &self.vertex.name;
             return Err(Error::Invalid(format!(
                 "`{name}` uses a secret, so its result cannot be one that may be shared"
             )));
         }
-        Ok(exec.secrets.iter().map(|secret| secret.name.clone()).collect())
+        Ok(names)
     }
 
     async fn attempt(

@@ -147,7 +147,7 @@ impl Pipeline {
             scope: place.scope.clone(),
         };
         let artifacts = graph.add(vertex(format!("artifacts for {}", step.name), Op::Artifacts, left));
-        let copy = Copy { sources: vec!["/".into()], target: "/".into(), chown: None, chmod: None };
+        let copy = Copy { sources: vec!["/".into()], target: "/".into(), ..Copy::default() };
         graph.add(vertex(format!("workspace of {}", step.name), Op::Copy(copy), vec![checkout, artifacts]))
     }
 
@@ -216,5 +216,6 @@ fn exec(step: &Step, image: &ResolvedImage, place: &Place<'_>) -> Exec {
         collect: globs.into_iter().map(|glob| Collect { glob: glob.clone(), root: WORKSPACE.into() }).collect(),
         timeout: Some(step.timeout),
         memory: step.memory,
+        ..Exec::default()
     }
 }

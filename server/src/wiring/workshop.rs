@@ -8,7 +8,7 @@ use sandbox::{NetworkConfig, Sandbox};
 use source::Repositories;
 use store::{Blobs, Records};
 
-use super::{bases::Bases, executor::Machine, images::Images};
+use super::{bases::Bases, executor::{Caches, Machine}, images::Images};
 use crate::{
     clock::Clock,
     fault::{Class, Fault, Result},
@@ -68,6 +68,7 @@ impl Workshop {
             repositories,
             blobs: blobs.clone(),
             log: records.log().clone(),
+            caches: Caches::new(data.join("caches")),
         });
         let cpus = std::thread::available_parallelism().map_or(2, usize::from);
         let limits = Limits { parallelism: cpus * VERTICES_PER_CPU, ..Limits::default() };

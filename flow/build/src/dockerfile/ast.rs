@@ -179,6 +179,15 @@ impl Copy {
     pub fn flag(&self, name: &str) -> Option<&Flag> {
         self.flags.iter().find(|flag| *flag.name == name)
     }
+
+    /// The sources that are texts of the Dockerfile itself.
+    pub fn heredocs(&self) -> Vec<&Heredoc> {
+        let heredocs = self.sources.iter().filter_map(|source| match source {
+            CopySource::Heredoc(heredoc) => Some(heredoc),
+            CopySource::Path(_) => None,
+        });
+        heredocs.collect()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -29,6 +29,10 @@ pub fn parse(name: &str, text: &str) -> Result<Dockerfile, Diagnostic> {
         return Err(source.diagnostic(Span::default(), format!("has {} bytes, more than {MAX_SIZE}", text.len())));
     }
     let source = Source::new(name, text);
+    if let Some(at) = text.find('\0') {
+        let error = source.diagnostic(Span::new(at, at + 1), "a NUL byte stands here: this is no text");
+        return Err(error.hint("name a Dockerfile, or save it as UTF-8"));
+    }
     let split = lines::split(&source)?;
     let mut file = Dockerfile {
         source: source.clone(),
@@ -46,6 +50,18 @@ pub fn parse(name: &str, text: &str) -> Result<Dockerfile, Diagnostic> {
     }
     check_order(&file)?;
     Ok(file)
+}
+
+/// Reads the `ONBUILD` triggers of an image: instructions without a `FROM`.
+pub fn parse_triggers(name: &str, text: &str) -> Result<Vec<Instruction>, Diagnostic> {
+    let source = Source::new(name, text);
+    if text.len() > MAX_SIZE {
+        let reason = format!("has {} bytes, more than {MAX_SIZE}", text.len());
+        return Err(Source::new(name, "").diagnostic(Span::default(), reason));
+    }
+    let mut warnings = Vec::new();
+    let lines = lines::split(&source)?.lines;
+    lines.iter().map(|line| instruction::Reader::new(&source, line, '\\', &mut warnings).instruction(0)).collect()
 }
 
 /// Something must be built, and only `ARG` may stand before it.

@@ -7,44 +7,43 @@ use graph::{
 use records::Digest;
 
 use super::{
+    Named,
+    remote::is_remote,
+    select::Choice,
     settings::absolute,
     stage::{Lowering, State},
+    stages::Reference,
 };
 use crate::{
     Result,
-    context::ContextEntry,
-    diagnostic::{Spanned, Warning, did_you_mean},
-    dockerfile::{Copy, CopySource, Heredoc, Instruction},
-    glob::{self, Glob},
+    chmod::Modes,
+    context::ContextTree,
+    diagnostic::Spanned,
+    dockerfile::{Copy, CopySource, Flag, Heredoc, Instruction},
+    glob,
     ignore::clean,
+    pattern::Pattern,
 };
+
+/// What the flags of a `COPY` or `ADD` say.
+#[derive(Default)]
+pub struct Given {
+    /// The target, and how files come out there.
+    pub operation: CopyOp,
+    /// Onto nothing, and then over what is there.
+    pub link: bool,
+    pub checksum: Option<String>,
+    pub keep_git: bool,
+    pub unpack: Option<bool>,
+    exclude: Vec<Pattern>,
+}
 
 impl Lowering<'_> {
     pub fn copy(&mut self, state: &mut State, instruction: &Instruction, copy: &Copy, add: bool) -> Result<()> {
         let keyword = instruction.keyword.as_str();
-        let mut chown = None;
-        let mut chmod = None;
+        let mut given = Given::default();
         for flag in &copy.flags {
-            let place = Spanned::new(String::new(), flag.span());
-            let value = flag.value.as_ref().map(|value| self.word(state, value)).transpose()?;
-            match (flag.name.as_str(), value) {
-                ("from", Some(_)) => {}
-                ("chown", Some(value)) if !value.is_empty() => chown = Some(value),
-                ("chmod", Some(value)) => chmod = Some(self.mode(&place, &value)?),
-                ("link", None) => {
-                    let reason = "--link is carried out as a plain copy: the files are the same";
-                    let diagnostic = self.file.source.diagnostic(flag.span(), reason);
-                    self.warnings.push(Warning::new("LinkIsPlain", diagnostic));
-                }
-                ("link", Some(value)) if value == "false" => {}
-                ("link", Some(value)) if value == "true" => {}
-                ("from" | "chown" | "chmod", _) => {
-                    return Err(self.error(&place, format!("--{} needs a value", flag.name.value)).into());
-                }
-                (name, _) => {
-                    return Err(self.error(&place, format!("{keyword} --{name} is not supported yet")).into());
-                }
-            }
+            self.copy_flag(state, keyword, flag, &mut given)?;
         }
         let target = self.word(state, &copy.target)?;
         if target.is_empty() {
@@ -59,6 +58,7 @@ impl Lowering<'_> {
         if is_directory && !target.ends_with('/') {
             target.push('/');
         }
+        given.operation.target = target;
 
         let mut paths: Vec<(String, &Spanned<String>)> = Vec::new();
         let mut texts: Vec<&Heredoc> = Vec::new();
@@ -68,152 +68,183 @@ impl Lowering<'_> {
                 CopySource::Heredoc(heredoc) => texts.push(heredoc),
             }
         }
-        let operation = |sources| CopyOp { sources, target: target.clone(), chown: chown.clone(), chmod };
         if let Some(from) = copy.flag("from").and_then(|flag| flag.value.as_ref()) {
             if let Some(heredoc) = texts.first() {
                 return Err(self.error(&heredoc.word, "--from cannot be used with a heredoc").into());
             }
-            let vertex = self.from(from)?;
-            let sources = paths.iter().map(|(path, _)| format!("/{}", clean(path))).collect();
-            self.layer(state, instruction, Op::Copy(operation(sources)), vec![vertex]);
+            return self.copy_from(state, instruction, &given, from, &paths, is_directory, &copy.target);
+        }
+        let (remote, local): (Vec<_>, Vec<_>) = paths.into_iter().partition(|(path, _)| add && is_remote(path));
+        if given.checksum.is_some() && (remote.len() != 1 || !local.is_empty()) {
+            let reason = "--checksum is for one source that is fetched";
+            return Err(self.error(&copy.target, reason).into());
+        }
+        if !local.is_empty() {
+            if add {
+                given.operation.unpack = given.unpack != Some(false);
+            }
+            self.copy_context(state, instruction, &given, self.context, true, &local, is_directory, &copy.target)?;
+        }
+        for (url, place) in &remote {
+            self.add_remote(state, instruction, &given, url, place)?;
+        }
+        self.copy_texts(state, instruction, &given, &texts)
+    }
+
+    fn copy_flag(&mut self, state: &State, keyword: &str, flag: &Flag, given: &mut Given) -> Result<()> {
+        let place = Spanned::new(String::new(), flag.span());
+        let value = flag.value.as_ref().map(|value| self.word(state, value)).transpose()?;
+        let switch = |lowering: &Self| match value.as_deref() {
+            None | Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => {
+                let reason = format!("--{} is true or false, not `{other}`", flag.name.value);
+                Err(crate::Error::from(lowering.error(&place, reason)))
+            }
+        };
+        match (flag.name.as_str(), &value) {
+            ("from", Some(_)) => {}
+            ("chown", Some(value)) if !value.is_empty() => given.operation.chown = Some(value.clone()),
+            ("chmod", Some(value)) => self.mode(&place, value, &mut given.operation)?,
+            ("link", _) => given.link = switch(self)?,
+            ("parents", _) => given.operation.parents = switch(self)?,
+            ("keep-git-dir", _) => given.keep_git = switch(self)?,
+            ("unpack", _) => given.unpack = Some(switch(self)?),
+            ("checksum", Some(value)) => given.checksum = Some(value.clone()),
+            ("exclude", Some(value)) if !value.is_empty() => {
+                let pattern = Pattern::parse(value);
+                given.exclude.push(pattern.map_err(|_| self.error(&place, format!("`{value}` is no pattern")))?);
+                given.operation.exclude.push(value.clone());
+            }
+            ("from" | "chown" | "chmod" | "checksum" | "exclude", _) => {
+                return Err(self.error(&place, format!("--{} needs a value", flag.name.value)).into());
+            }
+            (name, _) => return Err(self.error(&place, format!("{keyword} --{name} is not known here")).into()),
+        }
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)] // What the instruction says, each part with its place.
+    fn copy_from(
+        &mut self,
+        state: &mut State,
+        instruction: &Instruction,
+        given: &Given,
+        from: &Spanned<String>,
+        paths: &[(String, &Spanned<String>)],
+        is_directory: bool,
+        target: &Spanned<String>,
+    ) -> Result<()> {
+        let options = self.options;
+        if let Reference::Context(name) = self.reference(from)?
+            && let Some(Named::Tree(tree)) = options.contexts.get(&name)
+        {
+            return self.copy_context(state, instruction, given, tree, false, paths, is_directory, target);
+        }
+        let vertex = self.from(from)?;
+        let sources = paths.iter().map(|(path, _)| match path.split_once("/./").filter(|_| given.operation.parents) {
+            Some((front, rest)) => format!("/{}/./{}", clean(front), clean(rest)),
+            None => format!("/{}", clean(path)),
+        });
+        let operation = CopyOp { sources: sources.collect(), ..given.operation.clone() };
+        self.copy_layer(state, instruction, given, operation, vertex);
+        Ok(())
+    }
+
+    #[allow(clippy::too_many_arguments)] // What the instruction says, each part with its place.
+    fn copy_context(
+        &mut self,
+        state: &mut State,
+        instruction: &Instruction,
+        given: &Given,
+        tree: &ContextTree,
+        main: bool,
+        paths: &[(String, &Spanned<String>)],
+        is_directory: bool,
+        target: &Spanned<String>,
+    ) -> Result<()> {
+        let choice = Choice { tree, parents: given.operation.parents, exclude: &given.exclude };
+        let chosen = self.choose(&choice, paths, is_directory, target)?;
+        if chosen.sources.is_empty() {
             return Ok(());
         }
-        if !paths.is_empty() {
-            if add {
-                paths.iter().try_for_each(|(path, place)| self.local_only(path, place))?;
-            }
-            let (sources, files) = self.choose(&paths, is_directory, &copy.target)?;
-            if !sources.is_empty() {
-                let origin = self.context.origin().clone();
-                let vertex = self.add("context", Op::Files(FileSource { origin, files }), Vec::new());
-                self.layer(state, instruction, Op::Copy(operation(sources)), vec![vertex]);
-            }
+        let files = FileSource { origin: tree.origin().clone(), files: chosen.files };
+        let vertex = match main {
+            true => self.add_context(files, chosen.paths),
+            false => self.add("context", Op::Files(files), Vec::new()),
+        };
+        // What is left out and where directories begin was decided when the files were chosen.
+        let mut operation =
+            CopyOp { sources: chosen.sources, parents: false, exclude: Vec::new(), ..given.operation.clone() };
+        if given.operation.parents && !operation.target.ends_with('/') {
+            operation.target.push('/');
         }
+        self.copy_layer(state, instruction, given, operation, vertex);
+        Ok(())
+    }
+
+    /// The texts of the Dockerfile itself, each a file of the name that the text has.
+    fn copy_texts(
+        &mut self,
+        state: &mut State,
+        instruction: &Instruction,
+        given: &Given,
+        texts: &[&Heredoc],
+    ) -> Result<()> {
+        if texts.is_empty() {
+            return Ok(());
+        }
+        let mut files = FileSource { origin: Origin::Blobs, files: Vec::new() };
+        let mut sources = Vec::new();
         for heredoc in texts {
             let mut content = heredoc.chomped();
             if heredoc.expand {
                 content = self.resolver(state).text(&Spanned::new(content, heredoc.word.span))?;
             }
             let name = heredoc.name.replace('/', "_");
-            let files = self.inline_file(&name, 0o644, content.into_bytes());
-            let vertex = self.add("heredoc", Op::Files(files), Vec::new());
-            let sources = vec![format!("/{}", glob::escape(&name))];
-            self.layer(state, instruction, Op::Copy(operation(sources)), vec![vertex]);
+            files.files.retain(|file| file.to != name);
+            files.files.extend(self.inline_file(&name, 0o644, content.into_bytes()).files);
+            sources.push(format!("/{}", glob::escape(&name)));
         }
+        sources.dedup();
+        let vertex = self.add("heredoc", Op::Files(files), Vec::new());
+        let operation =
+            CopyOp { sources, parents: false, exclude: Vec::new(), unpack: false, ..given.operation.clone() };
+        self.copy_layer(state, instruction, given, operation, vertex);
         Ok(())
     }
 
-    /// `--chmod` in octal.
-    fn mode(&self, place: &Spanned<String>, value: &str) -> Result<u32> {
-        let mode = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777 && !value.starts_with('+'));
-        mode.ok_or_else(|| {
-            let reason = format!("`{value}` is no mode in octal digits");
-            self.error(place, reason)
-                .hint("write for example --chmod=755; the letters of chmod are not supported yet")
-                .into()
-        })
-    }
-
-    /// `ADD` also fetches and unpacks: neither is done yet, and both are said rather than copied.
-    fn local_only(&self, path: &str, place: &Spanned<String>) -> Result<()> {
-        let remote =
-            ["http://", "https://", "ftp://", "git://", "ssh://", "git@"].iter().any(|start| path.starts_with(start));
-        if remote {
-            let hint = "fetch it in a RUN, and check its digest there";
-            return Err(self.error(place, "ADD from another machine is not supported yet").hint(hint).into());
-        }
-        let archive = [".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tar.zst", ".tzst"];
-        let lower = path.to_ascii_lowercase();
-        if archive.iter().any(|end| lower.ends_with(end)) {
-            let hint = "use COPY to copy it as it is, or unpack it in a RUN";
-            return Err(self
-                .error(place, "ADD would unpack this archive, which is not supported yet")
-                .hint(hint)
-                .into());
-        }
-        Ok(())
-    }
-
-    /// The files that sources in the context mean, and the sources as paths of these files.
-    fn choose(
+    /// Adds the layer of a copy. With `--link` it is made onto nothing, so that it stays when what is below it changes; a user by name
+    /// is known only to what is below.
+    pub(super) fn copy_layer(
         &mut self,
-        paths: &[(String, &Spanned<String>)],
-        to_directory: bool,
-        target: &Spanned<String>,
-    ) -> Result<(Vec<String>, Vec<Selected>)> {
-        let mut sources = Vec::new();
-        let mut files: Vec<Selected> = Vec::new();
-        for (path, place) in paths {
-            let cleaned = clean(path);
-            let matched = if glob::has_wildcard(&cleaned) { self.matching(&cleaned, place)? } else { vec![cleaned] };
-            if matched.is_empty() {
-                let reason = format!("`{path}` matches no file of the build context");
-                let diagnostic = self.error(place, reason);
-                self.warnings.push(Warning::new("NothingMatches", diagnostic));
-            }
-            for path in matched {
-                files.extend(self.select(&path, place)?.files);
-                sources.push(format!("/{}", glob::escape(&path)));
-            }
+        state: &mut State,
+        instruction: &Instruction,
+        given: &Given,
+        operation: CopyOp,
+        from: usize,
+    ) {
+        let by_name =
+            operation.chown.as_ref().is_some_and(|owner| !owner.bytes().all(|b| b.is_ascii_digit() || b == b':'));
+        if given.link && !by_name {
+            let copied = self.add("link", Op::Copy(operation), vec![from]);
+            self.layer(state, instruction, Op::Merge, vec![copied]);
+        } else {
+            self.layer(state, instruction, Op::Copy(operation), vec![from]);
         }
-        if sources.len() > 1 && !to_directory {
-            let reason = format!("{} files match: the target must be a directory", sources.len());
-            return Err(self.error(target, reason).hint(format!("end it with a slash: {}/", target.value)).into());
-        }
-        files.sort_by(|a, b| a.to.cmp(&b.to));
-        files.dedup();
-        Ok((sources, files))
     }
 
-    /// The paths of the context that a pattern matches, whole paths only.
-    fn matching(&self, pattern: &str, place: &Spanned<String>) -> Result<Vec<String>> {
-        let glob = Glob::path(pattern).map_err(|error| self.error(place, error.to_string()))?;
-        Ok(self.context.entries().filter(|entry| glob.matches(&entry.path)).map(|entry| entry.path.clone()).collect())
-    }
-
-    /// A file, or a directory with all in it, by its path in the context (empty for the root). Links on the way are followed.
-    pub fn select(&self, path: &str, place: &Spanned<String>) -> Result<FileSource> {
-        let resolved = match self.context.resolve(path) {
-            Some(resolved) => resolved,
-            None => return Err(self.not_there(path, place)),
-        };
-        let selected = |entry: &ContextEntry, to: String| Selected {
-            from: entry.path.clone(),
-            to,
-            mode: entry.mode,
-            content: entry.content.clone(),
-            kind: entry.kind,
-        };
-        let mut files = Vec::new();
-        match self.context.get(&resolved) {
-            Some(entry) if entry.kind != SelectedKind::Directory => files.push(selected(entry, path.to_owned())),
-            entry => {
-                files.extend(entry.map(|entry| selected(entry, path.to_owned())));
-                for below in self.context.below(&resolved) {
-                    let inside = below.path[resolved.len()..].trim_start_matches('/');
-                    let to = if path.is_empty() { inside.to_owned() } else { format!("{path}/{inside}") };
-                    files.push(selected(below, to));
-                }
-            }
+    /// `--chmod` in octal or letters.
+    fn mode(&self, place: &Spanned<String>, value: &str, operation: &mut CopyOp) -> Result<()> {
+        if value.bytes().all(|b| b.is_ascii_digit())
+            && let Some(mode) = u32::from_str_radix(value, 8).ok().filter(|mode| *mode <= 0o7777)
+        {
+            operation.chmod = Some(mode);
+            return Ok(());
         }
-        Ok(FileSource { origin: self.context.origin().clone(), files })
-    }
-
-    fn not_there(&self, path: &str, place: &Spanned<String>) -> crate::Error {
-        if let Some(by) = self.context.ignore().decide(path) {
-            let reason = format!("`{path}` is left out of the build context");
-            let hint = format!("{} line {} says `{}`: take it back with `!{path}`", by.file, by.line, by.pattern);
-            return self.error(place, reason).hint(hint).into();
-        }
-        if self.context.get(path).is_some() {
-            let reason = format!("the link `{path}` leads out of the build context, or nowhere");
-            return self.error(place, reason).into();
-        }
-        let directory = path.rsplit_once('/').map_or("", |(directory, _)| directory);
-        let near = self.context.below(directory).map(|entry| entry.path.as_str());
-        let guess = did_you_mean(path, near.take(10_000)).map(|near| format!("did you mean `{near}`?"));
-        let hint = guess.unwrap_or_else(|| "paths are relative to the root of the build context".into());
-        self.error(place, format!("`{path}` is not in the build context")).hint(hint).into()
+        Modes::parse(value).map_err(|reason| self.error(place, reason))?;
+        operation.modes = Some(value.to_owned());
+        Ok(())
     }
 
     /// One file whose content comes from the Dockerfile itself.

@@ -3,12 +3,16 @@
 mod arguments;
 mod copy;
 mod health;
+mod mounts;
+mod onbuild;
+mod remote;
 mod run;
+mod select;
 mod settings;
 mod stage;
 mod stages;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use graph::{Graph, Op, Scope, Vertex};
@@ -37,6 +41,81 @@ pub struct Options {
     pub source_date_epoch: Option<i64>,
     /// Who may use the results again.
     pub scope: Scope,
+    /// Who may use results again that were made with a secret or an agent; a name such as `project/journal`.
+    pub private: String,
+    /// Further contexts by name: `FROM name` and `--from=name` mean them before any stage or image.
+    pub contexts: BTreeMap<String, Named>,
+    /// The ids of the secrets that there are. `None` when only the run will tell: then each is needed.
+    pub secrets: Option<BTreeSet<String>>,
+    /// The ids of the SSH agents that there are; `None` as for secrets.
+    pub agents: Option<BTreeSet<String>>,
+    /// What commands reach that do not say it themselves.
+    pub network: graph::Network,
+    /// Set before the id of every cache mount, so that two builds do not share them.
+    pub cache_namespace: String,
+    /// Results of these stages (all, when there is none in it) are not taken from earlier builds.
+    pub fresh: Option<Fresh>,
+    /// What was fetched for `ADD`, by what it asks for.
+    pub remotes: HashMap<Remote, Fetched>,
+}
+
+/// Stages that are built anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fresh {
+    /// Names or numbers; empty for all.
+    pub stages: Vec<String>,
+    /// What makes this build another than all before.
+    pub nonce: String,
+}
+
+/// What the name of a context stands for.
+#[derive(Debug, Clone)]
+pub enum Named {
+    Tree(Box<ContextTree>),
+    /// An image by the name that [`Bases`] knows.
+    Image(String),
+}
+
+/// Something from another machine that `ADD` asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Remote {
+    File {
+        url: String,
+        /// What its content must hash to.
+        checksum: Option<Digest>,
+    },
+    Git {
+        /// As written, with `#ref:directory`.
+        url: String,
+        /// The commit that the reference must stand for.
+        checksum: Option<String>,
+        /// Whether `.git` is kept.
+        keep_git: bool,
+    },
+}
+
+impl std::fmt::Display for Remote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::File { url, .. } | Self::Git { url, .. }) = self;
+        f.write_str(url)
+    }
+}
+
+/// What was fetched.
+#[derive(Debug, Clone)]
+pub enum Fetched {
+    /// A file that is in the store, and the name that its server gave it.
+    File { digest: Digest, name: String },
+    /// The tree of a commit.
+    Tree(Box<ContextTree>),
+}
+
+/// What lowering comes to.
+#[derive(Debug)]
+pub enum Attempt {
+    Ready(Box<Plan>),
+    /// These must be in [`Options::remotes`] first.
+    Needs(Vec<Remote>),
 }
 
 impl Default for Options {
@@ -48,6 +127,14 @@ impl Default for Options {
             labels: BTreeMap::new(),
             source_date_epoch: None,
             scope: Scope::Shared,
+            private: "local".into(),
+            contexts: BTreeMap::new(),
+            secrets: None,
+            agents: None,
+            network: graph::Network::Bridge,
+            cache_namespace: String::new(),
+            fresh: None,
+            remotes: HashMap::new(),
         }
     }
 }
@@ -95,6 +182,10 @@ pub(crate) struct Planned {
     pub inputs: Vec<usize>,
     /// The instruction that it is of, without a reason yet.
     pub place: Option<Diagnostic>,
+    /// Where its result may be used again, when not where all may.
+    pub scope: Option<Scope>,
+    /// Paths of the main context that it is made from.
+    pub paths: Vec<String>,
 }
 
 /// One entry of the image's history.
@@ -146,6 +237,8 @@ pub struct Lowered {
     pub config: ImageConfig,
     /// The instruction of each vertex that has one. Its reason is empty: it is for what goes wrong later.
     pub places: BTreeMap<usize, Diagnostic>,
+    /// For each of `layer_vertices`, the paths of the main context (`` for all of it) that it and what it stands on are made from.
+    pub layer_paths: Vec<Vec<String>>,
 }
 
 impl Plan {
@@ -164,7 +257,7 @@ impl Plan {
                 op: planned.op.clone(),
                 inputs: planned.inputs.iter().map(|input| input + offset).collect(),
                 after: after.to_vec(),
-                scope: self.scope.clone(),
+                scope: planned.scope.clone().unwrap_or_else(|| self.scope.clone()),
             });
         }
         let shift = |layer: LayerVertex| LayerVertex { vertex: layer.vertex + offset, below: layer.below + offset };
@@ -173,7 +266,9 @@ impl Plan {
             .iter()
             .map(|step| Step { created_by: step.created_by.clone(), layer: step.layer.map(shift) })
             .collect();
+        let made_from = self.made_from();
         Lowered {
+            layer_paths: self.steps.iter().filter_map(|s| Some(made_from[s.layer?.vertex].clone())).collect(),
             result: self.result + offset,
             layer_vertices: steps.iter().filter_map(|s| s.layer.map(|l| (l.vertex, s.created_by.clone()))).collect(),
             steps,
@@ -181,6 +276,22 @@ impl Plan {
             config: self.config.clone(),
             places: (offset..).zip(&self.vertices).filter_map(|(at, v)| Some((at, v.place.clone()?))).collect(),
         }
+    }
+
+    /// For each vertex the paths of the main context that it, or anything below it, is made from.
+    fn made_from(&self) -> Vec<Vec<String>> {
+        let mut all: Vec<Vec<String>> = Vec::with_capacity(self.vertices.len());
+        for planned in &self.vertices {
+            let mut paths = planned.paths.clone();
+            planned.inputs.iter().for_each(|input| paths.extend_from_slice(&all[*input]));
+            paths.sort();
+            paths.dedup();
+            if paths.first().is_some_and(String::is_empty) {
+                paths.truncate(1);
+            }
+            all.push(paths);
+        }
+        all
     }
 
     /// The number of vertices.
@@ -202,7 +313,7 @@ impl Plan {
 pub fn base_names(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<String>> {
     let stages = stages::Stages::read(dockerfile, options)?;
     let mut names = Vec::new();
-    for name in stages.images() {
+    for name in stages.images(options) {
         if !names.contains(&name) {
             names.push(name);
         }
@@ -210,13 +321,35 @@ pub fn base_names(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<Stri
     Ok(names)
 }
 
-/// Lowers the target stage and what it needs; other stages are not looked at.
+/// Lowers the target stage and what it needs; other stages are not looked at. Files of the context that are copied are hashed.
 ///
 /// # Errors
-/// [`crate::Error::Dockerfile`] with the place of what is wrong or not supported yet.
+/// [`crate::Error::Dockerfile`] with the place of what is wrong, or of an `ADD` of something that is not in [`Options::remotes`].
 pub fn lower(dockerfile: &Dockerfile, context: &ContextTree, options: &Options, bases: &dyn Bases) -> Result<Plan> {
     let stages = stages::Stages::read(dockerfile, options)?;
-    stage::Lowering::new(dockerfile, context, options, bases, &stages).run()
+    let (plan, missing) = stage::Lowering::new(dockerfile, context, options, bases, &stages).run()?;
+    match missing.into_iter().next() {
+        None => Ok(plan),
+        Some((_, place)) => Err(place.into()),
+    }
+}
+
+/// As [`lower`], for callers who can fetch: it tells what is to be fetched, and is called again with that.
+///
+/// # Errors
+/// [`crate::Error::Dockerfile`] with the place of what is wrong.
+pub fn lower_or_needs(
+    dockerfile: &Dockerfile,
+    context: &ContextTree,
+    options: &Options,
+    bases: &dyn Bases,
+) -> Result<Attempt> {
+    let stages = stages::Stages::read(dockerfile, options)?;
+    let (plan, missing) = stage::Lowering::new(dockerfile, context, options, bases, &stages).run()?;
+    Ok(match missing.is_empty() {
+        true => Attempt::Ready(Box::new(plan)),
+        false => Attempt::Needs(missing.into_iter().map(|(remote, _)| remote).collect()),
+    })
 }
 
 /// The labels and platform words of a build.

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use graph::{Exec, Mount, Network, Op, SecretUse};
+use graph::{Exec, Mount, Network, Op};
 
 use super::{
     arguments::PROXIES,
-    settings::absolute,
     stage::{Lowering, State},
 };
 use crate::{
     Result,
-    diagnostic::{Spanned, did_you_mean},
+    diagnostic::Spanned,
     dockerfile::{Command, Flag, Instruction, Run},
 };
 
@@ -25,12 +24,8 @@ impl Lowering<'_> {
             env: self.environment(state),
             cwd: state.config.config.directory().to_owned(),
             user: state.config.config.user.clone(),
-            mounts: Vec::new(),
-            network: Network::Bridge,
-            secrets: Vec::new(),
-            collect: Vec::new(),
-            timeout: None,
-            memory: None,
+            network: self.options.network,
+            ..Exec::default()
         };
         let mut inputs = Vec::new();
         for flag in &run.flags {
@@ -109,7 +104,11 @@ impl Lowering<'_> {
             None => return Err(self.error(&place, format!("--{} needs a value", flag.name.value)).into()),
         };
         match (flag.name.as_str(), value.as_str()) {
-            ("network", "default") | ("security", "sandbox") => Ok(()),
+            ("network", "default") => {
+                exec.network = Network::Bridge;
+                Ok(())
+            }
+            ("security", "sandbox") => Ok(()),
             ("network", "none") => {
                 exec.network = Network::None;
                 Ok(())
@@ -125,86 +124,10 @@ impl Lowering<'_> {
             }
             ("security", _) => Err(self.error(&place, "--security takes `sandbox`").into()),
             ("mount", _) => self.mount(state, &place, &value, exec, inputs),
-            (name, _) => Err(self.error(&place, format!("RUN --{name} is not supported yet")).into()),
-        }
-    }
-
-    /// `type=bind` from the context, a stage or an image, and `type=secret` into a variable.
-    fn mount(
-        &mut self,
-        state: &State,
-        place: &Spanned<String>,
-        value: &str,
-        exec: &mut Exec,
-        inputs: &mut Vec<usize>,
-    ) -> Result<()> {
-        const KEYS: [&str; 16] = [
-            "type",
-            "target",
-            "dst",
-            "destination",
-            "source",
-            "src",
-            "from",
-            "rw",
-            "readwrite",
-            "ro",
-            "readonly",
-            "id",
-            "env",
-            "required",
-            "mode",
-            "uid",
-        ];
-        let mut options: BTreeMap<&str, &str> = BTreeMap::new();
-        for part in value.split(',') {
-            let (key, value) = part.trim().split_once('=').unwrap_or((part.trim(), "true"));
-            let key = match key {
-                "dst" | "destination" => "target",
-                "src" => "source",
-                "readwrite" => "rw",
-                "readonly" => "ro",
-                key => key,
-            };
-            if !KEYS.contains(&key) && !matches!(key, "gid" | "sharing" | "size") {
-                let guess = did_you_mean(key, KEYS).map(|near| format!("did you mean `{near}`?"));
-                return Err(self.error(place, format!("--mount knows no option `{key}`")).maybe_hint(guess).into());
+            (name, _) => {
+                let hint = "leave it out: a build reaches no device of this machine";
+                Err(self.error(&place, format!("RUN --{name} is not possible here")).hint(hint).into())
             }
-            options.insert(key, value);
-        }
-        let kind = options.get("type").copied().unwrap_or("bind");
-        match kind {
-            "bind" => {
-                let Some(target) = options.get("target") else {
-                    return Err(self.error(place, "a mount needs a target").hint("add target=/path").into());
-                };
-                let source = crate::ignore::clean(options.get("source").unwrap_or(&""));
-                let vertex = match options.get("from") {
-                    Some(from) => self.from(&Spanned::new((*from).to_owned(), place.span))?,
-                    None => {
-                        let files = self.select(&source, place)?;
-                        self.add("context", Op::Files(files), Vec::new())
-                    }
-                };
-                exec.mounts.push(Mount {
-                    input: inputs.len() + 1,
-                    source,
-                    target: absolute(target, state.config.config.directory()),
-                    writable: options.get("rw").is_some_and(|rw| *rw != "false"),
-                });
-                inputs.push(vertex);
-                Ok(())
-            }
-            "secret" => {
-                let Some(env) = options.get("env").filter(|_| !options.contains_key("target")) else {
-                    let hint = "put it into a variable: --mount=type=secret,id=NAME,env=NAME";
-                    return Err(self.error(place, "a secret as a file is not supported yet").hint(hint).into());
-                };
-                let name = options.get("id").unwrap_or(env);
-                exec.secrets.push(SecretUse { name: (*name).to_owned(), env: (*env).to_owned() });
-                Ok(())
-            }
-            kind => Err(self.error(place, format!("--mount=type={kind} is not supported yet")).into()),
         }
     }
 }

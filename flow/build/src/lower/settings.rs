@@ -21,11 +21,7 @@ impl Lowering<'_> {
             Kind::Copy(copy) => return self.copy(state, instruction, copy, false),
             Kind::Add(copy) => return self.copy(state, instruction, copy, true),
             Kind::Workdir(path) => return self.workdir(state, instruction, path),
-            Kind::Onbuild(_) => {
-                let place = Spanned::new(String::new(), instruction.keyword.span);
-                let hint = "put the instruction into the Dockerfiles that build on this image";
-                return Err(self.error(&place, "ONBUILD is not supported yet").hint(hint).into());
-            }
+            Kind::Onbuild(inner) => state.triggers.push(super::onbuild::text(inner)),
             Kind::From(_) => return Ok(()),
             Kind::Arg(_) => self.arg(state, instruction)?,
             Kind::Env(pairs) => {
@@ -64,9 +60,7 @@ impl Lowering<'_> {
                 let shell = self.shell(state);
                 let config = match check {
                     Healthcheck::None => health::none(),
-                    Healthcheck::Command { flags, command } => {
-                        health::check(&self.file.source, flags, command, &shell)?
-                    }
+                    Healthcheck::Command { flags, command } => health::check(&self.source, flags, command, &shell)?,
                 };
                 state.config.config.healthcheck = Some(config);
             }
@@ -83,7 +77,7 @@ impl Lowering<'_> {
             Kind::Maintainer(name) => {
                 state.config.author = Some(name.value.clone());
                 let hint = format!("write LABEL org.opencontainers.image.authors=\"{}\"", name.value);
-                let diagnostic = self.file.source.diagnostic(instruction.span(), "MAINTAINER is deprecated").hint(hint);
+                let diagnostic = self.source.diagnostic(instruction.span(), "MAINTAINER is deprecated").hint(hint);
                 self.warnings.push(Warning::new("MaintainerDeprecated", diagnostic));
             }
         }
@@ -164,7 +158,7 @@ impl Lowering<'_> {
     /// A resolver for texts of heredocs.
     pub fn resolver<'b>(&'b self, state: &'b State) -> Resolver<'b> {
         let config = &state.config.config;
-        Resolver::new(&self.file.source, self.file.escape(), Some(config), &state.arguments, &self.options.build_args)
+        Resolver::new(&self.source, self.file.escape(), Some(config), &state.arguments, &self.options.build_args)
     }
 }
 

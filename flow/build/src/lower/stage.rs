@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use graph::Op;
+use graph::{FileSource, Op, Scope};
 use records::Digest;
 
 use super::{
-    Bases, LayerVertex, Options, Plan, Planned, ResolvedBase, Step,
+    Bases, LayerVertex, Named, Options, Plan, Planned, Remote, ResolvedBase, Step,
     arguments::{Arguments, PROXIES, Resolver},
     stages::{Reference, Stage, Stages},
 };
@@ -15,7 +15,7 @@ use crate::{
     Error, Result, checks,
     config::{DEFAULT_PATH, ImageConfig},
     context::ContextTree,
-    diagnostic::{Diagnostic, Spanned, Warning, did_you_mean},
+    diagnostic::{Diagnostic, Source, Spanned, Warning, did_you_mean},
     dockerfile::{Dockerfile, Instruction, Kind},
 };
 
@@ -29,6 +29,8 @@ pub struct State {
     pub arguments: Arguments,
     /// A `CMD` of this stage is kept when its `ENTRYPOINT` changes.
     pub cmd_set: bool,
+    /// What `ONBUILD` leaves to whoever builds on this.
+    pub triggers: Vec<String>,
 }
 
 /// The work of lowering.
@@ -38,9 +40,13 @@ pub struct Lowering<'a> {
     pub options: &'a Options,
     pub bases: &'a dyn Bases,
     pub stages: &'a Stages<'a>,
+    /// What is read at the moment: the file, or the triggers of an image.
+    pub source: Source,
     pub vertices: Vec<Planned>,
     pub inline: Vec<(Digest, Bytes)>,
     pub warnings: Vec<Warning>,
+    /// What `ADD` asks for and was not fetched, with its place.
+    pub missing: Vec<(Remote, Diagnostic)>,
     images: BTreeMap<String, (usize, ResolvedBase)>,
     done: BTreeMap<usize, State>,
     /// The stage at work, and the number of the vertex within it, for names.
@@ -63,9 +69,11 @@ impl<'a> Lowering<'a> {
             options,
             bases,
             stages,
+            source: file.source.clone(),
             vertices: Vec::new(),
             inline: Vec::new(),
             warnings,
+            missing: Vec::new(),
             images: BTreeMap::new(),
             done: BTreeMap::new(),
             current: 0,
@@ -73,7 +81,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    pub fn run(mut self) -> Result<Plan> {
+    pub fn run(mut self) -> Result<(Plan, Vec<(Remote, Diagnostic)>)> {
         for index in self.stages.needed.clone() {
             let state = self.stage(index)?;
             self.done.insert(index, state);
@@ -89,7 +97,8 @@ impl<'a> Lowering<'a> {
         self.warnings.extend(checks::check(self.file, self.stages.all[self.stages.target].from, &state.config));
         let skipped = checks::skipped(self.file);
         self.warnings.retain(|warning| !skipped.iter().any(|s| s.eq_ignore_ascii_case(&warning.rule) || s == "all"));
-        Ok(Plan {
+        state.config.config.on_build = Some(state.triggers).filter(|triggers| !triggers.is_empty());
+        let plan = Plan {
             vertices: self.vertices,
             result: state.vertex,
             scope: self.options.scope.clone(),
@@ -99,24 +108,45 @@ impl<'a> Lowering<'a> {
             config: state.config,
             inline: self.inline,
             warnings: self.warnings,
-        })
+        };
+        Ok((plan, self.missing))
     }
 
     fn stage(&mut self, index: usize) -> Result<State> {
         let stage = &self.stages.all[index];
         self.current = index;
         self.number = 1;
+        let fresh = |vertex: usize, config: ImageConfig, base: Option<ResolvedBase>| State {
+            vertex,
+            config,
+            base,
+            steps: Vec::new(),
+            arguments: Arguments::default(),
+            cmd_set: false,
+            triggers: Vec::new(),
+        };
+        let mut inherited = Vec::new();
         let mut state = match &stage.base {
             Reference::Scratch => {
                 let vertex = self.add("FROM scratch", Op::Scratch, Vec::new());
-                let config = ImageConfig::empty(&self.options.platform);
-                State { vertex, config, base: None, steps: Vec::new(), arguments: Arguments::default(), cmd_set: false }
+                fresh(vertex, ImageConfig::empty(&self.options.platform), None)
             }
             Reference::Stage(below) => {
                 // Stages only name earlier ones, which are lowered first.
                 let below = self.done.get(below).cloned();
                 let missing = || Error::Context { path: "stage".into(), reason: "was not lowered".into() };
-                State { cmd_set: false, ..below.ok_or_else(missing)? }
+                let mut below = below.ok_or_else(missing)?;
+                inherited = std::mem::take(&mut below.triggers);
+                State { cmd_set: false, ..below }
+            }
+            Reference::Context(name) => {
+                let vertex = self.whole_context(name)?;
+                let mut state = fresh(vertex, ImageConfig::empty(&self.options.platform), None);
+                // Its files are the first layer.
+                let empty = self.add("scratch", Op::Scratch, Vec::new());
+                let layer = Some(LayerVertex { vertex, below: empty });
+                state.steps.push(Step { created_by: format!("FROM {name}"), layer });
+                state
             }
             Reference::Image(name) => {
                 let (vertex, base) = self.image(name, stage.image)?;
@@ -125,14 +155,34 @@ impl<'a> Lowering<'a> {
                 if config.config.env("PATH").is_none() {
                     config.config.set_env("PATH", DEFAULT_PATH);
                 }
-                let arguments = Arguments::default();
-                State { vertex, config, base: Some(base), steps: Vec::new(), arguments, cmd_set: false }
+                inherited = config.config.on_build.take().unwrap_or_default();
+                fresh(vertex, config, Some(base))
             }
         };
+        if !inherited.is_empty() {
+            let of = format!("ONBUILD of {}", stage.image.value);
+            self.triggers(&mut state, &of, &inherited, stage.from)?;
+        }
         for instruction in stage.instructions {
             self.instruction(&mut state, instruction)?;
         }
         Ok(state)
+    }
+
+    /// The vertex of all files of a named context.
+    pub fn whole_context(&mut self, name: &str) -> Result<usize> {
+        let options = self.options;
+        let Some(Named::Tree(tree)) = options.contexts.get(name) else {
+            return Err(Error::Context { path: name.to_owned(), reason: "is no context of this build".into() });
+        };
+        let place = Spanned::new(String::new(), self.source_span());
+        let files = self.select_in(tree, "", &place)?;
+        Ok(self.add(&format!("context {name}"), Op::Files(files), Vec::new()))
+    }
+
+    /// The first line of what is read, for what has no place of its own.
+    fn source_span(&self) -> crate::diagnostic::Span {
+        self.stages.all[self.current].from.keyword.span
     }
 
     fn check_base(&self, base: &ResolvedBase, stage: &Stage<'_>) -> Result<()> {
@@ -155,10 +205,6 @@ impl<'a> Lowering<'a> {
             );
             return Err(self.error(stage.image, reason).into());
         }
-        if config.config.on_build.as_ref().is_some_and(|triggers| !triggers.is_empty()) {
-            let reason = format!("the image `{}` has ONBUILD triggers, which are not supported yet", base.name);
-            return Err(self.error(stage.image, reason).into());
-        }
         Ok(())
     }
 
@@ -179,11 +225,17 @@ impl<'a> Lowering<'a> {
         Ok((vertex, base))
     }
 
+    /// What a `--from` stands for.
+    pub fn reference(&self, from: &Spanned<String>) -> Result<Reference> {
+        Ok(self.stages.reference(&self.source, self.options, from, self.current)?)
+    }
+
     /// The vertex that a `--from` stands for.
     pub fn from(&mut self, from: &Spanned<String>) -> Result<usize> {
-        match self.stages.reference(&self.file.source, from, self.current)? {
+        match self.reference(from)? {
             Reference::Image(name) => Ok(self.image(&name, from)?.0),
             Reference::Scratch => Ok(self.add("scratch", Op::Scratch, Vec::new())),
+            Reference::Context(name) => self.whole_context(&name),
             Reference::Stage(index) => {
                 let vertex = self.done.get(&index).map(|state| state.vertex);
                 vertex.ok_or_else(|| self.error(from, "this stage was not lowered").into())
@@ -198,8 +250,32 @@ impl<'a> Lowering<'a> {
         } else {
             what.to_owned()
         };
-        self.vertices.push(Planned { name: clip(&name), op, inputs, place: None });
+        self.vertices.push(Planned { name: clip(&name), op, inputs, place: None, scope: None, paths: Vec::new() });
         self.vertices.len() - 1
+    }
+
+    /// Adds files of the main context, which were chosen by these paths.
+    pub fn add_context(&mut self, files: FileSource, paths: impl IntoIterator<Item = String>) -> usize {
+        let vertex = self.add("context", Op::Files(files), Vec::new());
+        self.vertices[vertex].paths = paths.into_iter().collect();
+        vertex
+    }
+
+    /// Where a result of this vertex may be used again.
+    fn scope(&self, op: &Op) -> Option<Scope> {
+        let label = || self.stages.all[self.current].label(self.current);
+        let number = self.current.to_string();
+        if let Some(fresh) = &self.options.fresh
+            && (fresh.stages.is_empty() || fresh.stages.iter().any(|stage| *stage == number || *stage == label()))
+        {
+            return Some(Scope::Within(format!("fresh/{}", fresh.nonce)));
+        }
+        match op {
+            Op::Exec(exec) if !exec.secret_names().is_empty() => {
+                Some(Scope::Within(format!("secret/{}", self.options.private)))
+            }
+            _ => None,
+        }
     }
 
     /// Adds a vertex that makes a layer on the state.
@@ -213,8 +289,9 @@ impl<'a> Lowering<'a> {
         let below = state.vertex;
         let inputs = std::iter::once(below).chain(more).collect();
         let name = clip(&format!("[{place}] {}", instruction.text));
-        let place = Some(self.file.source.diagnostic(instruction.span(), ""));
-        self.vertices.push(Planned { name, op, inputs, place });
+        let place = Some(self.source.diagnostic(instruction.span(), ""));
+        let scope = self.scope(&op);
+        self.vertices.push(Planned { name, op, inputs, place, scope, paths: Vec::new() });
         state.vertex = self.vertices.len() - 1;
         let layer = Some(LayerVertex { vertex: state.vertex, below });
         state.steps.push(Step { created_by: created_by(instruction), layer });
@@ -226,13 +303,13 @@ impl<'a> Lowering<'a> {
     }
 
     pub fn error(&self, place: &Spanned<String>, reason: impl Into<String>) -> Diagnostic {
-        self.file.source.diagnostic(place.span, reason)
+        self.source.diagnostic(place.span, reason)
     }
 
     /// Resolves words against a state, and warns of variables that are nowhere set.
     pub fn words(&mut self, state: &State, words: &[&Spanned<String>]) -> Result<Vec<String>> {
         let resolver = Resolver::new(
-            &self.file.source,
+            &self.source,
             self.file.escape(),
             Some(&state.config.config),
             &state.arguments,
@@ -264,10 +341,12 @@ impl<'a> Lowering<'a> {
 
     fn warn_unused_arguments(&mut self) {
         let declared = |name: &str| {
-            self.file.instructions.iter().any(|instruction| match &instruction.kind {
-                Kind::Arg(args) => args.iter().any(|arg| *arg.name == name),
-                _ => false,
-            })
+            name.starts_with("BUILDKIT_")
+                || name == "SOURCE_DATE_EPOCH"
+                || self.file.instructions.iter().any(|instruction| match &instruction.kind {
+                    Kind::Arg(args) => args.iter().any(|arg| *arg.name == name),
+                    _ => false,
+                })
         };
         let unused: Vec<&String> = self
             .options
@@ -278,8 +357,7 @@ impl<'a> Lowering<'a> {
         for name in unused {
             let place = self.stages.all[0].from.keyword.span;
             let reason = format!("the build argument `{name}` is given, and no ARG declares it");
-            let diagnostic =
-                self.file.source.diagnostic(place, reason).hint(format!("add ARG {name}, or do not pass it"));
+            let diagnostic = self.source.diagnostic(place, reason).hint(format!("add ARG {name}, or do not pass it"));
             self.warnings.push(Warning::new("UnusedBuildArg", diagnostic));
         }
     }

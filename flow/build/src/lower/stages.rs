@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Options,
+    Named, Options,
     arguments::{Arguments, Resolver},
 };
 use crate::{
@@ -19,6 +19,8 @@ pub enum Reference {
     Scratch,
     Stage(usize),
     Image(String),
+    /// A context that the build was given by name.
+    Context(String),
 }
 
 /// One `FROM` and what follows it.
@@ -86,7 +88,9 @@ impl<'a> Stages<'a> {
                 let value = flag.value.as_ref().map(|value| resolver.word(value)).transpose()?.unwrap_or_default();
                 check_platform(source, options, flag, &value)?;
             }
-            let base = if image == "scratch" {
+            let base = if let Some(named) = named(options, &image) {
+                named
+            } else if image == "scratch" {
                 Reference::Scratch
             } else {
                 stages.find(&image).map_or(Reference::Image(image), Reference::Stage)
@@ -104,7 +108,7 @@ impl<'a> Stages<'a> {
             stages.all.push(Stage { from, image: &kind.image, name, base, instructions });
         }
         stages.target = stages.find_target(file, options)?;
-        stages.need(file)?;
+        stages.need(file, options)?;
         Ok(stages)
     }
 
@@ -141,8 +145,17 @@ impl<'a> Stages<'a> {
         Err(diagnostic.hint(guess.unwrap_or(list)).into())
     }
 
-    /// What `--from` names, seen from a stage: an earlier stage by name or index, else an image.
-    pub fn reference(&self, source: &Source, from: &Spanned<String>, current: usize) -> Result<Reference, Diagnostic> {
+    /// What `--from` names, seen from a stage: a named context, an earlier stage by name or index, else an image.
+    pub fn reference(
+        &self,
+        source: &Source,
+        options: &Options,
+        from: &Spanned<String>,
+        current: usize,
+    ) -> Result<Reference, Diagnostic> {
+        if let Some(named) = named(options, &from.value) {
+            return Ok(named);
+        }
         let name = from.value.to_ascii_lowercase();
         if let Some(index) = self.all[..current].iter().rposition(|stage| stage.name.as_deref() == Some(name.as_str()))
         {
@@ -167,16 +180,19 @@ impl<'a> Stages<'a> {
                 .diagnostic(from.span, reason)
                 .hint("name it with FROM $image AS name, and use that name"));
         }
+        if name == "scratch" {
+            return Ok(Reference::Scratch);
+        }
         Ok(Reference::Image(from.value.clone()))
     }
 
-    fn need(&mut self, file: &Dockerfile) -> Result<()> {
+    fn need(&mut self, file: &Dockerfile, options: &Options) -> Result<()> {
         let mut todo = vec![self.target];
         while let Some(index) = todo.pop() {
             if index >= self.all.len() || !self.needed.insert(index) {
                 continue;
             }
-            for reference in self.references(file, index)? {
+            for reference in self.references(file, options, index)? {
                 if let Reference::Stage(stage) = reference {
                     todo.push(stage);
                 }
@@ -186,19 +202,19 @@ impl<'a> Stages<'a> {
     }
 
     /// Everything that a stage names.
-    fn references(&self, file: &Dockerfile, index: usize) -> Result<Vec<Reference>> {
+    fn references(&self, file: &Dockerfile, options: &Options, index: usize) -> Result<Vec<Reference>> {
         let stage = &self.all[index];
         let mut references = vec![stage.base.clone()];
         for instruction in stage.instructions {
             for from in froms(instruction) {
-                references.push(self.reference(&file.source, &from, index)?);
+                references.push(self.reference(&file.source, options, &from, index)?);
             }
         }
         Ok(references)
     }
 
     /// The images that needed stages name.
-    pub fn images(&self) -> Vec<String> {
+    pub fn images(&self, options: &Options) -> Vec<String> {
         let mut images = Vec::new();
         for index in &self.needed {
             let stage = &self.all[*index];
@@ -208,20 +224,30 @@ impl<'a> Stages<'a> {
             for instruction in stage.instructions {
                 for from in froms(instruction) {
                     // A reference that is wrong was reported when the needed stages were found.
-                    if let Ok(Reference::Image(name)) = self.reference(&Source::new("", ""), &from, *index) {
+                    if let Ok(Reference::Image(name)) = self.reference(&Source::new("", ""), options, &from, *index) {
                         images.push(name);
                     }
                 }
             }
         }
+        images.retain(|name| name != "scratch");
         images
     }
 }
 
+/// The context of that name, if the build was given one. One that stands for an image is that image.
+fn named(options: &Options, name: &str) -> Option<Reference> {
+    Some(match options.contexts.get(name)? {
+        Named::Tree(_) => Reference::Context(name.to_owned()),
+        Named::Image(image) => Reference::Image(image.clone()),
+    })
+}
+
 /// What the flags of an instruction name with `from`.
-fn froms(instruction: &Instruction) -> Vec<Spanned<String>> {
+pub(super) fn froms(instruction: &Instruction) -> Vec<Spanned<String>> {
     match &instruction.kind {
         Kind::Copy(copy) => copy.flag("from").and_then(|flag| flag.value.clone()).into_iter().collect(),
+        Kind::Onbuild(_) => Vec::new(),
         Kind::Run(run) => {
             let mounts = run.flags.iter().filter(|flag| *flag.name == "mount").filter_map(|flag| flag.value.as_ref());
             let from = |value: &Spanned<String>| {

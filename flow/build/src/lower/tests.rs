@@ -232,7 +232,9 @@ fn flags_of_copies() {
     let plan = plan("FROM node\nARG who=app\nCOPY --chown=$who:app --chmod=0750 --link package.json /a\n");
     let Op::Copy(copy) = &plan.vertices.last().unwrap().op else { panic!() };
     assert_eq!((copy.chown.as_deref(), copy.chmod), (Some("app:app"), Some(0o750)));
-    assert!(plan.warnings.iter().any(|w| w.rule == "LinkIsPlain"));
+    let letters = self::plan("FROM node\nCOPY --chmod=u=rwX,go=rX package.json /a\n");
+    let Op::Copy(copy) = &letters.vertices.last().unwrap().op else { panic!() };
+    assert_eq!((copy.chmod, copy.modes.as_deref()), (None, Some("u=rwX,go=rX")));
 }
 
 #[test]
@@ -369,13 +371,19 @@ fn what_is_wrong_is_shown_where_it_is() {
         "FROM node\nCOPY package*.json /c\n",
         "FROM node\nCOPY escape /c\n",
         "FROM node AS first\nCOPY --from=later /a /b\nFROM node AS later\nCOPY --from=first /a /b\n",
-        "FROM node\nCOPY --chmod=u+x README.md /b\n",
-        "FROM node\nCOPY --parents README.md /b\n",
+        "FROM node\nCOPY --chmod=u+q README.md /b\n",
+        "FROM node\nCOPY --parents=maybe README.md /b\n",
         "FROM node\nADD https://example.org/x /b\n",
-        "FROM node\nADD app.tar.gz /b\n",
-        "FROM node\nRUN --mount=type=cache,target=/x a\n",
+        "FROM node\nADD --checksum=md5:1 https://example.org/x /b\n",
+        "FROM node\nADD --checksum=sha256:1 app.tar.gz /b\n",
+        "FROM node\nRUN --mount=type=cache,target=/x,sharing=never a\n",
+        "FROM node\nRUN --mount=type=cahce,target=/x a\n",
+        "FROM node\nRUN --mount=type=tmpfs,target=/x,sise=1m a\n",
+        "FROM node\nRUN --mount=type=bind,source=/x a\n",
+        "FROM node\nRUN --security=insecure a\n",
+        "FROM node\nRUN --device=nvidia.com/gpu a\n",
         "FROM node\nRUN --network=host a\n",
-        "FROM node\nONBUILD RUN a\n",
+        "FROM node\nONBUILD FROM a\n",
         "FROM node\nEXPOSE http\n",
         "FROM node\nSTOPSIGNAL SIGWHAT\n",
         "FROM node\nHEALTHCHECK --interval=10 CMD x\n",
@@ -396,4 +404,156 @@ fn what_is_unwise_is_said() {
     let plan = plan_with(text, options).unwrap();
     let shown: Vec<String> = plan.warnings.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(shown.join("\n\n"));
+}
+
+fn remote(url: &str) -> Remote {
+    Remote::File { url: url.into(), checksum: None }
+}
+
+#[test]
+fn what_is_fetched_is_asked_for_first_and_copied_then() {
+    let text = "FROM node\nARG V=1\nADD https://example.org/a-$V.tgz https://example.org/b /x/\nADD https://example.org/r.git#main /r\n";
+    let file = dockerfile::parse("Dockerfile", text).unwrap();
+    let mut options = Options::default();
+    let Attempt::Needs(needs) = lower_or_needs(&file, &context(), &options, &bases()).unwrap() else { panic!() };
+    let git = Remote::Git { url: "https://example.org/r.git#main".into(), checksum: None, keep_git: false };
+    assert_eq!(needs, [remote("https://example.org/a-1.tgz"), remote("https://example.org/b"), git.clone()]);
+    let digest: Digest = format!("sha256:{}", "e".repeat(64)).parse().unwrap();
+    let fetched = |name: &str| Fetched::File { digest: digest.clone(), name: name.into() };
+    options.remotes.insert(needs[0].clone(), fetched("a-1.tgz"));
+    options.remotes.insert(needs[1].clone(), fetched("b"));
+    options.remotes.insert(git, Fetched::Tree(Box::new(context())));
+    let Attempt::Ready(plan) = lower_or_needs(&file, &context(), &options, &bases()).unwrap() else { panic!() };
+    let copies = copied(&plan);
+    assert_eq!(copies[0], (vec!["/a-1.tgz".into()], "/x/".into(), vec![format!("a-1.tgz={digest}")]));
+    assert_eq!(copies[2].1, "/r");
+    assert!(copies[2].2.contains(&"src/lib/a.js=s2".to_owned()));
+    // What is fetched is not unpacked, what is local is.
+    let unpacks = |text: &str| -> Vec<bool> {
+        let plan = self::plan(text);
+        plan.vertices.iter().filter_map(|v| if let Op::Copy(copy) = &v.op { Some(copy.unpack) } else { None }).collect()
+    };
+    let text = "FROM node\nADD app.tar.gz /x/\nADD --unpack=false app.tar.gz /x/\nCOPY app.tar.gz /x/\n";
+    assert_eq!(unpacks(text), [true, false, false]);
+}
+
+#[test]
+fn mounts_are_what_they_say() {
+    let text = "FROM node\nWORKDIR /w\nRUN --mount=type=cache,target=/c,id=npm,sharing=locked,uid=1 \\\n --mount=type=cache,target=d,from=node,source=/seed,ro --mount=type=tmpfs,target=/t,size=64m \\\n --mount=type=secret,id=token --mount=type=secret,id=env,env=E,required --mount=type=secret,id=both,env=B,target=/b,mode=0440 \\\n --mount=type=ssh --mount=type=ssh,id=other,target=/s,required=true a\n";
+    let plan = plan(text);
+    let exec = exec(&plan, 0);
+    let shown = serde_json::to_value(&exec).unwrap();
+    insta::assert_json_snapshot!(serde_json::json!({
+        "caches": shown["caches"], "tmpfs": shown["tmpfs"], "secrets": shown["secrets"],
+        "files": shown["secret_files"], "agents": shown["agents"],
+    }));
+    assert_eq!(exec.secret_names(), ["both", "env", "ssh/default", "ssh/other", "token"]);
+    let scope = &plan.vertices.iter().find(|v| matches!(v.op, Op::Exec(_))).unwrap().scope;
+    assert_eq!(scope, &Some(Scope::Within("secret/local".into())));
+}
+
+#[test]
+fn a_secret_that_is_not_needed_may_be_missing() {
+    let options = |names: &[&str]| Options {
+        secrets: Some(names.iter().map(|name| (*name).to_owned()).collect()),
+        ..Options::default()
+    };
+    let text = "FROM node\nRUN --mount=type=secret,id=a --mount=type=secret,id=b,required a\n";
+    let plan = plan_with(text, options(&["b"])).unwrap();
+    assert_eq!(exec(&plan, 0).secret_names(), ["b"]);
+    assert!(plan_with(text, options(&["a"])).unwrap_err().contains("--secret id=b"));
+}
+
+#[test]
+fn triggers_of_a_base_are_done_and_its_own_are_kept() {
+    let mut bases = bases();
+    let config = &mut bases.get_mut("node").unwrap().config.config;
+    config.on_build = Some(vec!["COPY package.json /app/".into(), "RUN <<EOF\nnpm ci\nEOF".into()]);
+    let lowered = |text: &str| {
+        let file = dockerfile::parse("Dockerfile", text).unwrap();
+        lower(&file, &context(), &Options::default(), &bases)
+    };
+    let plan = lowered("FROM node\nONBUILD RUN later\nONBUILD ENV A=1\n").unwrap();
+    assert_eq!(exec(&plan, 0).argv[2], "npm ci\n");
+    assert_eq!(copied(&plan)[0].1, "/app/");
+    assert_eq!(plan.config.config.on_build.clone().unwrap(), ["RUN later", "ENV A=1"]);
+    // A stage that builds on another one sets off what that one left.
+    let plan = lowered("FROM runtime AS a\nONBUILD RUN fired\nFROM a\n").unwrap();
+    assert_eq!(exec(&plan, 0).argv[2], "fired");
+    assert_eq!(plan.config.config.on_build, None);
+    bases.get_mut("node").unwrap().config.config.on_build = Some(vec!["COPY nothing /".into()]);
+    let file = dockerfile::parse("Dockerfile", "FROM node\n").unwrap();
+    let error = lower(&file, &context(), &Options::default(), &bases).unwrap_err().to_string();
+    assert!(error.starts_with("ONBUILD of node:1:6: `nothing` is not in the build context"), "{error}");
+}
+
+#[test]
+fn parents_and_exclusions_choose_exactly() {
+    let plan = plan(
+        "FROM node\nCOPY --parents src/lib/a.js src/./server.js /x/\nCOPY --exclude=src/lib --exclude=*.md . /y/\nCOPY --parents **/*.js /z/\n",
+    );
+    let copies = copied(&plan);
+    assert_eq!(copies[0].0, ["/"]);
+    assert_eq!(copies[0].2, ["server.js=s1", "src=", "src/lib=", "src/lib/a.js=s2"]);
+    assert!(copies[1].2.iter().all(|file| !file.contains("lib") && !file.contains("README")), "{:?}", copies[1].2);
+    assert!(copies[2].2.contains(&"src/lib/[id].js=s3".to_owned()));
+}
+
+#[test]
+fn a_linked_copy_does_not_depend_on_what_is_below() {
+    let ids = |base: &str| {
+        let file = dockerfile::parse("Dockerfile", &format!("FROM {base}\nCOPY --link package.json /\n")).unwrap();
+        let plan = lower(&file, &context(), &Options::default(), &bases()).unwrap();
+        let mut graph = Graph::new();
+        let lowered = plan.add_to(&mut graph, "g");
+        let copied = graph.vertices()[lowered.result].inputs[1];
+        (graph.id(copied).clone(), graph.id(lowered.result).clone())
+    };
+    let (first, second) = (ids("node"), ids("scratch"));
+    assert_eq!(first.0, second.0);
+    assert_ne!(first.1, second.1);
+}
+
+#[test]
+fn contexts_stand_for_stages_images_and_directories() {
+    let named = BTreeMap::from([
+        ("nod".to_owned(), Named::Image("node".into())),
+        ("files".to_owned(), Named::Tree(Box::new(context()))),
+    ]);
+    let options = Options { contexts: named, ..Options::default() };
+    let text = "FROM nod\nCOPY --from=files src/server.js /\nRUN --mount=from=files,source=README.md,target=/r a\n";
+    let plan = plan_with(text, options.clone()).unwrap();
+    assert_eq!(plan.base.as_ref().unwrap().repository, "base/node");
+    assert_eq!(copied(&plan)[0].2, ["src/server.js=s1"]);
+    let plan = plan_with("FROM files\nCMD [\"x\"]\n", options).unwrap();
+    assert!(plan.base.is_none());
+    assert_eq!(plan.steps.iter().filter(|step| step.layer.is_some()).count(), 1);
+}
+
+#[test]
+fn fresh_stages_are_addressed_anew() {
+    let id = |fresh: Option<Fresh>, stage: usize| {
+        let options = Options { fresh, ..Options::default() };
+        let plan = plan_with("FROM node AS a\nRUN a\nFROM node AS b\nRUN b\nCOPY --from=a /x /\n", options).unwrap();
+        let mut graph = Graph::new();
+        plan.add_to(&mut graph, "g");
+        let execs: Vec<usize> = (0..graph.len()).filter(|at| matches!(graph.vertices()[*at].op, Op::Exec(_))).collect();
+        graph.id(execs[stage]).clone()
+    };
+    let only = |stages: &[&str], nonce: &str| {
+        Some(Fresh { stages: stages.iter().map(|s| (*s).to_owned()).collect(), nonce: nonce.into() })
+    };
+    assert_ne!(id(only(&[], "1"), 0), id(only(&[], "2"), 0));
+    assert_ne!(id(None, 0), id(only(&["a"], "1"), 0));
+    assert_eq!(id(None, 1), id(only(&["a"], "1"), 1));
+}
+
+#[test]
+fn layers_know_what_of_the_context_they_are_made_from() {
+    let plan = plan(
+        "FROM node AS a\nCOPY package.json /\nRUN x\nFROM node\nRUN y\nCOPY --from=a /o /o\nCOPY src /src\nCOPY . /all\n",
+    );
+    let lowered = plan.add_to(&mut Graph::new(), "g");
+    let own = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>();
+    assert_eq!(lowered.layer_paths, [own(&[]), own(&["package.json"]), own(&["package.json", "src"]), own(&[""])]);
 }

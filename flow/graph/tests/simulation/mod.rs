@@ -202,6 +202,7 @@ pub fn exec(name: &str) -> Exec {
         collect: vec![],
         timeout: None,
         memory: None,
+        ..Exec::default()
     }
 }
 

@@ -1,16 +1,20 @@
 //! Copies files from one root file system into another with the rules of the Dockerfile reference.
 
 use std::{
+    collections::HashMap,
     ffi::OsStr,
     fs, io,
     os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown, lchown, symlink},
     path::{Path, PathBuf},
 };
 
-use globset::GlobBuilder;
+use build::{chmod::Modes, pattern::Pattern};
 use graph::Copy;
 
-use super::rooted::{Place, Root, owner};
+use super::{
+    archive,
+    rooted::{Place, Root, owner},
+};
 
 /// How deep a copied tree may be, and how many entries it may have.
 const DEEPEST: usize = 200;
@@ -23,89 +27,170 @@ pub fn copy(copy: &Copy, source: &Path, target: &Path) -> Result<(), String> {
     let owner = copy.chown.as_deref().map(|text| owner(&root, text)).transpose()?;
     let mut matched = Vec::new();
     for pattern in &copy.sources {
-        let found = expand(&from, pattern)?;
+        let found = expand(&from, pattern, copy.parents)?;
         if found.is_empty() {
             return Err(format!("`{pattern}` is not there"));
         }
         matched.extend(found);
     }
+    let exclude = copy.exclude.iter().map(|text| Pattern::parse(text).map_err(|e| e.to_string()));
+    let mut work = Work {
+        owner,
+        chmod: copy.chmod,
+        modes: copy.modes.as_deref().map(Modes::parse).transpose()?,
+        exclude: exclude.collect::<Result<_, _>>()?,
+        unpack: copy.unpack,
+        entries: 0,
+        links: HashMap::new(),
+    };
     let into_directory = copy.target.ends_with('/') || matched.len() > 1;
-    let mut work = Work { owner, chmod: copy.chmod, entries: 0 };
-    let base = owner.unwrap_or((0, 0));
-    for path in &matched {
-        let place = from.find(path).map_err(|e| format!("cannot read `{}`: {e}", path.display()))?;
-        let metadata = fs::metadata(place.path()).map_err(|e| format!("cannot read `{}`: {e}", path.display()))?;
-        let said = |e: io::Error| format!("cannot copy `{}` to `{}`: {e}", path.display(), copy.target);
-        if metadata.is_dir() {
-            // Of a directory its content is copied, not the directory itself.
-            let into = root.make(Path::new(&copy.target), base).map_err(said)?;
-            work.tree(&place.path(), &into.path(), 0).map_err(said)?;
-            continue;
-        }
-        let target = Path::new(&copy.target);
-        let exists = root.directory(target).ok();
-        let (into, name): (Place, &OsStr) = match exists {
-            Some(directory) => (directory, path.file_name().unwrap_or_default()),
-            None if into_directory => (root.make(target, base).map_err(said)?, path.file_name().unwrap_or_default()),
-            None => {
-                let parent = target.parent().unwrap_or(Path::new("/"));
-                (root.make(parent, base).map_err(said)?, target.file_name().unwrap_or_default())
-            }
-        };
-        work.entry(&place.path(), &into.entry(name), 0, true).map_err(said)?;
+    for found in &matched {
+        work.source(copy, &from, &root, found, into_directory)?;
     }
     Ok(())
 }
 
+/// A path of the source, and how many of its first parts are not repeated below the target (with `--parents`).
+struct Found {
+    path: PathBuf,
+    pivot: usize,
+}
+
 /// The paths that a source names, wildcards included, in order.
-fn expand(root: &Root, pattern: &str) -> Result<Vec<PathBuf>, String> {
-    let trimmed = Path::new("/").join(pattern.trim_start_matches('/'));
-    if !pattern.contains(['*', '?', '[']) {
-        return Ok(if root.find(&trimmed).is_ok() { vec![trimmed] } else { Vec::new() });
-    }
+fn expand(root: &Root, pattern: &str, parents: bool) -> Result<Vec<Found>, String> {
+    let pivot = match pattern.split_once("/./").filter(|_| parents) {
+        Some((front, _)) => front.split('/').filter(|part| !part.is_empty() && *part != ".").count(),
+        None => 0,
+    };
+    let parts: Vec<&str> = pattern.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     let mut found = vec![PathBuf::from("/")];
-    for component in trimmed.components().skip(1) {
-        let text = component.as_os_str().to_string_lossy().into_owned();
-        let glob = GlobBuilder::new(&text).literal_separator(true).build().map_err(|e| format!("`{pattern}`: {e}"))?;
-        let matcher = glob.compile_matcher();
+    for part in &parts {
+        if !part.contains(['*', '?', '[', '\\']) {
+            found.iter_mut().for_each(|path| path.push(part));
+            continue;
+        }
+        let matcher = Pattern::parse(part).map_err(|e| format!("`{pattern}`: {e}"))?;
         let mut next = Vec::new();
         for directory in found {
-            if !text.contains(['*', '?', '[']) {
-                next.push(directory.join(&text));
+            if *part == "**" {
+                below(root, &directory, &mut next, 0)?;
                 continue;
             }
-            let Ok(place) = root.directory(&directory) else { continue };
-            let entries =
-                fs::read_dir(place.path()).map_err(|e| format!("cannot list `{}`: {e}", directory.display()))?;
-            let names = entries.filter_map(|entry| Some(entry.ok()?.file_name()));
-            next.extend(names.filter(|name| matcher.is_match(Path::new(name))).map(|name| directory.join(name)));
+            let names = names(root, &directory)?;
+            next.extend(names.into_iter().filter(|name| matcher.matches(name)).map(|name| directory.join(name)));
         }
         next.sort();
+        next.dedup();
         found = next;
     }
+    // A name without wildcards that is not there is said by the caller.
     found.retain(|path| root.find(path).is_ok());
-    Ok(found)
+    Ok(found.into_iter().map(|path| Found { path, pivot }).collect())
+}
+
+/// The names in a directory of the root; none when it is no directory.
+fn names(root: &Root, directory: &Path) -> Result<Vec<String>, String> {
+    let Ok(place) = root.directory(directory) else { return Ok(Vec::new()) };
+    let entries = fs::read_dir(place.path()).map_err(|e| format!("cannot list `{}`: {e}", directory.display()))?;
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The directory and all directories in it.
+fn below(root: &Root, directory: &Path, found: &mut Vec<PathBuf>, depth: usize) -> Result<(), String> {
+    if depth > DEEPEST || found.len() > MOST {
+        return Err(format!("`**` finds more than {MOST} directories, or deeper than {DEEPEST}"));
+    }
+    found.push(directory.to_owned());
+    for name in names(root, directory)? {
+        let path = directory.join(name);
+        if root.plain_directory(&path) {
+            below(root, &path, found, depth + 1)?;
+        }
+    }
+    Ok(())
 }
 
 struct Work {
     owner: Option<(u32, u32)>,
     chmod: Option<u32>,
+    modes: Option<Modes>,
+    exclude: Vec<Pattern>,
+    unpack: bool,
     entries: usize,
+    /// Files with several names: where the first of them went.
+    links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl Work {
-    /// Copies the content of a directory into another that is there.
-    fn tree(&mut self, from: &Path, to: &Path, depth: usize) -> io::Result<()> {
+    fn source(
+        &mut self,
+        copy: &Copy,
+        from: &Root,
+        root: &Root,
+        found: &Found,
+        into_directory: bool,
+    ) -> Result<(), String> {
+        let path = &found.path;
+        // Paths below an open directory are good as long as it is open.
+        self.links.clear();
+        let base = self.owner.unwrap_or((0, 0));
+        let place = from.find(path).map_err(|e| format!("cannot read `{}`: {e}", path.display()))?;
+        let metadata = fs::metadata(place.path()).map_err(|e| format!("cannot read `{}`: {e}", path.display()))?;
+        let said = |e: io::Error| format!("cannot copy `{}` to `{}`: {e}", path.display(), copy.target);
+        let mut target = PathBuf::from(&copy.target);
+        if copy.parents {
+            let kept: PathBuf = path.components().skip(1 + found.pivot).collect();
+            target.push(if metadata.is_dir() { kept.as_path() } else { kept.parent().unwrap_or(Path::new("")) });
+        }
+        if metadata.is_dir() {
+            // Of a directory its content is copied, not the directory itself.
+            let into = root.make(&target, base).map_err(said)?;
+            self.tree(&place.path(), &into.path(), Path::new(""), 0).map_err(said)?;
+            return Ok(());
+        }
+        let name = path.file_name().unwrap_or_default();
+        if self.left_out(Path::new(name)) {
+            return Ok(());
+        }
+        if self.unpack && metadata.is_file() && archive::is_archive(&place.path()).map_err(said)? {
+            let into = root.make(&target, base).map_err(said)?;
+            return archive::unpack(&place.path(), &into.path(), self.owner)
+                .map_err(|e| format!("cannot unpack `{}`: {e}", path.display()));
+        }
+        let exists = root.directory(&target).ok();
+        let (into, name): (Place, &OsStr) = match exists {
+            Some(directory) => (directory, name),
+            None if into_directory || copy.parents => (root.make(&target, base).map_err(said)?, name),
+            None => {
+                let parent = target.parent().unwrap_or(Path::new("/"));
+                (root.make(parent, base).map_err(said)?, target.file_name().unwrap_or_default())
+            }
+        };
+        self.entry(&place.path(), &into.entry(name), Path::new(""), 0, true).map_err(said)
+    }
+
+    fn left_out(&self, path: &Path) -> bool {
+        let Some(path) = path.to_str().filter(|_| !self.exclude.is_empty()) else { return false };
+        self.exclude.iter().any(|pattern| pattern.covers(path))
+    }
+
+    /// Copies the content of a directory into another that is there. `inside` is its path below the source.
+    fn tree(&mut self, from: &Path, to: &Path, inside: &Path, depth: usize) -> io::Result<()> {
         let mut names: Vec<_> = fs::read_dir(from)?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
         names.sort();
         for name in names {
-            self.entry(&from.join(&name), &to.join(&name), depth + 1, false)?;
+            let below = inside.join(&name);
+            if !self.left_out(&below) {
+                self.entry(&from.join(&name), &to.join(&name), &below, depth + 1, false)?;
+            }
         }
         Ok(())
     }
 
     /// Copies one entry. A link is copied as a link, except when it was named itself (`follow`).
-    fn entry(&mut self, from: &Path, to: &Path, depth: usize, follow: bool) -> io::Result<()> {
+    fn entry(&mut self, from: &Path, to: &Path, inside: &Path, depth: usize, follow: bool) -> io::Result<()> {
         self.entries += 1;
         if depth > DEEPEST || self.entries > MOST {
             return Err(io::Error::other(format!("more than {MOST} entries, or deeper than {DEEPEST} directories")));
@@ -126,8 +211,8 @@ impl Work {
                     fs::DirBuilder::new().mode(0o755).create(to)?;
                 }
             }
-            self.tree(from, to, depth)?;
-            self.finish(to, &metadata)
+            self.tree(from, to, inside, depth)?;
+            self.finish(from, to, &metadata)
         } else if kind.is_symlink() {
             clear(to, old.as_ref())?;
             symlink(fs::read_link(from)?, to)?;
@@ -135,8 +220,15 @@ impl Work {
             lchown(to, Some(uid), Some(gid))
         } else if kind.is_file() {
             clear(to, old.as_ref())?;
+            let identity = (metadata.dev(), metadata.ino());
+            if let Some(first) = self.links.get(&identity) {
+                return fs::hard_link(first, to);
+            }
             copy_file(from, to)?;
-            self.finish(to, &metadata)
+            if metadata.nlink() > 1 {
+                self.links.insert(identity, to.to_owned());
+            }
+            self.finish(from, to, &metadata)
         } else if kind.is_char_device() || kind.is_block_device() || kind.is_fifo() || kind.is_socket() {
             Err(io::Error::other(format!("`{}` is a device, a pipe or a socket, which images do not hold", name(from))))
         } else {
@@ -144,13 +236,37 @@ impl Work {
         }
     }
 
-    /// Owner, mode and time of what was copied. The owner first: changing it clears the set-user-id bits.
-    fn finish(&self, to: &Path, metadata: &fs::Metadata) -> io::Result<()> {
+    /// Owner, attributes, mode and time of what was copied. The owner first: changing it clears set-user-id bits and capabilities.
+    fn finish(&self, from: &Path, to: &Path, metadata: &fs::Metadata) -> io::Result<()> {
         let (uid, gid) = self.owner.unwrap_or((0, 0));
         chown(to, Some(uid), Some(gid))?;
-        fs::set_permissions(to, fs::Permissions::from_mode(self.chmod.unwrap_or(metadata.mode() & 0o7777)))?;
+        attributes(from, to)?;
+        let mode = metadata.mode() & 0o7777;
+        let mode = match (&self.modes, self.chmod) {
+            (Some(modes), _) => modes.apply(mode, metadata.is_dir()),
+            (None, chmod) => chmod.unwrap_or(mode),
+        };
+        fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
         fs::File::open(to)?.set_modified(metadata.modified()?)
     }
+}
+
+/// Capabilities and users' own attributes.
+fn attributes(from: &Path, to: &Path) -> io::Result<()> {
+    let names = match xattr::list_deref(from) {
+        Ok(names) => names,
+        Err(e) if e.raw_os_error() == Some(nix::libc::ENOTSUP) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    for name in names {
+        let bytes = name.as_encoded_bytes();
+        if (bytes == b"security.capability" || bytes.starts_with(b"user."))
+            && let Some(value) = xattr::get_deref(from, &name)?
+        {
+            xattr::set_deref(to, &name, &value)?;
+        }
+    }
+    Ok(())
 }
 
 fn clear(to: &Path, old: Option<&fs::Metadata>) -> io::Result<()> {
@@ -163,11 +279,11 @@ fn clear(to: &Path, old: Option<&fs::Metadata>) -> io::Result<()> {
     }
 }
 
-/// Shares the blocks where the file system can (reflink), else lets the kernel copy.
+/// Copies what is in a file; holes stay holes.
 fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     let mut source = fs::File::open(from)?;
-    let mut target = fs::OpenOptions::new().write(true).create_new(true).open(to)?;
-    io::copy(&mut source, &mut target).map(drop)
+    let target = fs::OpenOptions::new().write(true).create_new(true).open(to)?;
+    super::sparse::copy(&mut source, &target, |_| {}, |_| {}).map(drop)
 }
 
 fn name(path: &Path) -> String {
@@ -195,7 +311,7 @@ mod tests {
         to: &tempfile::TempDir,
     ) -> Result<Vec<String>, String> {
         let sources = sources.iter().map(|s| (*s).to_owned()).collect();
-        let instruction = Copy { sources, target: target.into(), chown: None, chmod: None };
+        let instruction = Copy { sources, target: target.into(), ..Copy::default() };
         copy(&instruction, from.path(), to.path())?;
         let mut all: Vec<String> = walkdir::WalkDir::new(to.path())
             .into_iter()
@@ -220,6 +336,45 @@ mod tests {
         assert_eq!(run(&["d*/s*/d.txt"], "/x/", &from, &empty()).unwrap(), ["x/d.txt"]);
         let existing = tree(&["etc/old"]);
         assert_eq!(run(&["a.txt"], "/etc", &from, &existing).unwrap(), ["etc/a.txt", "etc/old"]);
+    }
+
+    #[test]
+    fn parents_are_kept_from_the_pivot_on_and_patterns_left_out() {
+        let from = tree(&["x/a/1.txt", "x/a/2.md", "x/b/3.txt", "y/4.txt"]);
+        let with = |sources: &[&str], exclude: &[&str], parents: bool| {
+            let to = tree(&[]);
+            let own = |all: &[&str]| all.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+            let instruction =
+                Copy { sources: own(sources), target: "/t/".into(), exclude: own(exclude), parents, ..Copy::default() };
+            copy(&instruction, from.path(), to.path()).unwrap();
+            let mut all: Vec<String> = walkdir::WalkDir::new(to.path())
+                .into_iter()
+                .map(Result::unwrap)
+                .filter(|entry| entry.file_type().is_file())
+                .map(|entry| entry.path().strip_prefix(to.path()).unwrap().display().to_string())
+                .collect();
+            all.sort();
+            all
+        };
+        assert_eq!(with(&["/x/a/1.txt", "/y"], &[], true), ["t/x/a/1.txt", "t/y/4.txt"]);
+        assert_eq!(with(&["/x/./a"], &[], true), ["t/a/1.txt", "t/a/2.md"]);
+        assert_eq!(with(&["/**/*.txt"], &[], true), ["t/x/a/1.txt", "t/x/b/3.txt", "t/y/4.txt"]);
+        assert_eq!(with(&["/x"], &["**/*.txt"], false), ["t/a/2.md"]);
+        assert_eq!(with(&["/x"], &["a"], false), ["t/b/3.txt"]);
+        assert_eq!(with(&["/x/a/*"], &["*.md"], false), ["t/1.txt"]);
+    }
+
+    #[test]
+    fn two_names_of_one_file_stay_so_and_holes_stay_holes() {
+        let from = tree(&["d/a"]);
+        fs::hard_link(from.path().join("d/a"), from.path().join("d/b")).unwrap();
+        fs::File::create(from.path().join("d/hole")).unwrap().set_len(64 << 20).unwrap();
+        let to = tree(&[]);
+        run(&["d"], "/x", &from, &to).unwrap();
+        let meta = |name: &str| fs::metadata(to.path().join("x").join(name)).unwrap();
+        assert_eq!(meta("a").ino(), meta("b").ino());
+        assert_eq!(meta("hole").len(), 64 << 20);
+        assert!(meta("hole").blocks() < 2048, "{} blocks", meta("hole").blocks());
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::{
 
 use graph::{Error, Exec, ExecContext, Output, StreamKind, VertexId};
 use records::Artifact;
-use sandbox::{ContainerSpec, Lifetime, Limits, Mount, MountKind, NetworkMode, Status, View};
+use sandbox::{ContainerSpec, Lifetime, Limits, NetworkMode, Status, View};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-use super::{Machine, NEXT, blocking, files, machine};
+use super::{Machine, NEXT, blocking, files, machine, mounts::Mounts};
 
 /// The most files that one vertex may leave, and the most bytes of one of them.
 const MOST_FILES: usize = 10_000;
@@ -36,19 +36,15 @@ pub async fn run(
     let active =
         blocking(move || snapshots.prepare(&key, Some(&parent)).map_err(|e| machine("cannot begin a snapshot", e)))
             .await?;
-    let mut views: Vec<View> = Vec::new();
-    let mut mounts = Vec::new();
-    for mount in &program.mounts {
-        let input = inputs.get(mount.input).ok_or_else(|| Error::Invalid("a mount names no input".into()))?;
-        let view = machine_.view(&input.id, mount.writable)?;
-        let source = view.path().join(mount.source.trim_start_matches('/'));
-        mounts.push(Mount { target: mount.target.clone(), kind: MountKind::Bind(source), readonly: !mount.writable });
-        views.push(view);
-    }
+    let more = Mounts::of(machine_, program, inputs, context).await?;
     // The address is that of the content; two attempts, or two scopes, must not meet in one container.
     let name = format!("x{}-{}", NEXT.fetch_add(1, Ordering::Relaxed), id.0.short());
     let mut spec = ContainerSpec::new(name.clone(), active.path(), program.argv.clone());
     spec.env = program.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    for (name, value) in &more.env {
+        spec.env.retain(|(known, _)| known != name);
+        spec.env.push((name.clone(), value.clone()));
+    }
     for secret in &program.secrets {
         let value = context.secrets.get(&secret.name).cloned().unwrap_or_default();
         spec.env.retain(|(name, _)| *name != secret.env);
@@ -56,7 +52,7 @@ pub async fn run(
     }
     spec.cwd.clone_from(&program.cwd);
     spec.user.clone_from(&program.user);
-    spec.mounts = mounts;
+    spec.mounts.clone_from(&more.mounts);
     spec.limits =
         Limits { memory: program.memory, pids: Some(PIDS), cpu_request_millis: Some(CPU_WEIGHT), ..Limits::default() };
     spec.hostname = Some("shipway".into());
@@ -69,8 +65,8 @@ pub async fn run(
         }
     };
     let exit = program_ended(machine_, spec, context).await?;
-    let artifacts = collect(machine_, program, active.path(), &views).await?;
-    drop(views);
+    let artifacts = collect(machine_, program, active.path(), &more.views).await?;
+    drop(more);
     match exit.status {
         Status::Code(0) => {}
         Status::Code(code) => return Err(Error::Exit { code, artifacts }),

@@ -1,8 +1,7 @@
 //! Files from outside the graph, put into a directory: from git, from a directory of this machine, or from blobs.
 
 use std::{
-    fs,
-    io::{self, Read, Write},
+    fs, io,
     os::unix::fs::{DirBuilderExt, PermissionsExt, symlink},
     path::{Component, Path, PathBuf},
 };
@@ -127,19 +126,18 @@ fn copy_all(from: &Path, files: &[Selected], target: &Path) -> Result<(), Error>
 
 /// Copies a file and gives its SHA-256 in hex.
 fn copy(from: &Path, to: &Path) -> io::Result<String> {
-    let (mut source, mut target) = (fs::File::open(from)?, fs::File::create_new(to)?);
-    let mut hasher = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        match source.read(&mut buffer)? {
-            0 => break,
-            read => {
-                hasher.update(&buffer[..read]);
-                target.write_all(&buffer[..read])?;
-            }
+    let (mut source, target) = (fs::File::open(from)?, fs::File::create_new(to)?);
+    let hasher = std::cell::RefCell::new(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256));
+    let zeros = [0; 64 << 10];
+    let hole = |mut length: u64| {
+        while length > 0 {
+            let part = length.min(zeros.len() as u64);
+            hasher.borrow_mut().update(&zeros[..part as usize]);
+            length -= part;
         }
-    }
-    Ok(hasher.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    };
+    super::sparse::copy(&mut source, &target, |data| hasher.borrow_mut().update(data), hole)?;
+    Ok(hasher.into_inner().finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn make(path: &Path) -> io::Result<()> {

@@ -3,10 +3,16 @@
 //! The snapshot of a vertex has the vertex's id as its key and appears at once when the vertex has succeeded, so a result that is there
 //! is whole. What a vertex collected is in the log of records under the same id.
 
+mod archive;
 mod copy;
 mod exec;
 mod files;
+mod merge;
+mod mounts;
 mod rooted;
+mod sparse;
+
+pub use mounts::Caches;
 
 use std::{path::Path, sync::Arc};
 
@@ -31,6 +37,8 @@ pub struct Machine {
     pub repositories: Repositories,
     pub blobs: Arc<dyn Blobs>,
     pub log: Arc<dyn Log>,
+    /// Directories that stay from one run to the next.
+    pub caches: Caches,
 }
 
 /// This machine failed; trying again may help.
@@ -156,6 +164,17 @@ impl Executor for Machine {
                     let open = rooted::Root::open(root).map_err(said)?;
                     let owner = rooted::owner(&open, &user).map_err(Error::Invalid)?;
                     open.make(Path::new(&path), owner).map(drop).map_err(said)
+                })
+                .await?;
+            }
+            Op::Merge => {
+                let (Some(below), Some(above)) = (key(0), key(1)) else {
+                    return Err(Error::Invalid("a merge has two inputs".into()));
+                };
+                let (snapshots, id) = (self.snapshots().clone(), id.to_string());
+                blocking(move || {
+                    let files = snapshots.diff(&above).map_err(|e| machine("cannot find an input", e))?;
+                    snapshots.import(&id, Some(&below), |directory| merge::link(&files, directory)).map_err(merge::said)
                 })
                 .await?;
             }

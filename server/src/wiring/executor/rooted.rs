@@ -31,6 +31,11 @@ impl Place {
         PathBuf::from(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
+    /// Where it lies on this machine, without any link in it: what another process may open.
+    pub fn real(&self) -> io::Result<PathBuf> {
+        fs::read_link(self.path())
+    }
+
     /// The path of an entry of the directory; the name is one component.
     pub fn entry(&self, name: &OsStr) -> PathBuf {
         self.path().join(name)
@@ -50,6 +55,11 @@ impl Root {
     /// Opens a directory, links followed inside the root.
     pub fn directory(&self, path: &Path) -> io::Result<Place> {
         self.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+    }
+
+    /// Whether there is a directory, and no link to one.
+    pub fn plain_directory(&self, path: &Path) -> bool {
+        self.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW).is_ok()
     }
 
     /// Reads a small file, or `None` when it is not there.
