@@ -2,10 +2,11 @@
 //!
 //! Reads and writes records under the kinds `registry/…` and blobs; keeps unfinished uploads as files of its own. Content is stored
 //! before the record that names it, and all records of one push are one batch: a reader never sees a tag without its manifest or a
-//! manifest without its blobs, and what was acknowledged survives `kill -9`. It never deletes content, only what links to it.
+//! manifest without its blobs, and what was acknowledged survives `kill -9`. Content is deleted only by [`Registry::clean_up`].
 
 mod attach;
 mod blobs;
+pub mod cleanup;
 mod document;
 mod entries;
 pub mod http;
@@ -17,7 +18,7 @@ mod uploads;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use store::{Blobs, Log};
+use store::{Blobs, Log, leases::Pin};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::Clock;
@@ -73,6 +74,9 @@ struct Inner {
     uploads: uploads::Uploads,
     /// Changes to the records of one repository happen one after the other; repositories share a few locks by hash of their names.
     locks: [Mutex<()>; 32],
+    /// Held by the clean-up.
+    cleaning: Mutex<()>,
+    opened: records::Timestamp,
 }
 
 impl Registry {
@@ -90,7 +94,9 @@ impl Registry {
     ) -> Self {
         let uploads = uploads::Uploads::new(uploads.into());
         let locks = std::array::from_fn(|_| Mutex::new(()));
-        Self { inner: Arc::new(Inner { blobs, log, clock, limits, uploads, locks }) }
+        let opened = clock();
+        let cleaning = Mutex::new(());
+        Self { inner: Arc::new(Inner { blobs, log, clock, limits, uploads, locks, cleaning, opened }) }
     }
 
     pub fn limits(&self) -> &Limits {
@@ -108,6 +114,14 @@ impl Registry {
 
     fn now(&self) -> records::Timestamp {
         (self.inner.clock)()
+    }
+
+    /// Keeps content from being cleaned up until a record that names it is written.
+    async fn pin(&self, digests: impl IntoIterator<Item = &records::Digest>) -> Option<Pin> {
+        match self.blobs().leases() {
+            Some(leases) => Some(leases.pin(digests).await),
+            None => None,
+        }
     }
 
     async fn lock(&self, repository: &str) -> MutexGuard<'_, ()> {

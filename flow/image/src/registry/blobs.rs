@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use records::Digest;
+use records::{Digest, Timestamp};
 use store::{BlobReader, Change, Expect};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
@@ -11,6 +11,9 @@ use crate::{Error, Kind, Result, hash, reference::check_repository};
 
 /// How much is read or written at once.
 pub(crate) const CHUNK: usize = 256 << 10;
+
+/// After how many seconds it is written down again that a blob or manifest is wanted; much less than [`super::cleanup::GRACE`].
+const RENEW: i64 = 4 * 3600;
 
 /// Content that is in the blob store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,7 +81,24 @@ impl Registry {
     /// Stores `content` in `repository`.
     pub async fn put_blob(&self, repository: &str, content: impl Into<Bytes> + Send) -> Result<StoredBlob> {
         check_repository(repository)?;
+        let content = content.into();
+        let digest = hash::digest(hash::Algorithm::Sha256, &content);
+        let _pin = self.pin([&digest]).await;
         let stored = self.store(content).await?;
+        self.link_stored(repository, &stored).await?;
+        Ok(stored)
+    }
+
+    /// Stores a stream of chunks in `repository`, if its digest is `digest`.
+    pub async fn put_stream(
+        &self,
+        repository: &str,
+        chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+        digest: &Digest,
+    ) -> Result<StoredBlob> {
+        check_repository(repository)?;
+        let _pin = self.pin([digest]).await;
+        let stored = self.store_stream(chunks, Some(digest)).await?;
         self.link_stored(repository, &stored).await?;
         Ok(stored)
     }
@@ -86,6 +106,7 @@ impl Registry {
     /// Lets `repository` hold content that is in the store already.
     pub async fn link_blob(&self, repository: &str, digest: &Digest) -> Result<()> {
         check_repository(repository)?;
+        let _pin = self.pin([digest]).await;
         match self.blobs().size(digest).await? {
             Some(size) => self.link_stored(repository, &StoredBlob { digest: digest.clone(), size }).await,
             None => Err(unknown(repository, digest)),
@@ -102,7 +123,35 @@ impl Registry {
             }
         }
         // Asked of the store itself: should the content be lost, a client that pushes again heals it.
-        Ok(self.blobs().size(digest).await?)
+        Ok(self.blobs().stat(digest).await?)
+    }
+
+    /// Notes that somebody who pushes asked for a blob or manifest and was told that it is there: it stays for the rest of the push.
+    pub async fn renew(&self, repository: &str, digest: &Digest) -> Result<()> {
+        let key = entries::by_digest(repository, digest);
+        let now = self.now();
+        // Written down not more often than it matters.
+        let old = |since: Timestamp| now.duration_since(since).as_secs() > RENEW;
+        let _guard = self.lock(repository).await;
+        let mut changes = Vec::new();
+        if let Some(entry) = self.log().get(entries::BLOB, &key).await? {
+            let blob: entries::Blob = entries::read(&entry)?;
+            if blob.linked.is_none_or(old) {
+                let renewed = entries::Blob { linked: Some(now), ..blob };
+                changes.push(entries::put(entries::BLOB, key.clone(), &renewed, Expect::Version(entry.seq))?);
+            }
+        }
+        if let Some(entry) = self.log().get(entries::MANIFEST, &key).await? {
+            let info: entries::ManifestInfo = entries::read(&entry)?;
+            if old(info.pushed) {
+                let renewed = entries::ManifestInfo { pushed: now, ..info };
+                changes.push(entries::put(entries::MANIFEST, key, &renewed, Expect::Version(entry.seq))?);
+            }
+        }
+        if !changes.is_empty() {
+            self.log().append(changes).await?;
+        }
+        Ok(())
     }
 
     /// Reads `length` bytes (or all) from `offset` of a blob that `repository` holds.
@@ -163,8 +212,15 @@ impl Registry {
         changes: &mut Vec<Change>,
     ) -> Result<()> {
         let key = entries::by_digest(repository, &stored.digest);
-        if self.log().get(entries::BLOB, &key).await?.is_none() {
-            changes.push(entries::put(entries::BLOB, key, &entries::Blob { size: stored.size }, Expect::Any)?);
+        let now = self.now();
+        let found =
+            self.log().get(entries::BLOB, &key).await?.as_ref().map(entries::read::<entries::Blob>).transpose()?;
+        let young = |since: Timestamp| now.duration_since(since).as_secs() <= RENEW;
+        if found.as_ref().is_none_or(|found| !found.linked.is_some_and(young)) {
+            let blob = entries::Blob { size: stored.size, linked: Some(now) };
+            changes.push(entries::put(entries::BLOB, key, &blob, Expect::Any)?);
+        }
+        if found.is_none() {
             let key = entries::holder(repository, &stored.digest);
             changes.push(entries::put(entries::HOLDER, key, &entries::Holder {}, Expect::Any)?);
         }

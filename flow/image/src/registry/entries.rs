@@ -50,6 +50,9 @@ pub struct Tag {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Blob {
     pub size: u64,
+    /// When it was pushed or asked for by somebody who pushes; not written down by older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linked: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -127,6 +127,8 @@ impl Registry {
         }
         let (document, media_type) = Document::parse(content_type, &content)?;
 
+        let named = document.contents().chain(document.children()).map(|named| &named.digest);
+        let _pin = self.pin(named.chain([&digest])).await;
         let _guard = self.lock(repository).await;
         let mut changes = Vec::new();
         self.check_contents(repository, &document, reach, &mut changes).await?;
@@ -143,7 +145,8 @@ impl Registry {
         let key = entries::by_digest(repository, &digest);
         let found = self.log().get(entries::MANIFEST, &key).await?;
         let known = found.as_ref().map(entries::read::<ManifestInfo>).transpose()?;
-        if known.is_none_or(|known| known.media_type != media_type) {
+        let old = |pushed| now.duration_since(pushed).as_secs() > 4 * 3600;
+        if known.is_none_or(|known| known.media_type != media_type || old(known.pushed)) {
             let info = ManifestInfo {
                 media_type: media_type.clone(),
                 size,

@@ -161,6 +161,7 @@ impl Registry {
     ) -> Result<StoredBlob> {
         let session = self.session(repository, id).await?;
         let mut state = self.enter(id, &session).await?;
+        let _pin = self.pin([digest]).await;
         if state.received == 0 && range.is_none() {
             // All of it comes at once: straight into the store. When it breaks off nothing was received, and the upload goes on.
             match self.store_stream(chunks, Some(digest)).await {

@@ -22,8 +22,7 @@ impl Server {
             let digest = path::digest(digest)?;
             let announced = length(&call.headers);
             let chunks = chunks(body, announced, self.registry.limits().stall);
-            let stored = self.registry.store_stream(std::pin::pin!(chunks), Some(&digest)).await?;
-            self.registry.link_stored(repository, &stored).await?;
+            self.registry.put_stream(repository, std::pin::pin!(chunks), &digest).await?;
             return Ok(created(repository, &digest));
         }
         let algorithm = call.query.get("digest-algorithm").map(str::parse).transpose()?.unwrap_or(Algorithm::Sha256);
