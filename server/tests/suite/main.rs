@@ -3,8 +3,10 @@
 
 mod browser;
 mod cli;
+mod cluster;
 mod crash;
 mod disk;
+mod environments;
 mod git;
 mod local;
 mod pipeline;
