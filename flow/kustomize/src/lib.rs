@@ -1,1 +1,102 @@
 //! Kustomizations, built as `kustomize build` builds them.
+//!
+//! Reads a kustomization and all it names through [`Files`], writes nothing, and makes [`Object`]s that print byte for
+//! byte as `kustomize build` prints them. No disk, no network, no clock: charts and remote bases come through [`Charts`]
+//! and [`Remote`], which the caller implements or leaves out.
+
+mod config;
+mod customize;
+mod error;
+mod field;
+mod files;
+mod generate;
+mod id;
+mod image;
+mod json_patch;
+mod kustomization;
+mod merge;
+mod namespace;
+mod order;
+mod origin;
+mod path;
+mod patch;
+mod plugin;
+mod read;
+mod reference;
+mod replacement;
+mod resource;
+mod resources;
+mod schema;
+mod select;
+mod target;
+mod tree;
+mod variable;
+
+pub use error::{Error, Result};
+pub use files::{Charts, FileError, Files, Memory, Remote};
+pub use id::{Gvk, Id};
+pub use kustomization::{
+    Chart, ChartGlobals, FieldSpec, GeneratorArgs, GeneratorOptions, Image, Kustomization, Label, NAMES, Patch, Replica,
+    Selector,
+};
+
+/// Which files a kustomization may read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoadRestrictor {
+    /// Only those in or below its own directory.
+    #[default]
+    RootOnly,
+    /// Any.
+    None,
+}
+
+/// How a kustomization is built.
+#[derive(Clone, Copy, Default)]
+pub struct Options<'a> {
+    pub load_restrictor: LoadRestrictor,
+    /// Inflates `helmCharts`; without it they are an error.
+    pub charts: Option<&'a dyn Charts>,
+    /// Brings what is not in the files; without it remote resources are an error.
+    pub remote: Option<&'a dyn Remote>,
+    /// Sorts as the flag `--reorder legacy` does, where the kustomization does not say otherwise.
+    pub legacy_order: bool,
+    /// Adds the label `app.kubernetes.io/managed-by`.
+    pub managed_by: bool,
+}
+
+/// One object that a kustomization makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Object {
+    pub id: Id,
+    pub value: yaml::Value,
+}
+
+/// What a kustomization makes, in order.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Built {
+    pub objects: Vec<Object>,
+    /// What `kustomize build` would print to standard error.
+    pub warnings: Vec<String>,
+}
+
+impl Built {
+    /// The text that `kustomize build` prints.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (i, object) in self.objects.iter().enumerate() {
+            if i > 0 {
+                text.push_str("---\n");
+            }
+            text.push_str(&yaml::to_go(&object.value));
+        }
+        text
+    }
+}
+
+/// Builds the kustomization in the directory `root`.
+pub fn build(files: &dyn Files, root: &str, options: &Options<'_>) -> Result<Built> {
+    target::build(files, root, options)
+}
+
+#[cfg(test)]
+mod tests;

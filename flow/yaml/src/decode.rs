@@ -343,3 +343,43 @@ fn rfc3339(text: &str) -> String {
     let dot = if fraction.is_empty() { "" } else { "." };
     format!("{}T{}{dot}{fraction}{zone}", pad(date, '-'), pad(clock, ':'))
 }
+
+/// The tree with merge keys (`<<`) replaced by the entries they bring; what is written beside them wins.
+pub(crate) fn merged(mut node: Node) -> Result<Node, Error> {
+    match node.kind {
+        Kind::List(items) => node.kind = Kind::List(items.into_iter().map(merged).collect::<Result<_, _>>()?),
+        Kind::Map(entries) => {
+            let mut own = Vec::with_capacity(entries.len());
+            let mut brought = Vec::new();
+            for (key, value) in entries {
+                let value = merged(value)?;
+                if !is_merge(&key) {
+                    own.push((key, value));
+                    continue;
+                }
+                match value.kind {
+                    Kind::Map(entries) => brought.extend(entries),
+                    Kind::List(items) if items.iter().all(|item| item.as_map().is_some()) => {
+                        for item in items {
+                            if let Kind::Map(entries) = item.kind {
+                                brought.extend(entries);
+                            }
+                        }
+                    }
+                    _ => {
+                        let message = "map merge requires map or sequence of maps as the value";
+                        return Err(Error::new(ErrorKind::Type, message, value.start));
+                    }
+                }
+            }
+            for (key, value) in brought {
+                if !own.iter().any(|(name, _)| name.as_scalar() == key.as_scalar()) {
+                    own.push((key, value));
+                }
+            }
+            node.kind = Kind::Map(own);
+        }
+        _ => {}
+    }
+    Ok(node)
+}

@@ -48,7 +48,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes: 100 << 20, depth: 200, nodes: 5_000_000, expanded: 5_000_000 }
+        Self { bytes: 100 << 20, depth: 128, nodes: 5_000_000, expanded: 5_000_000 }
     }
 }
 

@@ -120,3 +120,31 @@ pub struct Document {
     /// True when aliases are in it.
     pub aliases: bool,
 }
+
+impl Document {
+    /// The root with every alias replaced by what it stands for, without anchors and merge keys (`<<`).
+    pub fn into_expanded(self, limits: &crate::Limits) -> Result<Option<Node>, crate::Error> {
+        match self.root {
+            Some(root) if self.aliases => crate::decode::expand(root, limits).and_then(crate::decode::merged).map(Some),
+            Some(root) => Ok(Some(strip(root))),
+            None => Ok(None),
+        }
+    }
+}
+
+/// Without anchors that nothing refers to.
+fn strip(mut node: Node) -> Node {
+    fn clear(node: &mut Node) {
+        node.anchor = None;
+        match &mut node.kind {
+            Kind::List(items) => items.iter_mut().for_each(clear),
+            Kind::Map(entries) => entries.iter_mut().for_each(|(key, value)| {
+                clear(key);
+                clear(value);
+            }),
+            _ => {}
+        }
+    }
+    clear(&mut node);
+    node
+}

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::{
     Document, Error, ErrorKind, Kind, Limits, Mark, Node, Style, comment,
     scan::Scanner,
-    token::{Token, What},
+    token::What,
 };
 
 /// Reads every document of a stream. Comments are attached to the nodes they stand by when `comments` is set.
@@ -180,38 +180,51 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
+    /// Small on purpose: what recurses keeps little on the stack.
     fn node(&mut self, block: bool, indentless: bool) -> Result<Node, Error> {
+        let mut node = match self.begin()? {
+            Begun::Whole(node) => return Ok(*node),
+            Begun::Open(node) => node,
+        };
+        let end = self.content(&mut node, block, indentless)?;
+        node.end = end;
+        self.depth -= 1;
+        Ok(*node)
+    }
+
+    /// An alias, or the anchor and tag of what follows.
+    #[inline(never)]
+    fn begin(&mut self) -> Result<Begun, Error> {
         let first = self.scanner.peek()?;
         let start = first.start;
         if matches!(first.what, What::Alias(_)) {
             let token = self.scanner.next()?;
             self.counted(start)?;
-            let What::Alias(name) = token.what else { return Ok(Self::empty(start)) };
+            let What::Alias(name) = token.what else { return Ok(Begun::Whole(Box::new(Self::empty(start)))) };
             if !self.anchors.contains(name) {
                 let message = format!("unknown anchor '{name}' referenced");
                 return Err(Error::new(ErrorKind::Type, message, start));
             }
             self.aliases = true;
             let kind = Kind::Alias(name.to_owned());
-            return Ok(Node { kind, start, end: token.end, ..Node::plain("") });
+            return Ok(Begun::Whole(Box::new(Node { kind, start, end: token.end, ..Node::plain("") })));
         }
-        let mut anchor: Option<&'a str> = None;
-        let mut tag: Option<Box<str>> = None;
-        let mut end = start;
+        let mut node = Box::new(Self::empty(start));
         loop {
             match &self.scanner.peek()?.what {
-                What::Anchor(_) if anchor.is_none() => {
+                What::Anchor(_) if node.anchor.is_none() => {
                     let token = self.scanner.next()?;
-                    end = token.end;
+                    node.end = token.end;
                     if let What::Anchor(name) = token.what {
-                        anchor = Some(name);
+                        node.anchor = Some(name.into());
+                        self.anchors.insert(name);
                     }
                 }
-                What::Tag { .. } if tag.is_none() => {
+                What::Tag { .. } if node.tag.is_none() => {
                     let token = self.scanner.next()?;
-                    end = token.end;
+                    node.end = token.end;
                     if let What::Tag { handle, suffix } = token.what {
-                        tag = Some(self.full_tag(handle, suffix, start, token.start)?);
+                        node.tag = Some(self.full_tag(handle, suffix, start, token.start)?);
                     }
                 }
                 _ => break,
@@ -223,200 +236,238 @@ impl<'a> Parser<'a> {
             let message = format!("exceeded max depth of {}", self.limits.depth);
             return Err(Error::new(ErrorKind::Limit, message, start));
         }
-        if let Some(name) = anchor {
-            self.anchors.insert(name);
+        Ok(Begun::Open(node))
+    }
+
+    fn content(&mut self, node: &mut Node, block: bool, indentless: bool) -> Result<Mark, Error> {
+        let token = self.scanner.peek()?;
+        let at = token.start;
+        match &token.what {
+            What::BlockEntry if indentless => self.indentless(node, at),
+            What::Scalar { .. } => self.scalar(node),
+            What::FlowSequence => self.flow_list(node, at),
+            What::FlowMapping => self.flow_map(node, at),
+            What::BlockSequence if block => self.block_list(node, at),
+            What::BlockMapping if block => self.block_map(node, at),
+            _ if node.anchor.is_some() || node.tag.is_some() => Ok(node.end),
+            _ => Err(Self::fault("did not find expected node content", at).since(node.start)),
+        }
+    }
+
+    #[inline(never)]
+    fn scalar(&mut self, node: &mut Node) -> Result<Mark, Error> {
+        let token = self.scanner.next()?;
+        if let What::Scalar { text, style } = token.what {
+            // `!` alone makes a scalar plain.
+            node.style = if node.tag.as_deref() == Some("!") { Style::Plain } else { style };
+            node.kind = Kind::Scalar(text.into_owned());
+        }
+        Ok(token.end)
+    }
+
+    /// Takes the next token; where it ends.
+    #[inline(never)]
+    fn take(&mut self) -> Result<Mark, Error> {
+        Ok(self.scanner.next()?.end)
+    }
+
+    /// A node, or an empty one at `at` when the next token is one of `ends`.
+    fn node_or_empty(&mut self, at: Mark, ends: fn(&What<'a>) -> bool, block: bool, indentless: bool) -> Result<Node, Error> {
+        if ends(&self.scanner.peek()?.what) {
+            return Ok(Self::empty(at));
+        }
+        self.node(block, indentless)
+    }
+
+    fn block_list(&mut self, node: &mut Node, began: Mark) -> Result<Mark, Error> {
+        self.take()?;
+        let mut items = Vec::new();
+        while self.block_item(began)? {
+            let at = self.take()?;
+            let ends = |what: &What<'a>| matches!(what, What::BlockEntry | What::BlockEnd);
+            items.push(self.node_or_empty(at, ends, true, false)?);
+        }
+        let end = items.last().map_or(began, |item| item.end);
+        node.kind = Kind::List(items);
+        Ok(end)
+    }
+
+    #[inline(never)]
+    fn block_item(&mut self, began: Mark) -> Result<bool, Error> {
+        let token = self.scanner.peek()?;
+        match token.what {
+            What::BlockEntry => Ok(true),
+            What::BlockEnd => {
+                self.scanner.next()?;
+                Ok(false)
+            }
+            _ => Err(Self::fault("did not find expected '-' indicator", token.start).since(began)),
+        }
+    }
+
+    fn indentless(&mut self, node: &mut Node, began: Mark) -> Result<Mark, Error> {
+        let mut items = Vec::new();
+        while matches!(self.scanner.peek()?.what, What::BlockEntry) {
+            let at = self.take()?;
+            let ends = |what: &What<'a>| matches!(what, What::BlockEntry | What::Key | What::Value | What::BlockEnd);
+            items.push(self.node_or_empty(at, ends, true, false)?);
+        }
+        let end = items.last().map_or(began, |item| item.end);
+        node.kind = Kind::List(items);
+        Ok(end)
+    }
+
+    fn block_map(&mut self, node: &mut Node, began: Mark) -> Result<Mark, Error> {
+        self.take()?;
+        let mut entries: Vec<(Node, Node)> = Vec::new();
+        let ends: fn(&What<'a>) -> bool = |what| matches!(what, What::Key | What::Value | What::BlockEnd);
+        while let Some((at, key)) = self.block_key(began)? {
+            let key = if key { self.node_or_empty(at, ends, true, true)? } else { Self::empty(at) };
+            let (at, value) = self.block_value()?;
+            let value = if value { self.node_or_empty(at, ends, true, true)? } else { Self::empty(at) };
+            entries.push((key, value));
+        }
+        let end = entries.last().map_or(began, |(_, value)| value.end);
+        node.kind = Kind::Map(entries);
+        Ok(end)
+    }
+
+    /// Where the next key is, and whether it has an indicator; nothing at the end of the map.
+    #[inline(never)]
+    fn block_key(&mut self, began: Mark) -> Result<Option<(Mark, bool)>, Error> {
+        let token = self.scanner.peek()?;
+        let at = token.start;
+        match token.what {
+            What::Key => Ok(Some((self.scanner.next()?.end, true))),
+            What::Value => Ok(Some((at, false))),
+            What::BlockEnd => {
+                self.scanner.next()?;
+                Ok(None)
+            }
+            _ => Err(Self::fault("did not find expected key", at).since(began)),
+        }
+    }
+
+    #[inline(never)]
+    fn block_value(&mut self) -> Result<(Mark, bool), Error> {
+        let token = self.scanner.peek()?;
+        let at = token.start;
+        if matches!(token.what, What::Value) { Ok((self.scanner.next()?.end, true)) } else { Ok((at, false)) }
+    }
+
+    fn flow_list(&mut self, node: &mut Node, began: Mark) -> Result<Mark, Error> {
+        self.take()?;
+        node.style = Style::Flow;
+        let mut items = Vec::new();
+        loop {
+            match self.flow_item(began, items.is_empty(), &What::FlowSequenceEnd)? {
+                Item::End(end) => {
+                    node.kind = Kind::List(items);
+                    return Ok(end);
+                }
+                // A single pair is a map of its own.
+                Item::Key(at) => {
+                    let pair = self.flow_pair(at, &What::FlowSequenceEnd)?;
+                    let end = pair.1.end;
+                    items.push(Node { style: Style::Flow, start: at, end, ..Node::map(vec![pair]) });
+                }
+                Item::Value(_) | Item::Node => items.push(self.node(false, false)?),
+            }
+        }
+    }
+
+    /// Over the comma before an item; what the item begins with.
+    #[inline(never)]
+    fn flow_item(&mut self, began: Mark, first: bool, end: &What<'a>) -> Result<Item, Error> {
+        if !first && self.scanner.peek()?.what != *end {
+            let token = self.scanner.peek()?;
+            if !matches!(token.what, What::FlowEntry) {
+                let bracket = if *end == What::FlowSequenceEnd { ']' } else { '}' };
+                let message = format!("did not find expected ',' or '{bracket}'");
+                return Err(Self::fault(&message, token.start).since(began));
+            }
+            self.scanner.next()?;
         }
         let token = self.scanner.peek()?;
         let at = token.start;
-        let (kind, style, until) = match &token.what {
-            What::BlockEntry if indentless => self.indentless(at)?,
-            What::Scalar { .. } => {
-                let token = self.scanner.next()?;
-                let What::Scalar { text, style } = token.what else { return Ok(Self::empty(at)) };
-                // `!` alone makes a scalar plain.
-                let style = if tag.as_deref() == Some("!") { Style::Plain } else { style };
-                (Kind::Scalar(text.into_owned()), style, token.end)
-            }
-            What::FlowSequence => self.flow_list(at)?,
-            What::FlowMapping => self.flow_map(at)?,
-            What::BlockSequence if block => self.block_list(at)?,
-            What::BlockMapping if block => self.block_map(at)?,
-            _ if anchor.is_some() || tag.is_some() => (Kind::Scalar(String::new()), Style::Plain, end),
-            _ => return Err(Self::fault("did not find expected node content", at).since(start)),
-        };
-        self.depth -= 1;
-        Ok(Node { kind, style, tag, anchor: anchor.map(Into::into), comments: None, start, end: until })
-    }
-
-    fn block_list(&mut self, began: Mark) -> Result<(Kind, Style, Mark), Error> {
-        self.scanner.next()?;
-        let mut items = Vec::new();
-        loop {
-            let token = self.scanner.peek()?;
-            match token.what {
-                What::BlockEntry => {
-                    let at = self.scanner.next()?.end;
-                    let next = self.scanner.peek()?;
-                    if matches!(next.what, What::BlockEntry | What::BlockEnd) {
-                        items.push(Self::empty(at));
-                    } else {
-                        items.push(self.node(true, false)?);
-                    }
-                }
-                What::BlockEnd => {
-                    self.scanner.next()?;
-                    let end = items.last().map_or(began, |item| item.end);
-                    return Ok((Kind::List(items), Style::Plain, end));
-                }
-                _ => return Err(Self::fault("did not find expected '-' indicator", token.start).since(began)),
-            }
+        if token.what == *end {
+            return Ok(Item::End(self.scanner.next()?.end));
         }
-    }
-
-    fn indentless(&mut self, began: Mark) -> Result<(Kind, Style, Mark), Error> {
-        let mut items = Vec::new();
-        while matches!(self.scanner.peek()?.what, What::BlockEntry) {
-            let at = self.scanner.next()?.end;
-            let next = self.scanner.peek()?;
-            if matches!(next.what, What::BlockEntry | What::Key | What::Value | What::BlockEnd) {
-                items.push(Self::empty(at));
-            } else {
-                items.push(self.node(true, false)?);
+        match token.what {
+            What::Key => {
+                self.scanner.next()?;
+                Ok(Item::Key(at))
             }
+            What::Value => Ok(Item::Value(at)),
+            _ => Ok(Item::Node),
         }
-        let end = items.last().map_or(began, |item| item.end);
-        Ok((Kind::List(items), Style::Plain, end))
-    }
-
-    fn block_map(&mut self, began: Mark) -> Result<(Kind, Style, Mark), Error> {
-        self.scanner.next()?;
-        let mut entries = Vec::new();
-        loop {
-            let token = self.scanner.peek()?;
-            let at = token.start;
-            let key = match token.what {
-                What::Key => {
-                    let at = self.scanner.next()?.end;
-                    let next = self.scanner.peek()?;
-                    if matches!(next.what, What::Key | What::Value | What::BlockEnd) {
-                        Self::empty(at)
-                    } else {
-                        self.node(true, true)?
-                    }
-                }
-                What::Value if entries.is_empty() || matches!(entries.last(), Some((_, _))) => Self::empty(at),
-                What::BlockEnd => {
-                    self.scanner.next()?;
-                    let end = entries.last().map_or(began, |(_, value): &(Node, Node)| value.end);
-                    return Ok((Kind::Map(entries), Style::Plain, end));
-                }
-                _ => return Err(Self::fault("did not find expected key", at).since(began)),
-            };
-            let token = self.scanner.peek()?;
-            let value = if matches!(token.what, What::Value) {
-                let at = self.scanner.next()?.end;
-                let next = self.scanner.peek()?;
-                if matches!(next.what, What::Key | What::Value | What::BlockEnd) {
-                    Self::empty(at)
-                } else {
-                    self.node(true, true)?
-                }
-            } else {
-                Self::empty(token.start)
-            };
-            entries.push((key, value));
-        }
-    }
-
-    fn flow_list(&mut self, began: Mark) -> Result<(Kind, Style, Mark), Error> {
-        self.scanner.next()?;
-        let mut items = Vec::new();
-        loop {
-            if !items.is_empty() && !matches!(self.scanner.peek()?.what, What::FlowSequenceEnd) {
-                self.flow_comma(began, "did not find expected ',' or ']'")?;
-            }
-            match self.scanner.peek()?.what {
-                What::FlowSequenceEnd => {
-                    let end = self.scanner.next()?.end;
-                    return Ok((Kind::List(items), Style::Flow, end));
-                }
-                What::Key => {
-                    // A single pair is a map of its own.
-                    let at = self.scanner.next()?.start;
-                    let (key, value) = self.flow_pair(at, What::FlowSequenceEnd)?;
-                    let end = value.end;
-                    items.push(Node { style: Style::Flow, start: at, end, ..Node::map(vec![(key, value)]) });
-                }
-                _ => items.push(self.node(false, false)?),
-            }
-        }
-    }
-
-    fn flow_comma(&mut self, began: Mark, message: &str) -> Result<(), Error> {
-        let Token { what, start, .. } = self.scanner.peek()?;
-        if matches!(what, What::FlowEntry) {
-            self.scanner.next()?;
-            return Ok(());
-        }
-        Err(Self::fault(message, *start).since(began))
     }
 
     /// What follows a `Key` token in brackets.
-    fn flow_pair(&mut self, at: Mark, end: What<'a>) -> Result<(Node, Node), Error> {
-        let next = self.scanner.peek()?;
-        let key = if matches!(next.what, What::Value | What::FlowEntry) || next.what == end {
+    fn flow_pair(&mut self, at: Mark, end: &What<'a>) -> Result<(Node, Node), Error> {
+        let next = &self.scanner.peek()?.what;
+        let key = if matches!(next, What::Value | What::FlowEntry) || next == end {
             Self::empty(at)
         } else {
             self.node(false, false)?
         };
-        let value = self.flow_value(&end)?;
+        let value = self.flow_value(end)?;
         Ok((key, value))
     }
 
     fn flow_value(&mut self, end: &What<'a>) -> Result<Node, Error> {
-        let token = self.scanner.peek()?;
-        let at = token.start;
-        if !matches!(token.what, What::Value) {
+        let (at, value) = self.block_value()?;
+        if !value {
             return Ok(Self::empty(at));
         }
-        self.scanner.next()?;
-        let next = self.scanner.peek()?;
-        if matches!(next.what, What::FlowEntry) || next.what == *end {
+        let next = &self.scanner.peek()?.what;
+        if matches!(next, What::FlowEntry) || next == end {
             return Ok(Self::empty(at));
         }
         self.node(false, false)
     }
 
-    fn flow_map(&mut self, began: Mark) -> Result<(Kind, Style, Mark), Error> {
-        self.scanner.next()?;
+    fn flow_map(&mut self, node: &mut Node, began: Mark) -> Result<Mark, Error> {
+        self.take()?;
+        node.style = Style::Flow;
         let mut entries: Vec<(Node, Node)> = Vec::new();
+        let end = What::FlowMappingEnd;
         loop {
-            if !entries.is_empty() && !matches!(self.scanner.peek()?.what, What::FlowMappingEnd) {
-                self.flow_comma(began, "did not find expected ',' or '}'")?;
-            }
-            let token = self.scanner.peek()?;
-            let at = token.start;
-            match token.what {
-                What::FlowMappingEnd => {
-                    let end = self.scanner.next()?.end;
-                    return Ok((Kind::Map(entries), Style::Flow, end));
+            match self.flow_item(began, entries.is_empty(), &end)? {
+                Item::End(end) => {
+                    node.kind = Kind::Map(entries);
+                    return Ok(end);
                 }
-                What::Key => {
-                    self.scanner.next()?;
-                    let pair = self.flow_pair(at, What::FlowMappingEnd)?;
+                Item::Key(at) => {
+                    let pair = self.flow_pair(at, &end)?;
                     entries.push(pair);
                 }
-                What::Value => {
-                    let value = self.flow_value(&What::FlowMappingEnd)?;
+                Item::Value(at) => {
+                    let value = self.flow_value(&end)?;
                     entries.push((Self::empty(at), value));
                 }
-                _ => {
-                    // A key without a value.
+                // A key without an indicator before it, and so without a value.
+                Item::Node => {
                     let key = self.node(false, false)?;
-                    let value = self.flow_value(&What::FlowMappingEnd)?;
+                    let value = self.flow_value(&end)?;
                     entries.push((key, value));
                 }
             }
         }
     }
+}
+
+/// How a node begins.
+enum Begun {
+    Whole(Box<Node>),
+    /// Its content is to be read.
+    Open(Box<Node>),
+}
+
+/// What an item in brackets begins with.
+enum Item {
+    End(Mark),
+    Key(Mark),
+    Value(Mark),
+    Node,
 }

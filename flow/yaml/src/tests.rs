@@ -55,7 +55,7 @@ fn depth_is_bounded() {
 
 #[test]
 fn values_are_printed_as_go_prints_them() {
-    let text = "b: [1, {x: y, l: []}]\na: {}\ns: \"yes\"\nn: \"1\"\nm: \"a\\nb\\n\"\nf: 1000000.0\nt: \"x\\ty\"\ne: ''\nc: 'a: b'\n";
+    let text = "b: [1, {x: 'y', l: []}]\na: {}\ns: \"yes\"\n'n': \"1\"\nm: \"a\\nb\\n\"\nf: 1000000.0\nt: \"x\\ty\"\ne: ''\nc: 'a: b'\n";
     let expected = "a: {}\nb:\n- 1\n- l: []\n  x: \"y\"\nc: 'a: b'\ne: \"\"\nf: 1e+06\nm: |\n  a\n  b\n\"n\": \"1\"\ns: \"yes\"\nt: \"x\\ty\"\n";
     assert_eq!(to_go(&from_str(text).unwrap()), expected.replace("1e+06", "1000000"));
 }
