@@ -5,6 +5,7 @@ mod bases;
 mod cluster;
 pub mod evidence;
 mod executor;
+mod housekeeping;
 mod images;
 mod local;
 mod manifests;

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    evidence,
+    evidence, housekeeping,
     release::{self, Said},
     rollout, run,
 };
@@ -80,6 +80,7 @@ pub fn start(app: &Arc<App>) {
     stage(app, "observe", Triggers::of(&[Rollout::KIND]), |app| async move {
         app.rooms.observations.activate(app.now()).await.map(|()| None)
     });
+    housekeeping::start(app);
 }
 
 /// What runs a stage.
