@@ -1,0 +1,4 @@
+//! Not yet.
+use super::Function;
+pub const TABLE: &[Function] = &[];
+pub struct Pattern;

@@ -1,0 +1,352 @@
+//! Sets of templates and the rendering of one chart's worth of them.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::{DefaultHasher, Hash, Hasher},
+    rc::Rc,
+    sync::{Arc, Mutex},
+};
+
+use crate::{
+    error::{Error, Place},
+    exec::{self, Held, Scope, unvalued},
+    functions::{Fail, Family, regex::Pattern},
+    parse::{Parsed, parse},
+    trace::{Recorder, Traced},
+    tree::{Tree, is_empty},
+    value::{Text, Value},
+};
+
+/// What a field of a map gives that has no such key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MissingKey {
+    /// Go's default: no value.
+    Default,
+    /// The zero value of the map's type: what Helm asks for.
+    #[default]
+    Zero,
+    /// An error: `helm --strict`.
+    Error,
+}
+
+/// What a rendering may cost at most.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Pieces of templates carried out, and work of functions in like measure; some ten million a second.
+    pub steps: u64,
+    /// Bytes of output, those of included templates counted again.
+    pub output: usize,
+    /// Bytes of one string.
+    pub text: usize,
+    /// `include` of one template within itself; Helm's is 1,000.
+    pub includes: usize,
+    /// `include` and `tpl` within each other, whatever their names.
+    pub nesting: usize,
+    /// `template` within `template`; Go's is 100,000.
+    pub depth: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { steps: 300_000_000, output: 512 << 20, text: 64 << 20, includes: 1000, nesting: 3000, depth: 5000 }
+    }
+}
+
+/// How to render.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What a key gives that is not there.
+    pub missing_key: MissingKey,
+    /// As in `helm lint`: `fail` and `required` let it pass.
+    pub lint: bool,
+    /// What `now` is.
+    pub now: jiff::Timestamp,
+    /// What everything random is made from. The same seed, template and place in it give the same result.
+    pub seed: u64,
+    /// Whether to note where each byte of output comes from.
+    pub trace: bool,
+    /// The zone that dates are printed in when none is named.
+    pub zone: jiff::tz::TimeZone,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            missing_key: MissingKey::Zero,
+            lint: false,
+            now: jiff::Timestamp::UNIX_EPOCH,
+            seed: 0,
+            trace: false,
+            zone: jiff::tz::TimeZone::UTC,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What a template may ask of the world. Without any, `lookup` finds nothing and hosts have no address, as in `helm template`.
+pub trait Hooks {
+    /// `lookup apiVersion kind namespace name`.
+    fn lookup(&self, _version: &str, _kind: &str, _namespace: &str, _name: &str) -> Result<Value, String> {
+        Ok(Value::Map(crate::value::Map::new()))
+    }
+
+    /// `getHostByName`.
+    fn host(&self, _name: &str) -> Result<String, String> {
+        Ok(String::new())
+    }
+}
+
+/// No world.
+pub struct Offline;
+
+impl Hooks for Offline {}
+
+/// Parsed texts, shared by threads, so that what many charts have in common is parsed once.
+#[derive(Default)]
+pub struct Cache(Mutex<HashMap<u64, Vec<CacheEntry>>>);
+
+struct CacheEntry {
+    family: Family,
+    name: String,
+    text: String,
+    parsed: Arc<Parsed>,
+}
+
+/// Distinct texts in a cache; when there are more it starts anew.
+const MOST_CACHED: usize = 20_000;
+
+impl Cache {
+    fn parse(&self, family: Family, name: &str, text: &str) -> Result<Arc<Parsed>, Error> {
+        let mut hasher = DefaultHasher::new();
+        (name, text).hash(&mut hasher);
+        let key = hasher.finish();
+        let lock = || self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let same = |entry: &&CacheEntry| entry.family == family && entry.name == name && entry.text == text;
+        if let Some(entry) = lock().get(&key).and_then(|entries| entries.iter().find(same)) {
+            return Ok(entry.parsed.clone());
+        }
+        let parsed = Arc::new(parse(name, text, family)?);
+        let mut cache = lock();
+        if cache.len() >= MOST_CACHED {
+            cache.clear();
+        }
+        let entry = CacheEntry { family, name: name.to_owned(), text: text.to_owned(), parsed: parsed.clone() };
+        cache.entry(key).or_default().push(entry);
+        Ok(parsed)
+    }
+}
+
+/// Templates that can call each other.
+#[derive(Clone)]
+pub struct Set {
+    family: Family,
+    trees: HashMap<Arc<str>, Arc<Tree>>,
+    cache: Option<Arc<Cache>>,
+}
+
+impl Set {
+    /// An empty set whose templates may use the functions of `family`.
+    pub fn new(family: Family) -> Self {
+        Self { family, trees: HashMap::new(), cache: None }
+    }
+
+    /// The same with a cache of parsed texts.
+    pub fn with_cache(family: Family, cache: Arc<Cache>) -> Self {
+        Self { family, trees: HashMap::new(), cache: Some(cache) }
+    }
+
+    /// Parses a text and adds it under its name, together with what it defines. Later definitions replace earlier ones
+    /// unless they have no content.
+    pub fn parse(&mut self, name: &str, text: &str) -> Result<(), Error> {
+        let parsed = match &self.cache {
+            Some(cache) => cache.parse(self.family, name, text)?,
+            None => Arc::new(parse(name, text, self.family)?),
+        };
+        for tree in &parsed.trees {
+            match self.trees.entry(tree.name.clone()) {
+                Entry::Occupied(_) if is_empty(&tree.body) => {}
+                Entry::Occupied(mut known) => {
+                    known.insert(tree.clone());
+                }
+                Entry::Vacant(empty) => {
+                    empty.insert(tree.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether there is a template of that name.
+    pub fn contains(&self, name: &str) -> bool {
+        self.trees.contains_key(name)
+    }
+
+    /// All names, in order.
+    pub fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.trees.keys().map(|name| &**name).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+/// What a template gave.
+pub struct Rendered {
+    /// The output, without Go's `<no value>` marks where Helm takes them out.
+    pub text: Vec<u8>,
+    trace: Option<Traced>,
+}
+
+impl Rendered {
+    /// The output as text, with U+FFFD for what is not UTF-8.
+    pub fn to_str(&self) -> std::borrow::Cow<'_, str> {
+        String::from_utf8_lossy(&self.text)
+    }
+
+    /// The template lines behind a byte of the output, outermost first. Empty if [`Options::trace`] was off.
+    pub fn locate(&self, offset: usize) -> Vec<Place> {
+        self.trace.as_ref().map(|trace| trace.locate(offset)).unwrap_or_default()
+    }
+}
+
+/// Renders templates of a set, one after the other, under one budget.
+pub struct Renderer<'a> {
+    set: &'a Set,
+    session: Session<'a>,
+}
+
+impl<'a> Renderer<'a> {
+    /// Renders without asking the world for anything.
+    pub fn new(set: &'a Set, options: Options) -> Self {
+        Self::with_hooks(set, options, &Offline)
+    }
+
+    /// Renders, asking `hooks`.
+    pub fn with_hooks(set: &'a Set, options: Options, hooks: &'a dyn Hooks) -> Self {
+        Self { set, session: Session::new(options, hooks, set) }
+    }
+
+    /// Carries out one template. With Helm's functions, `<no value>` is taken out of the output as Helm does.
+    pub fn render(&mut self, name: &str, data: Value) -> Result<Rendered, Error> {
+        let scope = Scope { own: &self.set.trees, outer: None };
+        let Some(tree) = scope.find(name.as_bytes()) else {
+            return Err(Error::NoTemplate { name: name.to_owned(), set: "gotpl".to_owned() });
+        };
+        let mut out = Vec::new();
+        let mut recorder = self.session.options.trace.then(Recorder::default);
+        self.session.depth = 0;
+        self.session.within = 0;
+        self.session.nested.clear();
+        exec::run(&mut self.session, &scope, tree, Held::bare(data), &mut out, recorder.as_mut()).map_err(|e| *e)?;
+        if self.set.family != Family::Go {
+            if let Some(recorder) = &mut recorder {
+                recorder.without(&out, b"<no value>");
+            }
+            out = unvalued(out);
+        }
+        let trace = recorder.map(|recorder| Traced { text: out.clone(), runs: recorder.runs });
+        Ok(Rendered { text: out, trace })
+    }
+}
+
+/// What is shared by everything that one rendering carries out.
+pub struct Session<'h> {
+    pub options: Options,
+    pub hooks: &'h dyn Hooks,
+    steps: u64,
+    output: usize,
+    pub included: HashMap<Text, usize>,
+    /// `template` in `template`.
+    pub depth: usize,
+    /// `include` and `tpl` in each other.
+    pub within: usize,
+    /// What the action that is being carried out has included.
+    pub nested: Vec<Rc<Traced>>,
+    /// The template and byte of the call of a random function.
+    pub place: (Arc<str>, usize),
+    pub draws: HashMap<(Arc<str>, usize), u64>,
+    pub patterns: HashMap<Text, Result<Rc<Pattern>, String>>,
+    parsed: HashMap<Text, Arc<Parsed>>,
+    family: Family,
+    cache: Option<Arc<Cache>>,
+}
+
+impl<'h> Session<'h> {
+    fn new(options: Options, hooks: &'h dyn Hooks, set: &Set) -> Self {
+        Self {
+            steps: options.limits.steps,
+            output: options.limits.output,
+            options,
+            hooks,
+            included: HashMap::new(),
+            depth: 0,
+            within: 0,
+            nested: Vec::new(),
+            place: ("".into(), 0),
+            draws: HashMap::new(),
+            patterns: HashMap::new(),
+            parsed: HashMap::new(),
+            family: set.family,
+            cache: set.cache.clone(),
+        }
+    }
+
+    /// Takes from the budget of work.
+    pub fn charge(&mut self, steps: u64) -> Result<(), Fail> {
+        match self.steps.checked_sub(steps) {
+            Some(left) => {
+                self.steps = left;
+                Ok(())
+            }
+            None => Err(Fail::Limit(format!(
+                "the templates take more than {} steps; do they loop without end? Raise the limit if not",
+                self.options.limits.steps
+            ))),
+        }
+    }
+
+    /// Takes from the budget of output.
+    pub fn written(&mut self, bytes: usize) -> Result<(), Fail> {
+        match self.output.checked_sub(bytes) {
+            Some(left) => {
+                self.output = left;
+                Ok(())
+            }
+            None => Err(Fail::Limit(format!(
+                "the templates give more than {} bytes; raise the limit if that is meant",
+                self.options.limits.output
+            ))),
+        }
+    }
+
+    /// Whether a string of so many bytes may be made.
+    pub fn room(&mut self, bytes: usize) -> Result<(), Fail> {
+        if bytes > self.options.limits.text {
+            return Err(Fail::Limit(format!(
+                "a string of {bytes} bytes is wanted; the most is {}",
+                self.options.limits.text
+            )));
+        }
+        self.charge(bytes as u64 / 64)
+    }
+
+    /// Whether the strings among the arguments may be put together.
+    pub fn room_for(&mut self, values: &[Value]) -> Result<(), Fail> {
+        let total: usize = values.iter().map(|v| if let Value::Str(t) = v { t.len() } else { 0 }).sum();
+        if total < 4096 { Ok(()) } else { self.room(total) }
+    }
+
+    /// The templates of a `tpl` text.
+    pub fn parsed(&mut self, text: &Text) -> Result<Arc<Parsed>, Error> {
+        if let Some(parsed) = self.parsed.get(text) {
+            return Ok(parsed.clone());
+        }
+        let parsed = match &self.cache {
+            Some(cache) => cache.parse(self.family, "gotpl", &text.to_str())?,
+            None => Arc::new(parse("gotpl", &text.to_str(), self.family)?),
+        };
+        self.parsed.insert(text.clone(), parsed.clone());
+        Ok(parsed)
+    }
+}
