@@ -110,6 +110,19 @@ impl Client {
         Ok(Manifest { digest, media_type, content })
     }
 
+    /// The digest that a reference stands for, if the registry says it without sending the manifest.
+    pub async fn digest(&self, reference: &Reference) -> Result<Option<Digest>> {
+        let target = self.target(reference)?;
+        let url = target.url(&format!("manifests/{}", reference.manifest()))?;
+        let response = self
+            .send(&target, Access::Pull, || self.http.head(url.clone()).header(header::ACCEPT, media::ACCEPT_MANIFESTS))
+            .await?;
+        let response =
+            expect(response, &[StatusCode::OK], &format!("manifest {reference}"), Kind::ManifestUnknown).await?;
+        let named = response.headers().get("docker-content-digest").and_then(|value| value.to_str().ok());
+        Ok(named.and_then(|named| named.parse().ok()))
+    }
+
     /// A blob as a stream. The digest is not checked here: the store does that.
     pub async fn blob(
         &self,

@@ -33,6 +33,8 @@ pub enum Kind {
     SizeInvalid,
     /// The page that was asked for is none.
     PaginationInvalid,
+    /// It is known who asks, and they may not.
+    Denied,
     /// A limit on things at the same time was reached; try again later.
     TooMany,
     /// The request names a feature that is not offered.

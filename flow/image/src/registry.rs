@@ -9,12 +9,17 @@ mod blobs;
 pub mod cleanup;
 mod document;
 mod entries;
+pub mod events;
+pub mod gate;
 pub mod http;
 mod images;
 mod manifests;
 mod referrers;
 mod repositories;
+pub mod robots;
+pub mod settings;
 mod uploads;
+pub mod upstream;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -32,6 +37,7 @@ pub use images::{Found, Layer};
 pub use manifests::{MAX_MANIFEST, ManifestRef, Pushed};
 pub use referrers::Referrers;
 pub use repositories::Listing;
+pub use settings::{Quarantine, Settings, Upstream, Usage};
 
 /// What the registry accepts from clients.
 #[derive(Debug, Clone)]
@@ -77,6 +83,9 @@ struct Inner {
     /// Held by the clean-up.
     cleaning: Mutex<()>,
     opened: records::Timestamp,
+    settings: settings::Cache,
+    usages: settings::Usages,
+    named: gate::Named,
 }
 
 impl Registry {
@@ -96,7 +105,22 @@ impl Registry {
         let locks = std::array::from_fn(|_| Mutex::new(()));
         let opened = clock();
         let cleaning = Mutex::new(());
-        Self { inner: Arc::new(Inner { blobs, log, clock, limits, uploads, locks, cleaning, opened }) }
+        let (settings, usages, named) = Default::default();
+        Self {
+            inner: Arc::new(Inner {
+                blobs,
+                log,
+                clock,
+                limits,
+                uploads,
+                locks,
+                cleaning,
+                opened,
+                settings,
+                usages,
+                named,
+            }),
+        }
     }
 
     pub fn limits(&self) -> &Limits {

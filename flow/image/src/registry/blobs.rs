@@ -194,6 +194,9 @@ impl Registry {
     }
 
     pub(super) async fn link_stored(&self, repository: &str, stored: &StoredBlob) -> Result<()> {
+        if self.log().get(entries::BLOB, &entries::by_digest(repository, &stored.digest)).await?.is_none() {
+            self.check_quota(repository, stored.size, 0).await?;
+        }
         let _guard = self.lock(repository).await;
         let mut changes = Vec::new();
         self.link_changes(repository, stored, &mut changes).await?;

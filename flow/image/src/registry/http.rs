@@ -3,9 +3,12 @@
 mod answer;
 mod authorize;
 mod blobs;
+mod door;
+mod guard;
 mod listings;
 mod manifests;
 mod path;
+mod tokens;
 mod uploads;
 
 use std::{collections::HashMap, sync::Arc};
@@ -19,9 +22,10 @@ use axum::{
 };
 use http::{HeaderMap, Method, header};
 
-pub use authorize::{Action, AllowAll, Authorize, Decision, Scope, basic};
+pub use authorize::{Action, AllowAll, Authorize, Caller, Decision, Issued, Scope, basic};
+pub use door::{Door, IsAdmin};
 
-use super::Registry;
+use super::{Registry, events::Events, gate::Gate, upstream::Upstreams};
 use answer::{failure, plain};
 use path::Endpoint;
 
@@ -31,11 +35,27 @@ use crate::{Error, Kind, Result};
 struct Server {
     registry: Registry,
     authorize: Arc<dyn Authorize>,
+    extras: Extras,
+}
+
+/// What a registry may have besides.
+#[derive(Clone, Default)]
+pub struct Extras {
+    /// Judges images of repositories in quarantine. Without it such repositories hand out nothing.
+    pub gate: Option<Arc<dyn Gate>>,
+    /// Fetches what repositories that are copies do not have.
+    pub upstreams: Option<Upstreams>,
+    /// Writes down who did what.
+    pub events: Option<Events>,
 }
 
 /// Serves `registry` below `/v2`. Every request is put to `authorize` first.
 pub fn router(registry: Registry, authorize: Arc<dyn Authorize>) -> Router {
-    let server = Server { registry, authorize };
+    router_with(registry, authorize, Extras::default())
+}
+
+pub fn router_with(registry: Registry, authorize: Arc<dyn Authorize>, extras: Extras) -> Router {
+    let server = Server { registry, authorize, extras };
     Router::new()
         .route("/v2", any(handle))
         .route("/v2/", any(handle))
@@ -50,13 +70,24 @@ struct Call {
     query: Query,
 }
 
+impl Call {
+    fn credentials(&self) -> Option<&str> {
+        let header = self.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        header.filter(|header| !authorize::is_empty_basic(header))
+    }
+}
+
 async fn handle(State(server): State<Server>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let head = parts.method == Method::HEAD;
     let path = parts.uri.path().strip_prefix("/v2").unwrap_or_default().to_owned();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let call = Call { method: parts.method, headers: parts.headers, query };
-    let mut response = match server.answer(&path, &call, body).await {
+    let answered = match path.as_str() {
+        "/token" => server.token(&call).await,
+        _ => server.answer(&path, &call, body).await,
+    };
+    let mut response = match answered {
         Ok(response) => response,
         Err(error) => {
             if matches!(error.kind, Kind::Store(_) | Kind::Io) {
@@ -75,7 +106,7 @@ async fn handle(State(server): State<Server>, request: Request) -> Response {
 impl Server {
     async fn answer(&self, path: &str, call: &Call, body: Body) -> Result<Response> {
         let endpoint = match path::parse(path) {
-            Ok(endpoint) => endpoint,
+            Ok(endpoint) => self.unalias(endpoint, call).await?,
             Err(error) => {
                 // Nobody without access learns anything from errors.
                 return match self.permit(call, Scope { repository: None, action: Action::Ping }).await {
@@ -98,12 +129,12 @@ impl Server {
             Endpoint::Manifest { repository, reference } => match call.method {
                 Method::GET | Method::HEAD => self.get_manifest(repository, reference, call).await,
                 Method::PUT => self.put_manifest(repository, reference, call, body).await,
-                Method::DELETE => self.delete_manifest(repository, reference).await,
+                Method::DELETE => self.delete_manifest(repository, reference, call).await,
                 _ => Err(unsupported(&call.method)),
             },
             Endpoint::Blob { repository, digest } => match call.method {
                 Method::GET | Method::HEAD => self.get_blob(repository, digest, call).await,
-                Method::DELETE => self.delete_blob(repository, digest).await,
+                Method::DELETE => self.delete_blob(repository, digest, call).await,
                 _ => Err(unsupported(&call.method)),
             },
             Endpoint::Uploads { repository } if call.method == Method::POST => {
@@ -122,11 +153,11 @@ impl Server {
 
     /// `None` when allowed, else the refusal to answer with.
     async fn permit(&self, call: &Call, scope: Scope<'_>) -> Option<Response> {
-        let header = call.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let credentials = header.filter(|header| !authorize::is_empty_basic(header));
-        match self.authorize.authorize(credentials, scope).await {
+        match self.authorize.authorize(call.credentials(), scope).await {
             Decision::Allow => None,
-            Decision::Challenge => Some(answer::challenge()),
+            Decision::Challenge => {
+                Some(answer::challenge(&self.authorize.challenges(&guard::base(&call.headers), scope)))
+            }
             Decision::Denied(why) => Some(answer::denied(&why)),
         }
     }

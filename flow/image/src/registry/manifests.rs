@@ -59,11 +59,13 @@ pub struct Pushed {
 
 /// What a manifest may name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Reach {
+pub(super) enum Reach {
     /// What its repository holds.
     Repository,
     /// What is in the store at all; it is linked with the push.
     Store,
+    /// Anything: what is not here is at the registry that it was fetched from.
+    Elsewhere,
 }
 
 impl Registry {
@@ -104,7 +106,7 @@ impl Registry {
         self.push(repository, tags, Some(expected), media_type, content.into(), Reach::Store).await
     }
 
-    async fn push(
+    pub(super) async fn push(
         &self,
         repository: &str,
         tags: &[&str],
@@ -132,7 +134,7 @@ impl Registry {
         let _guard = self.lock(repository).await;
         let mut changes = Vec::new();
         self.check_contents(repository, &document, reach, &mut changes).await?;
-        self.check_children(repository, &document).await?;
+        self.check_children(repository, &document, reach).await?;
         let size = content.len() as u64;
         if self.blobs().size(&digest).await? != Some(size) {
             let mut writer = self.blobs().writer().await?;
@@ -173,6 +175,15 @@ impl Registry {
             let key = entries::by_tag(repository, tag);
             let found = self.log().get(entries::TAG, &key).await?;
             let current = found.as_ref().map(entries::read::<entries::Tag>).transpose()?;
+            if let Some(current) = &current
+                && current.digest != digest
+                && reach == Reach::Repository
+            {
+                self.check_mutable(repository, tag).await?;
+            }
+            if current.is_none() && reach == Reach::Repository {
+                self.check_quota(repository, 0, 1).await?;
+            }
             if current.is_none_or(|current| current.digest != digest) {
                 let value = entries::Tag { digest: digest.clone(), updated: now };
                 changes.push(entries::put(entries::TAG, key, &value, Expect::Any)?);
@@ -196,7 +207,7 @@ impl Registry {
         let mut seen = HashSet::new();
         for named in document.contents().filter(|named| seen.insert(&named.digest)) {
             let size = match reach {
-                Reach::Repository => self.blob_size(repository, &named.digest).await?,
+                Reach::Repository | Reach::Elsewhere => self.blob_size(repository, &named.digest).await?,
                 Reach::Store => self.blobs().size(&named.digest).await?,
             };
             match size {
@@ -215,6 +226,7 @@ impl Registry {
                 }
                 Some(_) => {}
                 None if may_be_absent(named) || (reach == Reach::Repository && self.limits().sparse) => {}
+                None if reach == Reach::Elsewhere => {}
                 None => return Err(missing("blob", repository, named)),
             }
         }
@@ -222,7 +234,7 @@ impl Registry {
     }
 
     /// Every manifest that an index names must be in the repository (as a manifest, or as a blob where it is of another kind).
-    async fn check_children(&self, repository: &str, document: &Document) -> Result<()> {
+    async fn check_children(&self, repository: &str, document: &Document, reach: Reach) -> Result<()> {
         let mut seen = HashSet::new();
         for named in document.children().filter(|named| seen.insert(&named.digest)) {
             let size = self.blob_size(repository, &named.digest).await?;
@@ -234,7 +246,7 @@ impl Registry {
                     ));
                 }
                 Some(_) => {}
-                None if self.limits().sparse => {}
+                None if self.limits().sparse || reach == Reach::Elsewhere => {}
                 None => return Err(missing("manifest", repository, named)),
             }
         }

@@ -50,6 +50,36 @@ impl Registry {
         }
     }
 
+    /// Every manifest of a repository, in the order of their digests.
+    pub async fn manifests(&self, repository: &str) -> Result<Vec<Digest>> {
+        let prefix = format!("{repository}@");
+        let all = self.all(entries::MANIFEST, &prefix).await?;
+        Ok(all.iter().filter_map(|entry| entry.key.strip_prefix(&prefix)?.parse().ok()).collect())
+    }
+
+    /// Every tag of a repository with what it stands for and since when.
+    pub async fn tagged(&self, repository: &str) -> Result<Vec<(String, Digest, records::Timestamp)>> {
+        let prefix = entries::by_tag(repository, "");
+        let mut tags = Vec::new();
+        for entry in self.all(entries::TAG, &prefix).await? {
+            let tag: entries::Tag = entries::read(&entry)?;
+            tags.push((entry.key.strip_prefix(&prefix).unwrap_or_default().to_owned(), tag.digest, tag.updated));
+        }
+        Ok(tags)
+    }
+
+    /// The tags that stand for a manifest.
+    pub async fn tags_of(&self, repository: &str, digest: &Digest) -> Result<Vec<String>> {
+        let prefix = entries::by_tag(repository, "");
+        let mut tags = Vec::new();
+        for entry in self.all(entries::TAG, &prefix).await? {
+            if entries::read::<entries::Tag>(&entry)?.digest == *digest {
+                tags.push(entry.key.trim_start_matches(&prefix).to_owned());
+            }
+        }
+        Ok(tags)
+    }
+
     /// Removes a tag; the manifest stays.
     pub async fn delete_tag(&self, repository: &str, tag: &str) -> Result<()> {
         check_repository(repository)?;

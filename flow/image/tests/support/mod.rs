@@ -8,7 +8,7 @@ use image::{
     Clock, Registry,
     registry::{
         Limits,
-        http::{AllowAll, Authorize, router},
+        http::{AllowAll, Authorize, Extras, router_with},
     },
 };
 use store::{Blobs, DirectoryBlobs, Log, MemoryBlobs, MemoryLog, SqliteLog};
@@ -64,9 +64,37 @@ pub async fn serve_with(stores: Stores, limits: Limits, authorize: Arc<dyn Autho
 }
 
 pub async fn serve_registry(registry: Registry, authorize: Arc<dyn Authorize>, directory: TempDir) -> Served {
+    serve_extras(registry, authorize, Extras::default(), directory).await
+}
+
+pub async fn serve_extras(
+    registry: Registry,
+    authorize: Arc<dyn Authorize>,
+    extras: Extras,
+    directory: TempDir,
+) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let app = router(registry.clone(), authorize);
+    let app = router_with(registry.clone(), authorize, extras);
     let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
     Served { registry, host, directory, task }
+}
+
+/// An image of one layer in `repository`; gives its digest and that of its layer.
+pub async fn push_image(
+    registry: &Registry,
+    repository: &str,
+    tags: &[&str],
+    layer: &str,
+) -> (records::Digest, records::Digest) {
+    let config = registry.put_blob(repository, format!(r#"{{"of":"{layer}"}}"#)).await.unwrap();
+    let layer = registry.put_blob(repository, layer.to_owned()).await.unwrap();
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": image::media::OCI_MANIFEST,
+        "config": { "mediaType": image::media::OCI_CONFIG, "digest": config.digest, "size": config.size },
+        "layers": [{ "mediaType": image::media::OCI_LAYER, "digest": layer.digest, "size": layer.size }],
+    });
+    let pushed = registry.put_manifest(repository, tags, None, "", manifest.to_string()).await.unwrap();
+    (pushed.digest, layer.digest)
 }

@@ -24,6 +24,7 @@ fn code(kind: Kind) -> (StatusCode, &'static str) {
         Kind::RangeInvalid => (StatusCode::RANGE_NOT_SATISFIABLE, "RANGE_INVALID"),
         Kind::SizeInvalid => (StatusCode::BAD_REQUEST, "SIZE_INVALID"),
         Kind::PaginationInvalid => (StatusCode::BAD_REQUEST, "PAGINATION_NUMBER_INVALID"),
+        Kind::Denied => (StatusCode::FORBIDDEN, "DENIED"),
         Kind::TooMany => (StatusCode::TOO_MANY_REQUESTS, "TOOMANYREQUESTS"),
         Kind::Unsupported => (StatusCode::METHOD_NOT_ALLOWED, "UNSUPPORTED"),
         Kind::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED"),
@@ -31,7 +32,8 @@ fn code(kind: Kind) -> (StatusCode, &'static str) {
         Kind::Store(Stored::NotFound) => (StatusCode::NOT_FOUND, "BLOB_UNKNOWN"),
         Kind::Store(Stored::Conflict) => (StatusCode::CONFLICT, "UNKNOWN"),
         Kind::Store(Stored::Full) => (StatusCode::INSUFFICIENT_STORAGE, "UNKNOWN"),
-        Kind::Store(_) | Kind::Io | Kind::Remote => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
+        Kind::Remote => (StatusCode::BAD_GATEWAY, "UNKNOWN"),
+        Kind::Store(_) | Kind::Io => (StatusCode::INTERNAL_SERVER_ERROR, "UNKNOWN"),
     }
 }
 
@@ -50,11 +52,17 @@ fn errors(status: StatusCode, code: &str, message: &str) -> Response {
     plain(status, json!({ "errors": [{ "code": code, "message": message }] }).to_string())
 }
 
-pub fn challenge() -> Response {
+/// The challenge for user and password.
+pub const BASIC: &str = "Basic realm=\"shipway\", charset=\"UTF-8\"";
+
+pub fn challenge(challenges: &[String]) -> Response {
     let mut response =
         errors(StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "credentials are needed: log in with a user and token");
-    let realm = HeaderValue::from_static("Basic realm=\"shipway\", charset=\"UTF-8\"");
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+    for challenge in challenges {
+        if let Ok(value) = HeaderValue::from_str(challenge) {
+            response.headers_mut().append(header::WWW_AUTHENTICATE, value);
+        }
+    }
     response
 }
 

@@ -30,10 +30,28 @@ pub struct Scope<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     Allow,
-    /// Not without (other) credentials: 401 with `WWW-Authenticate: Basic`.
+    /// Not without (other) credentials: 401 with `WWW-Authenticate`.
     Challenge,
     /// Known, but not allowed: 403 with the sentence.
     Denied(String),
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Caller {
+    /// `admin`, a robot's user name, or nothing for somebody who has not said.
+    pub name: String,
+    /// Whether what is in quarantine may be pulled.
+    pub scanner: bool,
+}
+
+/// A token that was handed out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Issued {
+    pub token: String,
+    /// Seconds.
+    pub expires_in: i64,
+    pub issued_at: records::Timestamp,
 }
 
 /// Decides on requests.
@@ -42,6 +60,24 @@ pub trait Authorize: Send + Sync + 'static {
     /// `authorization` is the `Authorization` header, for example `Basic …`; empty credentials, which some clients send for want of
     /// any, are passed as `None`.
     async fn authorize(&self, authorization: Option<&str>, scope: Scope<'_>) -> Decision;
+
+    /// Who asks, for the record and for the quarantine.
+    async fn caller(&self, authorization: Option<&str>) -> Caller {
+        let _ = authorization;
+        Caller::default()
+    }
+
+    /// How credentials are asked for: values of `WWW-Authenticate`. `base` is the address of the registry, such as `http://host:port`.
+    fn challenges(&self, base: &str, scope: Scope<'_>) -> Vec<String> {
+        let _ = (base, scope);
+        vec![super::answer::BASIC.to_owned()]
+    }
+
+    /// A token for the scopes (`repository:<name>:<actions>`); `None` when the credentials are wrong.
+    async fn token(&self, authorization: Option<&str>, scopes: &[String]) -> crate::Result<Option<Issued>> {
+        let _ = (authorization, scopes);
+        Err(crate::Error::new(crate::Kind::NameUnknown, "this registry hands out no tokens: use Basic"))
+    }
 }
 
 /// Lets everybody do everything.

@@ -9,12 +9,22 @@ use tokio_util::io::ReaderStream;
 use super::{Call, Server, answer, answer::set};
 use crate::{
     Error, Kind, Result,
-    registry::blobs::{CHUNK, unknown},
+    registry::{
+        blobs::{CHUNK, unknown},
+        events,
+    },
 };
 
 impl Server {
     pub(super) async fn get_blob(&self, repository: &str, digest: &Digest, call: &Call) -> Result<Response> {
+        if call.method != Method::HEAD {
+            self.fetch_blob(repository, digest).await?;
+            self.admit_blob(repository, digest, call).await?;
+        }
         let size = self.registry.blob_size(repository, digest).await?.ok_or_else(|| unknown(repository, digest))?;
+        if call.method == Method::HEAD {
+            self.renew(repository, digest, call).await?;
+        }
         let whole = Wanted { first: 0, length: size };
         let range = call.headers.get(header::RANGE).and_then(|value| value.to_str().ok());
         let (status, wanted) = match range.map(|range| Wanted::parse(range, size)) {
@@ -52,8 +62,9 @@ impl Server {
         Ok(response)
     }
 
-    pub(super) async fn delete_blob(&self, repository: &str, digest: &Digest) -> Result<Response> {
+    pub(super) async fn delete_blob(&self, repository: &str, digest: &Digest, call: &Call) -> Result<Response> {
         self.registry.delete_blob(repository, digest).await?;
+        self.note(events::Action::Delete, repository, None, Some(digest), None, call).await?;
         Ok(answer::empty(StatusCode::ACCEPTED))
     }
 }

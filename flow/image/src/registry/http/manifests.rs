@@ -8,7 +8,7 @@ use records::Digest;
 use super::{Call, Server, answer, answer::set, blobs::unmodified};
 use crate::{
     Error, Kind, Result,
-    registry::{MAX_MANIFEST, ManifestRef},
+    registry::{MAX_MANIFEST, ManifestRef, events},
 };
 
 /// How many tags one push may set.
@@ -21,7 +21,9 @@ impl Server {
         reference: &ManifestRef,
         call: &Call,
     ) -> Result<Response> {
+        let stale = self.fetch_manifest(repository, reference).await?;
         let digest = self.registry.find_digest(repository, reference).await?;
+        self.admit_manifest(repository, &digest, call).await?;
         if unmodified(call, &digest) {
             return Ok(described(answer::empty(StatusCode::NOT_MODIFIED), &digest));
         }
@@ -30,12 +32,19 @@ impl Server {
             let info = info.ok_or_else(|| {
                 Error::new(Kind::ManifestUnknown, format!("repository {repository} has no manifest {reference}"))
             })?;
+            self.renew(repository, &digest, call).await?;
             (info, Body::empty())
         } else {
             let (info, content) = self.registry.manifest(repository, &digest).await?;
+            let tag = tag_of(reference);
+            self.note(events::Action::Pull, repository, tag, Some(&digest), Some((&info.media_type, info.size)), call)
+                .await?;
             (info, Body::from(content))
         };
         let mut response = Response::new(body);
+        if stale {
+            set(&mut response, header::WARNING, "110 - \"Response is Stale\"");
+        }
         set(&mut response, header::CONTENT_TYPE, &info.media_type);
         set(&mut response, header::CONTENT_LENGTH, &info.size.to_string());
         Ok(described(response, &digest))
@@ -80,7 +89,12 @@ impl Server {
             Ok(Err(error)) => return Err(Error::new(Kind::SizeInvalid, format!("the manifest broke off: {error}"))),
             Err(_) => return Err(Error::new(Kind::SizeInvalid, "the manifest did not arrive in time")),
         };
+        let size = content.len() as u64;
         let pushed = self.registry.put_manifest(repository, &tags, expected.as_ref(), &content_type, content).await?;
+        let about = Some((pushed.media_type.as_str(), size));
+        for tag in tags.iter().copied().map(Some).chain(tags.is_empty().then_some(None)) {
+            self.note(events::Action::Push, repository, tag, Some(&pushed.digest), about, call).await?;
+        }
         let mut response = answer::empty(StatusCode::CREATED);
         set(&mut response, header::LOCATION, &format!("/v2/{repository}/manifests/{}", pushed.digest));
         set(&mut response, answer::DIGEST, pushed.digest.as_str());
@@ -97,11 +111,22 @@ impl Server {
         Ok(response)
     }
 
-    pub(super) async fn delete_manifest(&self, repository: &str, reference: &ManifestRef) -> Result<Response> {
+    pub(super) async fn delete_manifest(
+        &self,
+        repository: &str,
+        reference: &ManifestRef,
+        call: &Call,
+    ) -> Result<Response> {
+        self.check_deletion(repository, reference).await?;
         match reference {
             ManifestRef::Tag(tag) => self.registry.delete_tag(repository, tag).await?,
             ManifestRef::Digest(digest) => self.registry.delete_manifest(repository, digest).await?,
         }
+        let digest = match reference {
+            ManifestRef::Digest(digest) => Some(digest),
+            ManifestRef::Tag(_) => None,
+        };
+        self.note(events::Action::Delete, repository, tag_of(reference), digest, None, call).await?;
         Ok(answer::empty(StatusCode::ACCEPTED))
     }
 }
@@ -110,6 +135,13 @@ fn described(mut response: Response, digest: &Digest) -> Response {
     set(&mut response, answer::DIGEST, digest.as_str());
     set(&mut response, header::ETAG, &format!("\"{digest}\""));
     response
+}
+
+fn tag_of(reference: &ManifestRef) -> Option<&str> {
+    match reference {
+        ManifestRef::Tag(tag) => Some(tag),
+        ManifestRef::Digest(_) => None,
+    }
 }
 
 fn header_text(value: Option<&HeaderValue>) -> &str {

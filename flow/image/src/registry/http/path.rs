@@ -31,6 +31,20 @@ impl Endpoint {
         }
     }
 
+    /// The same of another repository.
+    pub fn in_repository(self, name: &str) -> Self {
+        let repository = name.to_owned();
+        match self {
+            Self::Base | Self::Catalog => self,
+            Self::Tags { .. } => Self::Tags { repository },
+            Self::Referrers { digest, .. } => Self::Referrers { repository, digest },
+            Self::Manifest { reference, .. } => Self::Manifest { repository, reference },
+            Self::Blob { digest, .. } => Self::Blob { repository, digest },
+            Self::Uploads { .. } => Self::Uploads { repository },
+            Self::Upload { id, .. } => Self::Upload { repository, id },
+        }
+    }
+
     pub fn action(&self, method: &Method) -> Action {
         match self {
             Self::Base => Action::Ping,

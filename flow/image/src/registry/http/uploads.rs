@@ -8,7 +8,7 @@ use futures::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode, header};
 use records::Digest;
 
-use super::{Action, Call, Decision, Scope, Server, answer, answer::set, authorize, path};
+use super::{Action, Call, Decision, Scope, Server, answer, answer::set, path};
 use crate::{Error, Kind, Result, hash::Algorithm, reference::check_repository};
 
 impl Server {
@@ -42,11 +42,11 @@ impl Server {
             }
             None => self.registry.holders(digest).await?,
         };
-        let header = call.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let credentials = header.filter(|header| !authorize::is_empty_basic(header));
         for source in sources {
             let scope = Scope { repository: Some(&source), action: Action::Pull };
-            if self.authorize.authorize(credentials, scope).await == Decision::Allow {
+            if self.authorize.authorize(call.credentials(), scope).await == Decision::Allow
+                && self.admit_blob(&source, digest, call).await.is_ok()
+            {
                 return match self.registry.link_blob(repository, digest).await {
                     Ok(()) => Ok(true),
                     Err(error) if error.kind == Kind::BlobUnknown => Ok(false),

@@ -1,0 +1,226 @@
+//! Copies of other registries: what is asked for is fetched, checked against its digest, kept, and handed out from here from then on.
+//!
+//! A tag is looked up again when it was last looked up some time ago; when the other registry is away or has had enough of us, what is here is
+//! handed out as it is. What is named by digest and is here never asks anybody.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use records::{Digest, Timestamp};
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::{ManifestRef, Registry, Upstream, blobs, manifests::Reach};
+use crate::{Error, Kind, Reference, Result, client::Client};
+
+/// How long a registry that is away is not asked again, and one that has had enough of us.
+const AWAY_S: i64 = 10;
+const ENOUGH_S: i64 = 60;
+/// Tags whose last look-up is remembered.
+const LOOKED_UP: usize = 50_000;
+
+/// Fetches from other registries. Cheap to clone.
+#[derive(Clone)]
+pub struct Upstreams {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    client: Client,
+    /// When a tag was last looked up, by repository and tag.
+    looked_up: Mutex<HashMap<(String, String), Timestamp>>,
+    /// Registries that are not asked until then, and why.
+    paused: Mutex<HashMap<String, (Timestamp, Error)>>,
+    /// One fetch of a thing at a time: whoever asks meanwhile waits for it.
+    fetching: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
+}
+
+/// How what is here compares with the other registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    Fresh,
+    /// The other registry could not be asked.
+    Stale,
+}
+
+impl Upstreams {
+    pub fn new(registry: Registry, client: Client) -> Self {
+        let (looked_up, paused, fetching) = Default::default();
+        Self { inner: Arc::new(Inner { registry, client, looked_up, paused, fetching }) }
+    }
+
+    /// Sees to it that the manifest is here, if it can be had.
+    pub async fn manifest(
+        &self,
+        part: &str,
+        upstream: &Upstream,
+        repository: &str,
+        reference: &ManifestRef,
+    ) -> Result<Freshness> {
+        let inner = &*self.inner;
+        let _one = inner.one(format!("{repository} {reference}")).await;
+        match reference {
+            ManifestRef::Digest(digest) => {
+                if inner.registry.manifest_info(repository, digest).await?.is_none() {
+                    let remote = remote(part, upstream, repository, &format!("@{digest}"))?;
+                    inner.fetch(&remote, repository, None).await?;
+                }
+                Ok(Freshness::Fresh)
+            }
+            ManifestRef::Tag(tag) => {
+                let here = inner.registry.resolve(repository, tag).await.ok();
+                let key = (repository.to_owned(), tag.clone());
+                let last = inner.looked_up.lock().unwrap_or_else(PoisonError::into_inner).get(&key).copied();
+                let now = inner.registry.now();
+                let age = last.map(|last| now.duration_since(last).as_secs());
+                if here.is_some()
+                    && age.is_some_and(|age| (0..i64::try_from(upstream.fresh_s).unwrap_or(i64::MAX)).contains(&age))
+                {
+                    return Ok(Freshness::Fresh);
+                }
+                let remote = remote(part, upstream, repository, &format!(":{tag}"))?;
+                match inner.refresh(&remote, repository, tag, here.as_ref()).await {
+                    Ok(()) => {
+                        let mut looked_up = inner.looked_up.lock().unwrap_or_else(PoisonError::into_inner);
+                        if looked_up.len() >= LOOKED_UP {
+                            looked_up.clear();
+                        }
+                        looked_up.insert(key, now);
+                        Ok(Freshness::Fresh)
+                    }
+                    // It was here; better an old one than none. That it is gone there is an answer, too, but no reason to fail here.
+                    Err(error) if here.is_some() => {
+                        tracing::warn!(repository, tag, %error, "handing out what is here");
+                        Ok(Freshness::Stale)
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+        }
+    }
+
+    /// Sees to it that the blob is here. Only what a manifest of the repository names is fetched.
+    pub async fn blob(&self, part: &str, upstream: &Upstream, repository: &str, digest: &Digest) -> Result<()> {
+        let inner = &*self.inner;
+        if inner.registry.blob_size(repository, digest).await?.is_some() {
+            return Ok(());
+        }
+        let _one = inner.one(format!("{repository} {digest}")).await;
+        if inner.registry.blob_size(repository, digest).await?.is_some() {
+            return Ok(());
+        }
+        if !inner.registry.is_named(repository, digest).await? {
+            return Err(blobs::unknown(repository, digest));
+        }
+        let remote = remote(part, upstream, repository, &format!("@{digest}"))?;
+        inner
+            .ask(&remote, async {
+                let chunks = inner.client.blob(&remote, digest).await?;
+                inner.registry.put_stream(repository, chunks, digest).await.map(drop)
+            })
+            .await
+    }
+}
+
+impl Inner {
+    async fn one(&self, what: String) -> tokio::sync::OwnedMutexGuard<()> {
+        let lock = {
+            let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
+            // Whom nobody waits for is not needed any more.
+            fetching.retain(|_, lock| Arc::strong_count(lock) > 1);
+            fetching.entry(what).or_default().clone()
+        };
+        lock.lock_owned().await
+    }
+
+    /// Asks another registry, unless it was away or had enough of us a moment ago.
+    async fn ask<T>(&self, remote: &Reference, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let host = remote.host.clone().unwrap_or_default();
+        let now = self.registry.now();
+        {
+            let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
+            paused.retain(|_, (until, _)| *until > now);
+            if let Some((_, error)) = paused.get(&host) {
+                return Err(error.clone());
+            }
+        }
+        let done = work.await;
+        if let Err(error) = &done {
+            let seconds = match error.kind {
+                Kind::TooMany => ENOUGH_S,
+                Kind::Remote => AWAY_S,
+                _ => return done,
+            };
+            if let Ok(until) = now.checked_add(Duration::from_secs(seconds as u64)) {
+                self.paused.lock().unwrap_or_else(PoisonError::into_inner).insert(host, (until, error.clone()));
+            }
+        }
+        done
+    }
+
+    async fn refresh(&self, remote: &Reference, repository: &str, tag: &str, here: Option<&Digest>) -> Result<()> {
+        // Asking for the digest alone does not count against the limits that some registries have.
+        if let Some(here) = here
+            && self.ask(remote, self.client.digest(remote)).await?.as_ref() == Some(here)
+        {
+            return Ok(());
+        }
+        self.fetch(remote, repository, Some(tag)).await
+    }
+
+    async fn fetch(&self, remote: &Reference, repository: &str, tag: Option<&str>) -> Result<()> {
+        let found = self.ask(remote, self.client.manifest(remote)).await?;
+        let tags: Vec<&str> = tag.into_iter().collect();
+        self.registry
+            .push(repository, &tags, Some(&found.digest), &found.media_type, found.content, Reach::Elsewhere)
+            .await
+            .map(drop)
+    }
+}
+
+impl Registry {
+    /// Whether a manifest of the repository names it.
+    async fn is_named(&self, repository: &str, digest: &Digest) -> Result<bool> {
+        for entry in self.all(super::entries::MANIFEST, &format!("{repository}@")).await? {
+            let manifest = entry.key.rsplit_once('@').and_then(|(_, digest)| digest.parse::<Digest>().ok());
+            if let Some(manifest) = manifest
+                && self.known_names(&manifest).await?.contains(digest)
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// What a repository of ours is called there.
+fn remote(part: &str, upstream: &Upstream, repository: &str, name: &str) -> Result<Reference> {
+    let rest = repository.strip_prefix(part).unwrap_or_default().trim_start_matches('/');
+    let text = if rest.is_empty() { upstream.from.clone() } else { format!("{}/{rest}", upstream.from) };
+    let unknown = || {
+        let message = format!("repository {repository} stands for nothing in {}", upstream.from);
+        Error::new(Kind::NameUnknown, message)
+    };
+    let found: Reference = format!("{text}{name}").parse().map_err(|e: Error| unknown().caused(e))?;
+    if found.host.is_none() { Err(unknown()) } else { Ok(found) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_other_registry() {
+        let upstream = |from: &str| Upstream { from: from.into(), fresh_s: 0 };
+        let of = |part: &str, from: &str, repository: &str| {
+            remote(part, &upstream(from), repository, ":v1").map(|found| found.to_string()).map_err(|error| error.kind)
+        };
+        assert_eq!(of("hub", "docker.io", "hub/library/node").unwrap(), "docker.io/library/node:v1");
+        assert_eq!(of("hub/library", "docker.io/library", "hub/library/node").unwrap(), "docker.io/library/node:v1");
+        assert_eq!(of("node", "docker.io/library/node", "node").unwrap(), "docker.io/library/node:v1");
+        assert_eq!(of("hub", "docker.io", "hub"), Err(Kind::NameUnknown));
+    }
+}
