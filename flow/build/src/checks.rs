@@ -1,5 +1,7 @@
 //! What is allowed and yet unwise in a Dockerfile. Rules that Docker has bear Docker's names.
 
+mod packages;
+
 use crate::{
     config::ImageConfig,
     diagnostic::Warning,
@@ -18,13 +20,22 @@ pub fn skipped(file: &Dockerfile) -> Vec<String> {
 pub fn check(file: &Dockerfile, from: &Instruction, config: &ImageConfig) -> Vec<Warning> {
     let mut warnings = Vec::new();
     let mut stages: Vec<&str> = Vec::new();
+    let mut last = false;
     for instruction in &file.instructions {
         match &instruction.kind {
             Kind::From(kind) => {
+                last = std::ptr::eq(instruction, from);
                 if !stages.contains(&kind.image.value.as_str()) {
                     warnings.extend(unpinned(file, instruction, &kind.image.value));
                 }
                 stages.extend(kind.name.as_ref().map(|name| name.value.as_str()));
+            }
+            Kind::Run(run) => warnings.extend(packages::check(file, instruction, run, last)),
+            Kind::Workdir(path) if !path.value.starts_with(['/', '$', '"', '\'']) => {
+                let reason = format!("`{}` counts from wherever the working directory is at this line", path.value);
+                let diagnostic =
+                    file.source.diagnostic(path.span, reason).hint("write it from the root, with a `/` first");
+                warnings.push(Warning::new("WorkdirRelativePath", diagnostic));
             }
             Kind::Env(pairs) => {
                 let names = pairs.iter().filter(|pair| !pair.value.is_empty() && looks_secret(&pair.name));
@@ -44,6 +55,7 @@ pub fn check(file: &Dockerfile, from: &Instruction, config: &ImageConfig) -> Vec
             _ => {}
         }
     }
+    warnings.extend(overridden(file));
     let user = config.config.user.split(':').next().unwrap_or_default();
     if matches!(user, "" | "root" | "0") {
         let last = file.instructions.iter().rev().find(|i| matches!(i.kind, Kind::User(_)) && i.span() > from.span());
@@ -89,4 +101,27 @@ fn looks_secret(name: &str) -> bool {
     let mut parts = name.split(['_', '-', '.']);
     let public = name.contains("public") || name.ends_with("_file") || name.ends_with("_path") || name.ends_with("_id");
     !public && parts.any(|part| WORDS.contains(&part))
+}
+
+/// Of these instructions a stage needs one: the last holds, and the others do nothing.
+fn overridden(file: &Dockerfile) -> Vec<Warning> {
+    let mut warnings = Vec::new();
+    let mut seen: Vec<(&str, &Instruction)> = Vec::new();
+    for instruction in &file.instructions {
+        match &instruction.kind {
+            Kind::From(_) => seen.clear(),
+            Kind::Cmd(_) | Kind::Entrypoint(_) | Kind::Healthcheck(_) => {
+                let keyword = instruction.keyword.as_str();
+                if let Some((_, earlier)) = seen.iter().find(|(known, _)| *known == keyword) {
+                    let reason = format!("another {keyword} below this one holds: this one does nothing");
+                    let diagnostic = file.source.diagnostic(earlier.span(), reason).hint("remove it");
+                    warnings.push(Warning::new("MultipleInstructionsDisallowed", diagnostic));
+                    seen.retain(|(known, _)| *known != keyword);
+                }
+                seen.push((keyword, instruction));
+            }
+            _ => {}
+        }
+    }
+    warnings
 }

@@ -98,6 +98,10 @@ pub struct ExportOptions {
     pub epoch: i64,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Whether a tag may be `latest`.
+    pub latest: bool,
+    /// Docker's media types in place of OCI's. Layers must be gzip then.
+    pub docker: bool,
 }
 
 /// An image that was pushed.
@@ -123,7 +127,7 @@ pub async fn export(
     layers: &[Option<LayerInfo>],
     options: &ExportOptions,
 ) -> Result<Exported> {
-    tags.iter().try_for_each(|tag| check_tag(tag))?;
+    tags.iter().filter(|tag| !(options.latest && **tag == "latest")).try_for_each(|tag| check_tag(tag))?;
     let (config, stack) = describe(lowered, layers, options)?;
     let infos: Vec<LayerInfo> = stack.iter().map(|(info, _)| info.clone()).collect();
     let mut annotations = options.annotations.clone();

@@ -6,6 +6,7 @@
 pub mod base;
 pub mod checks;
 pub mod chmod;
+pub mod compose;
 pub mod config;
 pub mod context;
 pub mod diagnostic;
@@ -23,9 +24,10 @@ pub use diagnostic::{Diagnostic, Warning};
 pub use error::{Error, Result};
 pub use export::{ExportOptions, Exported, LayerInfo, TagTemplate, check_tag, export};
 pub use ignore::Ignore;
+pub use lower::csv;
 pub use lower::{
-    Attempt, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_names, lower,
-    lower_or_needs,
+    Attempt, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_names, is_git, is_remote,
+    lower, lower_or_needs,
 };
 
 /// Lower-case hex.

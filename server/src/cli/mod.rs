@@ -1,9 +1,14 @@
 //! The command line: what can be said, and what runs for it.
 
+mod build;
+mod build_progress;
 mod client;
+mod compose;
+mod image;
 mod live;
 mod output;
 mod project;
+mod registry;
 mod rollout;
 mod run;
 mod trace;
@@ -24,6 +29,7 @@ Examples:
   shipway demo                              the whole journey on this machine, then nothing is left
   shipway up --data /var/lib/shipway        start the server
   shipway project create journal            make a project; prints the address to push to
+  shipway build -t app:1.0 .                build a Dockerfile into the local store
   shipway run --local                       run .shipway.yaml on the working tree, without a server
   shipway runs logs journal/3 test -f       follow a step
   shipway rollout status journal prod       how far a release is
@@ -43,6 +49,12 @@ enum Command {
     Up(Config),
     /// Carry a commit through the whole journey on this machine and check every point of it
     Demo(demo::Options),
+    /// Build an image from a Dockerfile, without a server or a daemon
+    Build(build::Options),
+    /// Build and push the images of a Compose project, or print it as one file
+    Compose(compose::Options),
+    /// The images of the local store: list, inspect, tag, load, save, pull, push
+    Image(image::Options),
     /// Run the steps of .shipway.yaml on the working tree
     Run(run::LocalOptions),
     /// Make and list projects
@@ -54,6 +66,9 @@ enum Command {
     /// Give a project's steps a secret, by name
     #[command(subcommand)]
     Secret(project::SecretCommand),
+    /// Clean the registry up, say what it keeps, and who may use it
+    #[command(subcommand)]
+    Registry(registry::Command),
     /// Show how releases reach an environment, and go back
     #[command(subcommand)]
     Rollout(rollout::Command),
@@ -103,10 +118,14 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
             serve::up(config).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Demo(options) => demo::main(options).await,
+        Command::Build(options) => build::main(options).await,
+        Command::Compose(options) => compose::main(options).await,
+        Command::Image(options) => image::main(options).await,
         Command::Run(options) => run::local(options).await,
         Command::Project(command) => project::main(command).await,
         Command::Secret(command) => project::secret(command).await,
         Command::Runs(command) => run::main(command).await,
+        Command::Registry(command) => registry::main(command).await,
         Command::Rollout(command) => rollout::main(command).await,
         Command::Trace(options) => trace::main(options).await,
         Command::Check => crate::wiring::check(),

@@ -40,26 +40,7 @@ impl Images {
 
     /// Manifest, configuration and layers of an image. An error is a sentence.
     pub async fn describe(&self, repository: &str, digest: &Digest) -> Result<Unpacked, String> {
-        let said = |e: image::Error| format!("cannot read image {repository}@{digest}: {e}");
-        let (info, content) = self.registry.manifest(repository, digest).await.map_err(said)?;
-        let (document, _) = Document::parse(&info.media_type, &content).map_err(said)?;
-        let config = document.config.as_ref().ok_or_else(|| {
-            format!("{repository}@{digest} is an index of several platforms; name the manifest of one of them")
-        })?;
-        let content = store::blobs::get(&**self.registry.blobs(), &config.digest, 4 << 20)
-            .await
-            .map_err(|e| format!("cannot read the configuration of {repository}@{digest}: {e}"))?;
-        let config = ImageConfig::from_json(&content)
-            .map_err(|e| format!("the configuration of {repository}@{digest} cannot be used: {e}"))?;
-        let layers = document.layers.unwrap_or_default();
-        if layers.len() != config.rootfs.diff_ids.len() {
-            return Err(format!(
-                "{repository}@{digest} has {} layers but names {}",
-                layers.len(),
-                config.rootfs.diff_ids.len()
-            ));
-        }
-        Ok(Unpacked { top: top(&config), config, layers })
+        describe(&self.registry, repository, digest).await
     }
 
     /// Describes an image and unpacks the layers that are not unpacked yet.
@@ -100,6 +81,30 @@ impl Images {
         let unpacked = unpacked.await.map_err(|e| format!("unpacking layer {digest} ended: {e}"))?;
         unpacked.map_err(|e| format!("cannot unpack layer {}: {e}", layer.digest))
     }
+}
+
+/// Manifest, configuration and layers of an image. An error is a sentence.
+pub async fn describe(registry: &Registry, repository: &str, digest: &Digest) -> Result<Unpacked, String> {
+    let said = |e: image::Error| format!("cannot read image {repository}@{digest}: {e}");
+    let (info, content) = registry.manifest(repository, digest).await.map_err(said)?;
+    let (document, _) = Document::parse(&info.media_type, &content).map_err(said)?;
+    let config = document.config.as_ref().ok_or_else(|| {
+        format!("{repository}@{digest} is an index of several platforms; name the manifest of one of them")
+    })?;
+    let content = store::blobs::get(&**registry.blobs(), &config.digest, 4 << 20)
+        .await
+        .map_err(|e| format!("cannot read the configuration of {repository}@{digest}: {e}"))?;
+    let config = ImageConfig::from_json(&content)
+        .map_err(|e| format!("the configuration of {repository}@{digest} cannot be used: {e}"))?;
+    let layers = document.layers.unwrap_or_default();
+    if layers.len() != config.rootfs.diff_ids.len() {
+        return Err(format!(
+            "{repository}@{digest} has {} layers but names {}",
+            layers.len(),
+            config.rootfs.diff_ids.len()
+        ));
+    }
+    Ok(Unpacked { top: top(&config), config, layers })
 }
 
 /// What can fail while a layer is unpacked.

@@ -58,7 +58,7 @@ pub async fn run_local(options: &LocalOptions) -> Result<Local> {
 }
 
 /// Ctrl-C, an ended terminal and SIGTERM stop the run, which then cleans up.
-fn cancelled_by_signals(cancel: &Cancel) -> Result<AbortOnDropHandle<()>> {
+pub(super) fn cancelled_by_signals(cancel: &Cancel) -> Result<AbortOnDropHandle<()>> {
     let on = |kind| signal(kind).map_err(|e| Fault::from_error(Class::Internal, &e));
     let (mut interrupt, mut terminate) = (on(SignalKind::interrupt())?, on(SignalKind::terminate())?);
     let mut hangup = on(SignalKind::hangup())?;

@@ -2,11 +2,13 @@
 
 mod admission;
 mod bases;
+mod builder;
 mod cluster;
 pub mod evidence;
 mod executor;
 mod housekeeping;
 mod images;
+mod layers;
 mod local;
 mod manifests;
 mod node;
@@ -23,7 +25,14 @@ mod worktree;
 
 use std::{path::Path, process::ExitCode};
 
+pub use builder::{
+    Built, Happening, Home, Place, Progress, Request, Store, build,
+    load,
+    names::to_give,
+    output::{Output, OutputKind, Saved, archive, push, to_file},
+};
 pub use local::run_local;
+pub use registry::{cleaning, serve as serve_registry};
 pub use release::{approve, undo};
 pub use rooms::Rooms;
 pub use run::board::Sink;

@@ -12,6 +12,9 @@ mod settings;
 mod stage;
 mod stages;
 
+pub use mounts::fields as csv;
+pub use remote::{is_git, is_remote};
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;

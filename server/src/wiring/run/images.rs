@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 
-use build::{Lowered, Plan, ResolvedBase, export::LayerInfo};
+use build::{Lowered, Plan, ResolvedBase};
 use futures::FutureExt;
 use graph::Graph;
-use image::layer::{Compression, WriteOptions};
+use image::layer::Compression;
 use pipeline::ImageBuild;
-use records::{CommitId, Digest, Image, Record, Timestamp};
-use store::{Change, Expect};
+use records::{CommitId, Image, Record, Timestamp};
+use store::Expect;
 
 use super::carry::Attempt;
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::workshop::Workshop,
+    wiring::{layers, workshop::Workshop},
 };
 
 /// An image whose vertices are in the graph.
@@ -41,10 +41,13 @@ pub async fn lower<'a>(
     let text = text.ok_or_else(|| Fault::usage(format!("image {}: {} has no {path}", image.name, tree.name())))?;
     let broken = |e: build::Error| Fault::usage(e.to_string());
     let dockerfile = build::dockerfile::parse(&path, &text).map_err(|e| Fault::usage(e.to_string()))?;
-    let ignore = match tree.text(&inside(".dockerignore")).await? {
-        Some(text) => build::Ignore::parse(&inside(".dockerignore"), &text).map_err(broken)?,
-        None => build::Ignore::default(),
-    };
+    let mut ignore = build::Ignore::default();
+    for name in [format!("{path}.dockerignore"), inside(".dockerignore")] {
+        if let Some(text) = tree.text(&name).await? {
+            ignore = build::Ignore::parse(&name, &text).map_err(broken)?;
+            break;
+        }
+    }
     let context = tree.context(&image.context, ignore).await?;
     let revision = tree.changed(&image.context).await?;
     let revision = revision.unwrap_or_else(|| (commit.id.clone(), commit.committed_at));
@@ -52,6 +55,7 @@ pub async fn lower<'a>(
         target: image.target.clone(),
         build_args: image.args.clone(),
         source_date_epoch: Some(revision.1.as_second()),
+        private: format!("project/{}", attempt.id.project),
         ..build::Options::default()
     };
     let mut bases: HashMap<String, ResolvedBase> = HashMap::new();
@@ -119,11 +123,16 @@ async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result
     let Attempt { shop, id: run, commit, source, .. } = attempt;
     let Build { image, plan, lowered, revision: (revision, changed_at) } = build;
     let epoch = changed_at.as_second();
-    let mut layers = Vec::new();
-    for (vertex, _) in &lowered.layer_vertices {
-        layers.push(layer(shop, graph.id(*vertex).to_string(), epoch).boxed());
-    }
-    let layers = futures::future::try_join_all(layers).await?;
+    let times = epochs(attempt, build).await?;
+    let from = layers::Layers {
+        snapshots: shop.sandbox.snapshots(),
+        blobs: &shop.blobs,
+        log: &**shop.records.log(),
+        compression: Compression::Gzip,
+    };
+    let ids: Vec<String> = lowered.layer_vertices.iter().map(|(vertex, _)| graph.id(*vertex).to_string()).collect();
+    let made = ids.iter().zip(times).map(|(vertex, epoch)| from.layer(vertex, epoch).boxed());
+    let layers = futures::future::try_join_all(made).await?;
     let tag = image.tag.render(&commit.id, run.build);
     let annotations = [
         ("org.opencontainers.image.revision", Some(revision.to_string())),
@@ -131,7 +140,7 @@ async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result
         ("org.opencontainers.image.source", source.clone()),
     ];
     let annotations = annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
-    let options = build::export::ExportOptions { epoch, annotations };
+    let options = build::export::ExportOptions { epoch, annotations, ..Default::default() };
     let exported = build::export::export(&shop.registry, &image.name, &[&tag], lowered, &layers, &options).await;
     let exported = exported.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
     Ok(Image {
@@ -147,54 +156,28 @@ async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result
     })
 }
 
-/// The layer of a vertex, in the store; `None` when the vertex changed no file. It is written once: what a vertex is made of decides
-/// what it is, so the layer is remembered under the vertex's address. Its times are those of the first commit that had it: a later one
-/// that changes nothing of it has the very same layer, which nobody fetches and unpacks again.
-async fn layer(shop: &Workshop, vertex: String, epoch: i64) -> Result<Option<LayerInfo>> {
-    if let Some(entry) = shop.records.log().get(LAYER, &vertex).await? {
-        let known: Kept = serde_json::from_slice(&entry.value).map_err(|e| Fault::from_error(Class::Internal, &e))?;
-        match known.0 {
-            None => return Ok(None),
-            Some(layer) if shop.blobs.size(&layer.digest).await?.is_some() => return Ok(Some(layer.into())),
-            Some(_) => {}
+/// The time of each layer: that of the last commit which changed something that the layer, or one below it, is made from; of one that is
+/// made of its base alone the base's. So a layer is the same for every commit that changes nothing of it, on every machine.
+async fn epochs(attempt: &Attempt<'_>, build: &Build<'_>) -> Result<Vec<i64>> {
+    let Build { image, lowered, revision, .. } = build;
+    let mut known: HashMap<&str, i64> = HashMap::new();
+    let mut epochs = Vec::with_capacity(lowered.layer_paths.len());
+    for paths in &lowered.layer_paths {
+        let mut epoch = lowered.base.as_ref().map_or(0, |base| layers::base_epoch(&base.config));
+        for path in paths {
+            let time = match known.get(path.as_str()) {
+                Some(time) => *time,
+                None => {
+                    let whole = [image.context.as_str(), path].into_iter().filter(|part| !part.is_empty());
+                    let changed = attempt.tree.changed(&whole.collect::<Vec<_>>().join("/")).await?;
+                    let time = changed.map_or(revision.1, |(_, at)| at).as_second();
+                    known.insert(path, time);
+                    time
+                }
+            };
+            epoch = epoch.max(time);
         }
+        epochs.push(epoch);
     }
-    let directory = shop.sandbox.snapshots().diff(&vertex).map_err(|e| Fault::from_error(Class::Internal, &e))?;
-    let options = WriteOptions { compression: Compression::Gzip, epoch: Some(epoch), ..WriteOptions::default() };
-    let written = image::layer::write_blob(&shop.blobs, directory, options).await;
-    let written = written.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
-    let layer = (written.entries > 0).then(|| LayerInfo::from(&written));
-    let kept = serde_json::to_vec(&Kept(layer.as_ref().map(KeptLayer::from)));
-    let value = kept.map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
-    let change = Change { kind: LAYER.into(), key: vertex, expect: Expect::Any, value, delete: false };
-    shop.records.log().append(vec![change]).await?;
-    Ok(layer)
-}
-
-/// The kind under which layers of vertices are remembered.
-const LAYER: &str = "layer";
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Kept(Option<KeptLayer>);
-
-#[derive(serde::Serialize, serde::Deserialize)]
-struct KeptLayer {
-    media_type: String,
-    digest: Digest,
-    size: u64,
-    diff_id: Digest,
-}
-
-impl From<&LayerInfo> for KeptLayer {
-    fn from(layer: &LayerInfo) -> Self {
-        let LayerInfo { media_type, digest, size, diff_id } = layer.clone();
-        Self { media_type, digest, size, diff_id }
-    }
-}
-
-impl From<KeptLayer> for LayerInfo {
-    fn from(kept: KeptLayer) -> Self {
-        let KeptLayer { media_type, digest, size, diff_id } = kept;
-        Self { media_type, digest, size, diff_id }
-    }
+    Ok(epochs)
 }

@@ -1,0 +1,314 @@
+//! Compose files as far as they concern images: merged, interpolated, extended, included, and turned into builds.
+//!
+//! Reads nothing itself: files come through [`Files`]. The result is the canonical model as `compose config` prints it, and [`builds`] of
+//! the services that have one. Everything about running containers is kept as it is written and never looked at.
+
+mod interpolate;
+mod merge;
+mod model;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Component, Path, PathBuf},
+};
+
+use serde_json::Value;
+
+pub use interpolate::{interpolate, read_env};
+pub use model::{SecretSource, ServiceBuild, ServiceSecret, builds};
+
+/// Bytes of one file, files of one project, and how deep `include` and `extends` may go.
+pub const MAX_SIZE: u64 = 4 << 20;
+const MAX_FILES: usize = 200;
+const MAX_DEPTH: usize = 20;
+
+/// Why a project cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{file}: {reason}")]
+pub struct ComposeError {
+    pub file: String,
+    pub reason: String,
+}
+
+/// Gives the texts of files by absolute path; `Ok(None)` for one that is not there.
+pub trait Files {
+    fn read(&self, path: &Path) -> Result<Option<String>, String>;
+}
+
+/// What a project is loaded with.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Absolute, the later laid over the earlier.
+    pub files: Vec<PathBuf>,
+    /// Absolute; relative paths in the files count from it.
+    pub directory: PathBuf,
+    /// The name of the project, when it was given.
+    pub name: Option<String>,
+    pub profiles: BTreeSet<String>,
+    /// The environment with what the `.env` file adds to it.
+    pub variables: BTreeMap<String, String>,
+}
+
+/// A project, merged and resolved.
+#[derive(Debug, Clone)]
+pub struct Project {
+    pub name: String,
+    pub directory: PathBuf,
+    /// The canonical model.
+    pub model: Value,
+    /// Variables that were used and have no value.
+    pub unset: Vec<String>,
+}
+
+/// Loads a project.
+pub fn load(options: &Options, files: &dyn Files) -> Result<Project, ComposeError> {
+    let mut loader = Loader { files, unset: Vec::new(), count: 0 };
+    let paths = &options.files;
+    let mut model = loader.layered(paths, &options.directory, &options.variables, 0)?;
+    let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
+    let wrong = |reason: String| ComposeError { file: first.clone(), reason };
+    let written = model.get("name").and_then(Value::as_str).map(str::to_owned);
+    let directory = options.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = options.name.clone().or(written).unwrap_or(directory);
+    let name: String = name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+    let name = name.trim_start_matches(['-', '_']).to_owned();
+    if name.is_empty() {
+        return Err(wrong("the project has no name: write `name:` or give one".into()));
+    }
+    let Some(root) = model.as_object_mut() else { return Err(wrong("is no Compose file: a map is expected".into())) };
+    root.remove("version");
+    root.remove("include");
+    root.insert("name".into(), Value::String(name.clone()));
+    let services = root.entry("services").or_insert_with(|| serde_json::json!({}));
+    let Some(services) = services.as_object_mut() else { return Err(wrong("`services` is no map".into())) };
+    let names: Vec<String> = services.keys().cloned().collect();
+    for service in &names {
+        let active = services[service].get("profiles").and_then(Value::as_array).is_none_or(|profiles| {
+            profiles.is_empty()
+                || profiles
+                    .iter()
+                    .filter_map(Value::as_str)
+                    .any(|p| options.profiles.contains(p) || options.profiles.contains("*"))
+        });
+        if !active {
+            services.remove(service);
+        }
+    }
+    let mut unset = loader.unset;
+    unset.sort();
+    unset.dedup();
+    Ok(Project { name, directory: options.directory.clone(), model, unset })
+}
+
+struct Loader<'a> {
+    files: &'a dyn Files,
+    unset: Vec<String>,
+    count: usize,
+}
+
+impl Loader<'_> {
+    /// Files laid one over the other, with what they include below them.
+    fn layered(
+        &mut self,
+        paths: &[PathBuf],
+        directory: &Path,
+        variables: &BTreeMap<String, String>,
+        depth: usize,
+    ) -> Result<Value, ComposeError> {
+        let mut model = Value::Object(serde_json::Map::new());
+        for path in paths {
+            let read = self.file(path, directory, variables, depth)?;
+            merge::merge(&mut model, read);
+        }
+        Ok(model)
+    }
+
+    /// One file: interpolated, its services extended, with absolute paths, over what it includes.
+    fn file(
+        &mut self,
+        path: &Path,
+        directory: &Path,
+        variables: &BTreeMap<String, String>,
+        depth: usize,
+    ) -> Result<Value, ComposeError> {
+        let wrong = |reason: String| ComposeError { file: path.display().to_string(), reason };
+        if depth > MAX_DEPTH {
+            return Err(wrong(format!("`include` and `extends` go deeper than {MAX_DEPTH} files, or in a circle")));
+        }
+        let mut value = self.parse(path, variables)?;
+        let mut model = Value::Object(serde_json::Map::new());
+        let included = value.as_object_mut().and_then(|root| root.remove("include"));
+        for entry in included.iter().flat_map(|included| included.as_array().cloned().unwrap_or_default()) {
+            let below = self.include(path, &entry, directory, variables, depth)?;
+            merge::merge(&mut model, below);
+        }
+        if let Some(Value::Object(services)) = value.get("services") {
+            let names: Vec<String> = services.keys().cloned().collect();
+            for name in names {
+                let whole = self.extended(path, &value, &name, directory, variables, &mut Vec::new())?;
+                value["services"][&name] = whole;
+            }
+        }
+        model::absolute(&mut value, directory);
+        merge::merge(&mut model, value);
+        Ok(model)
+    }
+
+    fn parse(&mut self, path: &Path, variables: &BTreeMap<String, String>) -> Result<Value, ComposeError> {
+        let wrong = |reason: String| ComposeError { file: path.display().to_string(), reason };
+        self.count += 1;
+        if self.count > MAX_FILES {
+            return Err(wrong(format!("the project has more than {MAX_FILES} files")));
+        }
+        let text = self.files.read(path).map_err(wrong)?.ok_or_else(|| wrong("is not there".into()))?;
+        let options = serde_saphyr::options! { legacy_octal_numbers: false, duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error };
+        let value: Option<Value> =
+            serde_saphyr::from_str_with_options(&text, options).map_err(|e| wrong(e.to_string()))?;
+        let mut value = value.unwrap_or_else(|| serde_json::json!({}));
+        if !value.is_object() {
+            return Err(wrong("is no Compose file: a map is expected".into()));
+        }
+        self.replace(&mut value, variables, &mut String::new()).map_err(wrong)?;
+        merge::normalize(&mut value);
+        Ok(value)
+    }
+
+    /// Interpolates every text, but no key. `at` is the place, for errors.
+    fn replace(
+        &mut self,
+        value: &mut Value,
+        variables: &BTreeMap<String, String>,
+        at: &mut String,
+    ) -> Result<(), String> {
+        let length = at.len();
+        match value {
+            Value::String(text) => {
+                let done = interpolate(text, variables, &mut self.unset);
+                *text = done.map_err(|reason| format!("{}: {reason}", at.trim_start_matches('.')))?;
+            }
+            Value::Array(items) => {
+                for (number, item) in items.iter_mut().enumerate() {
+                    at.push_str(&format!("[{number}]"));
+                    self.replace(item, variables, at)?;
+                    at.truncate(length);
+                }
+            }
+            Value::Object(map) => {
+                for (name, value) in map {
+                    at.push('.');
+                    at.push_str(name);
+                    self.replace(value, variables, at)?;
+                    at.truncate(length);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn include(
+        &mut self,
+        path: &Path,
+        entry: &Value,
+        directory: &Path,
+        variables: &BTreeMap<String, String>,
+        depth: usize,
+    ) -> Result<Value, ComposeError> {
+        let wrong = |reason: &str| ComposeError { file: path.display().to_string(), reason: reason.into() };
+        let list = |value: &Value| -> Vec<String> {
+            match value {
+                Value::String(text) => vec![text.clone()],
+                Value::Array(items) => items.iter().filter_map(Value::as_str).map(str::to_owned).collect(),
+                _ => Vec::new(),
+            }
+        };
+        let files = if entry.is_string() { list(entry) } else { list(&entry["path"]) };
+        let files: Vec<PathBuf> = files.iter().map(|file| join(directory, file)).collect();
+        let Some(first) = files.first() else { return Err(wrong("an entry of `include` has no path")) };
+        let below = match entry.get("project_directory").and_then(Value::as_str) {
+            Some(named) => join(directory, named),
+            None => first.parent().unwrap_or(directory).to_owned(),
+        };
+        // Its own variables hold only where the environment says nothing.
+        let mut own = variables.clone();
+        let named = entry.get("env_file").map(list);
+        let must = named.is_some();
+        for file in named.unwrap_or_else(|| vec![".env".to_owned()]) {
+            let file = join(&below, &file);
+            let said = |reason: String| ComposeError { file: file.display().to_string(), reason };
+            match self.files.read(&file).map_err(said)? {
+                Some(text) => read_env(&text, &mut own).map_err(said)?,
+                None if must => return Err(said("is not there".into())),
+                None => {}
+            }
+        }
+        self.layered(&files, &below, &own, depth + 1)
+    }
+
+    /// A service over what it extends.
+    fn extended(
+        &mut self,
+        path: &Path,
+        file: &Value,
+        name: &str,
+        directory: &Path,
+        variables: &BTreeMap<String, String>,
+        seen: &mut Vec<(PathBuf, String)>,
+    ) -> Result<Value, ComposeError> {
+        let wrong = |reason: String| ComposeError { file: path.display().to_string(), reason };
+        let here = (path.to_owned(), name.to_owned());
+        if seen.contains(&here) || seen.len() > MAX_DEPTH {
+            return Err(wrong(format!(
+                "service `{name}` extends itself, over {} others",
+                seen.len().saturating_sub(1)
+            )));
+        }
+        seen.push(here);
+        let mut service = file["services"][name].clone();
+        if service.is_null() {
+            return Err(wrong(format!("there is no service `{name}` to extend")));
+        }
+        let Some(extends) = service.as_object_mut().and_then(|service| service.remove("extends")) else {
+            return Ok(service);
+        };
+        let (other, service_name) = match &extends {
+            Value::String(name) => (None, name.clone()),
+            extends => {
+                let name = extends["service"].as_str();
+                let name = name.ok_or_else(|| wrong(format!("service `{name:?}`: `extends` names no service")))?;
+                (extends["file"].as_str().map(str::to_owned), name.to_owned())
+            }
+        };
+        let mut base = match other {
+            None => self.extended(path, file, &service_name, directory, variables, seen)?,
+            Some(other) => {
+                let other = join(directory, &other);
+                let parsed = self.parse(&other, variables)?;
+                let there = other.parent().unwrap_or(directory).to_owned();
+                let base = self.extended(&other, &parsed, &service_name, &there, variables, seen)?;
+                // Its paths count from where it stands.
+                let mut whole = serde_json::json!({ "services": { "x": base } });
+                model::absolute(&mut whole, &there);
+                whole["services"]["x"].take()
+            }
+        };
+        merge::merge(&mut base, service);
+        Ok(base)
+    }
+}
+
+/// A path as a file names it, from a directory, without `.` and `..`.
+pub(crate) fn join(directory: &Path, path: &str) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in directory.join(path).components() {
+        match part {
+            Component::ParentDir => drop(out.pop()),
+            Component::CurDir => {}
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;

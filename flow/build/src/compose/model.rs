@@ -1,0 +1,187 @@
+//! From the model of a project to builds.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+use super::{ComposeError, Project, join};
+
+/// What a service builds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ServiceBuild {
+    pub service: String,
+    /// The name of the image; `None` when the service names none.
+    pub image: Option<String>,
+    /// An absolute directory or an address.
+    pub context: String,
+    pub dockerfile: Option<String>,
+    pub dockerfile_inline: Option<String>,
+    /// `None` takes the value from the environment.
+    pub args: BTreeMap<String, Option<String>>,
+    pub labels: BTreeMap<String, String>,
+    pub target: Option<String>,
+    pub network: Option<String>,
+    /// By name, a directory or what `--build-context` takes.
+    pub contexts: BTreeMap<String, String>,
+    pub secrets: Vec<ServiceSecret>,
+    /// As `--ssh` takes them.
+    pub ssh: Vec<String>,
+    /// Further names of the image.
+    pub tags: Vec<String>,
+    pub platforms: Vec<String>,
+    pub no_cache: bool,
+    pub pull: bool,
+}
+
+/// A secret that a build is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceSecret {
+    pub id: String,
+    pub source: SecretSource,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    File(PathBuf),
+    Variable(String),
+}
+
+/// Whether a context or the like is an address and no path.
+fn is_address(text: &str) -> bool {
+    crate::is_remote(text) || text.contains("://") || text.starts_with("service:")
+}
+
+/// Makes the paths of builds, secrets and files of variables absolute.
+pub(super) fn absolute(model: &mut Value, directory: &Path) {
+    let fix = |value: &mut Value| {
+        if let Value::String(text) = value
+            && !is_address(text)
+        {
+            *text = join(directory, text).display().to_string();
+        }
+    };
+    if let Some(Value::Object(services)) = model.get_mut("services") {
+        for service in services.values_mut() {
+            if let Some(build) = service.get_mut("build").and_then(Value::as_object_mut) {
+                fix(build.entry("context").or_insert_with(|| Value::String(".".into())));
+                build.get_mut("additional_contexts").and_then(Value::as_object_mut).into_iter().for_each(|contexts| {
+                    contexts.values_mut().for_each(fix);
+                });
+            }
+            if let Some(Value::Array(files)) = service.get_mut("env_file") {
+                for file in files {
+                    match file {
+                        Value::Object(map) => map.get_mut("path").into_iter().for_each(fix),
+                        file => fix(file),
+                    }
+                }
+            }
+        }
+    }
+    for kind in ["secrets", "configs"] {
+        if let Some(Value::Object(all)) = model.get_mut(kind) {
+            all.values_mut().filter_map(|one| one.get_mut("file")).for_each(fix);
+        }
+    }
+}
+
+/// The builds of the services, all of them or those that are named, in the order of their names.
+pub fn builds(project: &Project, services: &[String]) -> Result<Vec<ServiceBuild>, ComposeError> {
+    let wrong = |reason: String| ComposeError { file: format!("project {}", project.name), reason };
+    let all = project.model["services"].as_object();
+    let all = all.ok_or_else(|| wrong("has no services".into()))?;
+    if let Some(missing) = services.iter().find(|name| !all.contains_key(*name)) {
+        let known: Vec<&str> = all.keys().map(String::as_str).collect();
+        return Err(wrong(format!("has no service `{missing}`: there are {}", known.join(", "))));
+    }
+    let mut builds = Vec::new();
+    for (name, service) in all {
+        if !services.is_empty() && !services.contains(name) {
+            continue;
+        }
+        let Some(build) = service.get("build").filter(|build| build.is_object()) else { continue };
+        builds.push(one(project, name, service, build).map_err(|reason| wrong(format!("service `{name}`: {reason}")))?);
+    }
+    Ok(builds)
+}
+
+fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<ServiceBuild, String> {
+    let text = |key: &str| build.get(key).map(scalar).transpose().map(|found| found.flatten());
+    let list = |key: &str| -> Result<Vec<String>, String> {
+        let items = build.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        items.iter().map(|item| scalar(item)?.ok_or_else(|| format!("`{key}` holds an empty entry"))).collect()
+    };
+    let map = |key: &str| -> Result<BTreeMap<String, Option<String>>, String> {
+        let pairs = build.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+        pairs.iter().map(|(name, value)| Ok((name.clone(), scalar(value)?))).collect()
+    };
+    if build.get("privileged").and_then(Value::as_bool) == Some(true) {
+        return Err("a build may not run privileged".into());
+    }
+    let ssh = match build.get("ssh") {
+        Some(Value::Object(map)) => map
+            .iter()
+            .map(|(id, path)| {
+                path.as_str().filter(|path| !path.is_empty()).map_or_else(|| id.clone(), |path| format!("{id}={path}"))
+            })
+            .collect(),
+        Some(Value::String(id)) => vec![id.clone()],
+        _ => list("ssh")?,
+    };
+    let filled = |map: BTreeMap<String, Option<String>>| -> BTreeMap<String, String> {
+        map.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect()
+    };
+    Ok(ServiceBuild {
+        service: name.to_owned(),
+        image: service.get("image").map(scalar).transpose()?.flatten(),
+        context: text("context")?.unwrap_or_else(|| project.directory.display().to_string()),
+        dockerfile: text("dockerfile")?,
+        dockerfile_inline: text("dockerfile_inline")?,
+        args: map("args")?,
+        labels: filled(map("labels")?),
+        target: text("target")?.filter(|target| !target.is_empty()),
+        network: text("network")?,
+        contexts: filled(map("additional_contexts")?),
+        secrets: secrets(project, build)?,
+        ssh,
+        tags: list("tags")?,
+        platforms: list("platforms")?,
+        no_cache: build.get("no_cache").and_then(Value::as_bool).unwrap_or(false),
+        pull: build.get("pull").and_then(Value::as_bool).unwrap_or(false),
+    })
+}
+
+/// A text, a number or a truth value as text; nothing for nothing.
+fn scalar(value: &Value) -> Result<Option<String>, String> {
+    match value {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(text.clone())),
+        Value::Bool(_) | Value::Number(_) => Ok(Some(value.to_string())),
+        Value::Array(_) | Value::Object(_) => {
+            Err(format!("a text is expected, not {value}").chars().take(200).collect())
+        }
+    }
+}
+
+fn secrets(project: &Project, build: &Value) -> Result<Vec<ServiceSecret>, String> {
+    let mut found = Vec::new();
+    for entry in build.get("secrets").and_then(Value::as_array).into_iter().flatten() {
+        let (name, target) = match entry {
+            Value::String(name) => (name.as_str(), None),
+            entry => (entry["source"].as_str().unwrap_or_default(), entry["target"].as_str()),
+        };
+        let secret = &project.model["secrets"][name];
+        let source = match (secret["file"].as_str(), secret["environment"].as_str()) {
+            (Some(file), _) => SecretSource::File(file.into()),
+            (None, Some(variable)) => SecretSource::Variable(variable.to_owned()),
+            (None, None) if secret.is_null() => return Err(format!("there is no secret `{name}` in the project")),
+            (None, None) => return Err(format!("the secret `{name}` has neither a file nor a variable")),
+        };
+        let id = target.and_then(|target| target.rsplit('/').next()).filter(|id| !id.is_empty()).unwrap_or(name);
+        found.push(ServiceSecret { id: id.to_owned(), source });
+    }
+    Ok(found)
+}

@@ -1,0 +1,310 @@
+//! `shipway build`: what people know from `docker build`, without a server or a daemon.
+
+use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitCode};
+
+use image::layer::Compression;
+
+use super::build_progress;
+use crate::{
+    fault::{Class, Fault, Result},
+    wiring::{Built, Home, Output, OutputKind, Place, Request, Store, build},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Directory with the files to build from, an address of a git repository, or - for a Dockerfile on standard input
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub context: String,
+
+    /// The Dockerfile [default: CONTEXT/Dockerfile, then CONTEXT/Containerfile]
+    #[arg(long, short, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// Name of the image, as name:tag; can be given more than once
+    #[arg(long, short, value_name = "NAME")]
+    pub tag: Vec<String>,
+
+    /// Let a tag be `latest`
+    #[arg(long)]
+    pub allow_latest: bool,
+
+    /// The stage to build
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+
+    /// Value of an ARG, as NAME=VALUE; NAME alone takes it from the environment
+    #[arg(long, value_name = "ARG")]
+    pub build_arg: Vec<String>,
+
+    /// Secret for RUN --mount=type=secret: id=NAME,src=FILE or id=NAME,env=VARIABLE
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Vec<String>,
+
+    /// SSH agent for RUN --mount=type=ssh: default, or ID=SOCKET
+    #[arg(long, value_name = "AGENT")]
+    pub ssh: Vec<String>,
+
+    /// Platform to build for
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+
+    /// Where the result goes: type=registry|oci|docker|local|tar[,dest=PATH]; a directory; or - for a tar on standard output
+    #[arg(long, short, value_name = "OUTPUT")]
+    pub output: Vec<String>,
+
+    /// Push the image under its names
+    #[arg(long)]
+    pub push: bool,
+
+    /// The image goes into the local store, as it always does
+    #[arg(long)]
+    pub load: bool,
+
+    /// Ask for base images again where they come from
+    #[arg(long)]
+    pub pull: bool,
+
+    /// Take nothing from earlier builds
+    #[arg(long)]
+    pub no_cache: bool,
+
+    /// Take nothing of these stages from earlier builds
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+
+    /// Write the digest of the image into a file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+
+    /// Write what was built into a file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+
+    /// Label of the image, as NAME=VALUE
+    #[arg(long, value_name = "LABEL")]
+    pub label: Vec<String>,
+
+    /// Annotation of the manifest, as NAME=VALUE
+    #[arg(long, value_name = "ANNOTATION")]
+    pub annotation: Vec<String>,
+
+    /// Further context, as NAME=DIRECTORY, NAME=docker-image://IMAGE or NAME=address of a git repository
+    #[arg(long, value_name = "CONTEXT")]
+    pub build_context: Vec<String>,
+
+    /// How to show what happens
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    pub progress: build_progress::How,
+
+    /// Build nothing: say what is unwise in the Dockerfile, and exit with 1 if something is
+    #[arg(long)]
+    pub check: bool,
+
+    /// What commands reach that do not say it themselves: default or none
+    #[arg(long, value_name = "NETWORK", default_value = "default")]
+    pub network: String,
+
+    /// Print the digest alone
+    #[arg(long, short)]
+    pub quiet: bool,
+
+    #[command(flatten)]
+    pub place: Place,
+}
+
+/// `NAME=VALUE`; a name alone takes its value from the environment, and means nothing where it has none.
+pub fn pairs(given: &[String], what: &str, environment: bool) -> Result<BTreeMap<String, String>> {
+    let mut pairs = BTreeMap::new();
+    for text in given {
+        match text.split_once('=') {
+            Some(("", _)) => return Err(Fault::usage(format!("{what} `{text}` has no name"))),
+            Some((name, value)) => drop(pairs.insert(name.to_owned(), value.to_owned())),
+            None if environment => {
+                if let Ok(value) = std::env::var(text) {
+                    pairs.insert(text.clone(), value);
+                }
+            }
+            None => drop(pairs.insert(text.clone(), String::new())),
+        }
+    }
+    Ok(pairs)
+}
+
+impl Options {
+    pub fn request(&self) -> Result<Request> {
+        let mut secrets = Store::default();
+        self.secret.iter().try_for_each(|text| secrets.secret(text))?;
+        self.ssh.iter().try_for_each(|text| secrets.agent(text))?;
+        let (mut outputs, mut compression) = (Vec::new(), None);
+        for text in &self.output {
+            let (output, asked) = Output::parse(text, self.allow_latest)?;
+            compression = asked.or(compression);
+            outputs.push(output);
+        }
+        if self.push {
+            outputs.push(Output { kind: OutputKind::Registry, dest: None, names: Vec::new() });
+        }
+        let tags: Result<Vec<_>> = self.tag.iter().map(|tag| crate::wiring::to_give(tag, self.allow_latest)).collect();
+        let tags = tags?;
+        if outputs.iter().any(|output| output.kind == OutputKind::Registry && output.names.is_empty())
+            && tags.is_empty()
+        {
+            return Err(
+                Fault::usage("an image without a name cannot be pushed").hint("name it with -t registry/name:tag")
+            );
+        }
+        let platform = match &self.platform {
+            None => None,
+            Some(text) => Some(::build::Platform::parse(text).ok_or_else(|| {
+                Fault::usage(format!("`{text}` is no platform")).hint("write os/architecture, for example linux/amd64")
+            })?),
+        };
+        let network = match self.network.as_str() {
+            "default" => graph::Network::Bridge,
+            "none" => graph::Network::None,
+            other => {
+                return Err(Fault::usage(format!(
+                    "--network={other} is not possible: a build never uses this machine's own network"
+                ))
+                .hint("there are `default` and `none`"));
+            }
+        };
+        let contexts = pairs(&self.build_context, "--build-context", false)?;
+        if let Some((name, _)) = contexts.iter().find(|(_, place)| place.is_empty()) {
+            return Err(Fault::usage(format!("--build-context {name} names no place")).hint("write NAME=DIRECTORY"));
+        }
+        Ok(Request {
+            context: self.context.clone(),
+            file: self.file.clone(),
+            target: self.target.clone(),
+            build_args: pairs(&self.build_arg, "--build-arg", true)?,
+            labels: pairs(&self.label, "--label", false)?,
+            annotations: pairs(&self.annotation, "--annotation", false)?,
+            contexts,
+            tags,
+            platform,
+            secrets,
+            network,
+            pull: self.pull,
+            fresh: match (self.no_cache, self.no_cache_filter.is_empty()) {
+                (true, _) => Some(Vec::new()),
+                (false, false) => Some(self.no_cache_filter.clone()),
+                (false, true) => None,
+            },
+            check: self.check,
+            outputs,
+            compression: compression.unwrap_or(Compression::Gzip),
+        })
+    }
+}
+
+pub async fn main(options: Options) -> Result<ExitCode> {
+    super::trace_to_stderr("warn");
+    let request = options.request()?;
+    let quiet = options.quiet || options.progress == build_progress::How::Quiet;
+    let progress = build_progress::make(options.progress, quiet);
+    let home = Home::open(&options.place, &|text| eprintln!("{text}")).await?;
+    let ended = build(&home, &request, progress.clone()).await;
+    progress.end();
+    let closed = home.close().await;
+    let built = ended?;
+    closed?;
+    if let Some(path) = &options.iidfile {
+        put(path, built.digest.as_ref().map(ToString::to_string).unwrap_or_default().as_bytes())?;
+    }
+    if let Some(path) = &options.metadata_file {
+        let text = serde_json::to_vec_pretty(&metadata(&built)).map_err(|e| Fault::from_error(Class::Internal, &e))?;
+        put(path, &text)?;
+    }
+    if options.check {
+        let found = built.warnings.len();
+        println!("{}", if found == 0 { "nothing is unwise in it".to_owned() } else { format!("{found} warnings") });
+        return Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
+    let stdout = request
+        .outputs
+        .iter()
+        .any(|output| output.dest.is_none() && output.kind != OutputKind::Store && output.kind != OutputKind::Registry);
+    if let Some(digest) = built.digest.as_ref().filter(|_| !stdout) {
+        let mut out = std::io::stdout().lock();
+        let _ = match quiet {
+            true => writeln!(out, "{digest}"),
+            false => writeln!(out, "{}{digest}", built.names.iter().map(|name| format!("{name} ")).collect::<String>()),
+        };
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What `docker build --metadata-file` writes, as far as there is such a thing here.
+fn metadata(built: &Built) -> serde_json::Value {
+    serde_json::json!({
+        "containerimage.digest": built.digest,
+        "containerimage.config.digest": built.config,
+        "image.name": built.names.join(","),
+        "shipway.vertices.done": built.done,
+        "shipway.vertices.cached": built.cached,
+        "shipway.warnings": built.warnings,
+    })
+}
+
+fn put(path: &std::path::Path, content: &[u8]) -> Result<()> {
+    std::fs::write(path, content)
+        .map_err(|e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    #[derive(clap::Parser)]
+    struct Cli {
+        #[command(flatten)]
+        options: super::Options,
+    }
+
+    fn request(arguments: &[&str]) -> crate::fault::Result<crate::wiring::Request> {
+        Cli::parse_from(["build"].iter().chain(arguments)).options.request()
+    }
+
+    #[test]
+    fn habits_of_docker_build_are_understood() {
+        let request = request(&[
+            "-t",
+            "app:1",
+            "-f",
+            "x/Dockerfile",
+            "--build-arg",
+            "A=1",
+            "--target",
+            "b",
+            "--label",
+            "l",
+            "-o",
+            "type=oci,dest=x.tar",
+            "--no-cache-filter",
+            "a,b",
+            "--platform",
+            "linux/amd64",
+            "ctx",
+        ]);
+        let request = request.unwrap();
+        assert_eq!(request.tags[0].to_string(), "app:1");
+        assert_eq!(request.fresh, Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!((request.context.as_str(), request.labels["l"].as_str()), ("ctx", ""));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_anything_is_done() {
+        for (arguments, why) in [
+            (&["-t", "app"][..], "latest"),
+            (&["--push"], "without a name"),
+            (&["--network", "host"], "--network=host"),
+            (&["--platform", "x"], "no platform"),
+            (&["--secret", "src=x"], "needs an id"),
+            (&["--build-context", "x"], "names no place"),
+        ] {
+            let error = request(arguments).err().unwrap().message;
+            assert!(error.contains(why), "{error}");
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! `shipway compose …`: the images of a Compose project.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use build::compose::{Files, Project, ServiceBuild, builds, load, read_env};
+
+use super::{build_progress, output};
+use crate::{
+    fault::{Class, Fault, Result},
+    wiring::{Home, Output, OutputKind, Place, Request, Store, build as build_image, push, to_give},
+};
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Compose file; can be given more than once, and the later hold over the earlier [default: compose.yaml and its override]
+    #[arg(long, short, value_name = "FILE", global = true)]
+    file: Vec<PathBuf>,
+
+    /// Name of the project
+    #[arg(long, short, value_name = "NAME", global = true, env = "COMPOSE_PROJECT_NAME")]
+    project_name: Option<String>,
+
+    /// Directory that relative paths count from [default: that of the first file]
+    #[arg(long, value_name = "DIR", global = true)]
+    project_directory: Option<PathBuf>,
+
+    /// File of variables, in place of .env; can be given more than once
+    #[arg(long, value_name = "FILE", global = true)]
+    env_file: Vec<PathBuf>,
+
+    /// Profile to take in; can be given more than once
+    #[arg(long, value_name = "NAME", global = true, value_delimiter = ',', env = "COMPOSE_PROFILES")]
+    profile: Vec<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Print the project as one file: merged, with all variables replaced
+    Config {
+        /// Only the names of the services
+        #[arg(long)]
+        services: bool,
+        /// Only the names of the images
+        #[arg(long)]
+        images: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Only say whether it is valid
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// Build the images of services
+    Build(BuildOptions),
+    /// Push the images of services
+    Push {
+        services: Vec<String>,
+        #[command(flatten)]
+        place: Place,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct BuildOptions {
+    /// Services [default: all that build something]
+    services: Vec<String>,
+
+    /// Value of an ARG of all builds, as NAME=VALUE
+    #[arg(long, value_name = "ARG")]
+    build_arg: Vec<String>,
+
+    #[arg(long)]
+    pull: bool,
+
+    #[arg(long)]
+    no_cache: bool,
+
+    /// Push the images when they are built
+    #[arg(long)]
+    push: bool,
+
+    /// Say what is unwise in the Dockerfiles, and build nothing
+    #[arg(long)]
+    check: bool,
+
+    /// Let a tag be `latest`
+    #[arg(long)]
+    allow_latest: bool,
+
+    #[arg(long, value_name = "HOW", default_value = "auto")]
+    progress: build_progress::How,
+
+    #[arg(long, short)]
+    quiet: bool,
+
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Files of this machine.
+struct Disk;
+
+impl Files for Disk {
+    fn read(&self, path: &Path) -> std::result::Result<Option<String>, String> {
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.len() > ::build::compose::MAX_SIZE => {
+                return Err(format!("has more than {} bytes", ::build::compose::MAX_SIZE));
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            _ => {}
+        }
+        std::fs::read_to_string(path).map(Some).map_err(|e| e.to_string())
+    }
+}
+
+const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
+
+impl Options {
+    /// The files: those that are named, else those of the nearest directory that has them.
+    fn files(&self) -> Result<Vec<PathBuf>> {
+        let here = std::env::current_dir().map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
+        if !self.file.is_empty() {
+            return Ok(self.file.iter().map(|file| here.join(file)).collect());
+        }
+        let start = self.project_directory.as_ref().map_or_else(|| here.clone(), |directory| here.join(directory));
+        for directory in start.ancestors() {
+            let Some(main) = NAMES.iter().map(|name| directory.join(name)).find(|path| path.exists()) else { continue };
+            let stem = main.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let over = ["yaml", "yml"].map(|end| directory.join(format!("{stem}.override.{end}")));
+            return Ok(std::iter::once(main).chain(over.into_iter().find(|path| path.exists())).collect());
+        }
+        Err(Fault::usage(format!("there is no {} here", NAMES[0])).hint("name the Compose file with -f"))
+    }
+
+    fn project(&self) -> Result<Project> {
+        let files = self.files()?;
+        let here = std::env::current_dir().map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
+        let directory = match &self.project_directory {
+            Some(directory) => here.join(directory),
+            None => files[0].parent().unwrap_or(&here).to_owned(),
+        };
+        let directory = directory.canonicalize().map_err(|e| Fault::usage(format!("{}: {e}", directory.display())))?;
+        let mut variables: BTreeMap<String, String> = std::env::vars().collect();
+        let named = !self.env_file.is_empty();
+        let env = if named { self.env_file.clone() } else { vec![directory.join(".env")] };
+        for file in env.iter().rev() {
+            let said = |reason: String| Fault::usage(format!("{}: {reason}", file.display()));
+            match Disk.read(file).map_err(said)? {
+                Some(text) => read_env(&text, &mut variables).map_err(said)?,
+                None if named => return Err(said("is not there".into())),
+                None => {}
+            }
+        }
+        let options = ::build::compose::Options {
+            files,
+            directory,
+            name: self.project_name.clone(),
+            profiles: self.profile.iter().cloned().collect::<BTreeSet<_>>(),
+            variables,
+        };
+        let project = load(&options, &Disk).map_err(|e| Fault::usage(e.to_string()))?;
+        for name in &project.unset {
+            eprintln!("warning: the variable {name} is not set: it counts as empty");
+        }
+        Ok(project)
+    }
+}
+
+pub async fn main(options: Options) -> Result<ExitCode> {
+    super::trace_to_stderr("warn");
+    let project = options.project()?;
+    match &options.command {
+        Command::Config { services, images, json, quiet } => config(&project, *services, *images, *json, *quiet),
+        Command::Build(build) => build_all(&project, build).await,
+        Command::Push { services, place } => {
+            let found = builds(&project, services).map_err(|e| Fault::usage(e.to_string()))?;
+            let home = Home::open(place, &|text| eprintln!("{text}")).await?;
+            let pushed = async {
+                for one in &found {
+                    let name = name_of(&project, one);
+                    let (repository, digest) = home.place_of(&name).await?;
+                    for name in std::iter::once(&name).chain(&one.tags) {
+                        push(&home, &repository, &digest, &[to_give(name, true)?]).await?;
+                        println!("{name} {digest}");
+                    }
+                }
+                Ok::<_, Fault>(())
+            };
+            let pushed = pushed.await;
+            home.close().await?;
+            pushed.map(|()| ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn config(project: &Project, services: bool, images: bool, json: bool, quiet: bool) -> Result<ExitCode> {
+    // What cannot be built is said here, too.
+    let found = builds(project, &[]).map_err(|e| Fault::usage(e.to_string()))?;
+    let names = project.model["services"].as_object().into_iter().flatten();
+    if quiet {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if services {
+        names.for_each(|(name, _)| println!("{name}"));
+    } else if images {
+        for (name, service) in names {
+            let built = found.iter().find(|one| one.service == *name).map(|one| name_of(project, one));
+            if let Some(image) = service["image"].as_str().map(str::to_owned).or(built) {
+                println!("{image}");
+            }
+        }
+    } else if json {
+        output::json(&project.model)?;
+    } else {
+        let text = serde_saphyr::to_string(&project.model).map_err(|e| Fault::new(Class::Internal, e.to_string()))?;
+        print!("{text}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The name of a service's image; one that the service does not name is made of the project's and its own.
+fn name_of(project: &Project, one: &ServiceBuild) -> String {
+    one.image.clone().unwrap_or_else(|| format!("{}-{}:local", project.name, one.service))
+}
+
+async fn build_all(project: &Project, options: &BuildOptions) -> Result<ExitCode> {
+    let found = builds(project, &options.services).map_err(|e| Fault::usage(e.to_string()))?;
+    if found.is_empty() {
+        return Err(Fault::usage("no service builds anything").hint("a service that is to be built has `build:`"));
+    }
+    let mut requests = Vec::new();
+    let mut inline = Vec::new();
+    for one in &found {
+        requests.push(request(project, one, options, &mut inline)?);
+    }
+    let progress = build_progress::make(options.progress, options.quiet);
+    let home = Home::open(&options.place, &|text| eprintln!("{text}")).await?;
+    let mut unwise = 0;
+    let mut failed = None;
+    for (one, request) in found.iter().zip(&requests) {
+        progress.note(&format!("service {}", one.service));
+        match build_image(&home, request, progress.clone()).await {
+            Ok(built) => {
+                unwise += built.warnings.len();
+                if let Some(digest) = &built.digest {
+                    progress.note(&format!("{} {digest}", built.names.join(" ")));
+                }
+            }
+            Err(fault) => {
+                failed = Some(Fault { message: format!("service {}: {}", one.service, fault.message), ..fault });
+                break;
+            }
+        }
+    }
+    progress.end();
+    home.close().await?;
+    match failed {
+        Some(fault) => Err(fault),
+        None if options.check && unwise > 0 => Ok(ExitCode::FAILURE),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn request(
+    project: &Project,
+    one: &ServiceBuild,
+    options: &BuildOptions,
+    inline: &mut Vec<tempfile::NamedTempFile>,
+) -> Result<Request> {
+    let mut secrets = Store::default();
+    for secret in &one.secrets {
+        match &secret.source {
+            build::compose::SecretSource::File(path) => secrets.add_file(&secret.id, path.clone())?,
+            build::compose::SecretSource::Variable(name) => secrets.add_variable(&secret.id, name)?,
+        }
+    }
+    one.ssh.iter().try_for_each(|agent| secrets.agent(agent))?;
+    let mut build_args = BTreeMap::new();
+    for (name, value) in &one.args {
+        if let Some(value) = value.clone().or_else(|| std::env::var(name).ok()) {
+            build_args.insert(name.clone(), value);
+        }
+    }
+    build_args.extend(super::build::pairs(&options.build_arg, "--build-arg", true)?);
+    let file = match (&one.dockerfile_inline, &one.dockerfile) {
+        (Some(text), _) => {
+            let failed = |e: std::io::Error| Fault::new(Class::Unavailable, format!("cannot write a Dockerfile: {e}"));
+            let mut file = tempfile::Builder::new().prefix("Dockerfile-").tempfile().map_err(failed)?;
+            std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
+            let path = file.path().to_owned();
+            inline.push(file);
+            Some(path)
+        }
+        (None, Some(name)) if build::is_remote(&one.context) => Some(PathBuf::from(name)),
+        (None, Some(name)) => Some(Path::new(&one.context).join(name)),
+        (None, None) => None,
+    };
+    let mut tags = Vec::new();
+    for name in std::iter::once(&name_of(project, one)).chain(&one.tags) {
+        tags.push(to_give(name, options.allow_latest)?);
+    }
+    let network = match one.network.as_deref() {
+        None | Some("default") => graph::Network::Bridge,
+        Some("none") => graph::Network::None,
+        Some(other) => {
+            let reason = format!("service {}: a build cannot use the network `{other}`", one.service);
+            return Err(Fault::usage(reason).hint("there are `default` and `none`"));
+        }
+    };
+    let platform = match one.platforms.as_slice() {
+        [] => None,
+        [platform] => Some(
+            build::Platform::parse(platform)
+                .ok_or_else(|| Fault::usage(format!("service {}: `{platform}` is no platform", one.service)))?,
+        ),
+        _ => {
+            return Err(Fault::usage(format!(
+                "service {}: several platforms at once are not possible yet",
+                one.service
+            )));
+        }
+    };
+    let mut labels = one.labels.clone();
+    labels.insert("com.docker.compose.project".into(), project.name.clone());
+    labels.insert("com.docker.compose.service".into(), one.service.clone());
+    let mut outputs = Vec::new();
+    if options.push {
+        outputs.push(Output { kind: OutputKind::Registry, dest: None, names: Vec::new() });
+    }
+    Ok(Request {
+        context: one.context.clone(),
+        file,
+        target: one.target.clone(),
+        build_args,
+        labels,
+        annotations: BTreeMap::new(),
+        contexts: one.contexts.clone(),
+        tags,
+        platform,
+        secrets,
+        network,
+        pull: options.pull || one.pull,
+        fresh: (options.no_cache || one.no_cache).then(Vec::new),
+        check: options.check,
+        outputs,
+        compression: image::layer::Compression::Gzip,
+    })
+}

@@ -1,0 +1,106 @@
+//! What names of images stand for in a build on this machine: base images that Shipway assembles, the local store, registries.
+
+use build::{ResolvedBase, base::NAMES};
+use image::{Reference, oci::Platform};
+use records::Digest;
+use store::{Change, Expect};
+
+use super::{Home, Work, describe::is_whole, names};
+use crate::{
+    fault::{Class, Fault, Result},
+    wiring::images::describe,
+};
+
+/// The kind under which assembled bases are remembered.
+const BASE: &str = "build/base";
+
+impl Work<'_> {
+    pub(super) async fn base(&mut self, name: &str) -> Result<ResolvedBase> {
+        let short = name.strip_prefix("base/").unwrap_or(name);
+        let (repository, digest) = match NAMES.contains(&short) {
+            true => self.assembled(short).await?,
+            false => self.by_reference(name).await?,
+        };
+        let found = describe(&self.home.registry, &repository, &digest).await.map_err(Fault::usage)?;
+        Ok(ResolvedBase { name: name.to_owned(), repository, digest, config: found.config, layers: found.layers })
+    }
+
+    /// A base of our own. It stays what it is until `--pull` asks the archive again.
+    async fn assembled(&mut self, name: &str) -> Result<(String, Digest)> {
+        let log = self.home.records.log().clone();
+        if !self.request.pull
+            && let Some(entry) = log.get(BASE, name).await?
+            && let Ok((repository, digest)) = serde_json::from_slice::<(String, Digest)>(&entry.value)
+            && is_whole(&self.home.registry, &repository, &digest).await
+        {
+            return Ok((repository, digest));
+        }
+        let progress = self.progress.clone();
+        let say = move |text: &str| progress.note(text);
+        let found = self.shop().await?.bases.resolve(name, &say).await?;
+        let value = serde_json::to_vec(&found).map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
+        let change = Change { kind: BASE.into(), key: name.into(), expect: Expect::Any, value, delete: false };
+        log.append(vec![change]).await?;
+        Ok(found)
+    }
+
+    async fn by_reference(&self, name: &str) -> Result<(String, Digest)> {
+        let reference: Reference =
+            name.parse().map_err(|e: image::Error| Fault::not_found(format!("`{name}` is no image: {e}")))?;
+        let registry = &self.home.registry;
+        let outside = names::outside(&reference);
+        if !self.request.pull {
+            // What was built here goes by the name it was given; what was pulled by the whole one.
+            for candidate in [&reference, &outside] {
+                let repository = names::repository(candidate);
+                let digest = match (&candidate.digest, &candidate.tag) {
+                    (Some(digest), _) => Some(digest.clone()),
+                    (None, tag) => registry.resolve(&repository, tag.as_deref().unwrap_or("latest")).await.ok(),
+                };
+                if let Some(digest) = digest
+                    && let Some(digest) = self.for_platform(&repository, &digest).await
+                {
+                    return Ok((repository, digest));
+                }
+            }
+        }
+        self.progress.note(&format!("pulling {outside}"));
+        self.home.fetch(&outside).await
+    }
+
+    /// The image for this machine, if it is there with all its content.
+    async fn for_platform(&self, repository: &str, digest: &Digest) -> Option<Digest> {
+        let reference = image::registry::ManifestRef::Digest(digest.clone());
+        let found = self.home.registry.image(repository, &reference, &Platform::host()).await.ok()?;
+        is_whole(&self.home.registry, repository, &found.digest).await.then_some(found.digest)
+    }
+}
+
+impl Home {
+    /// Brings an image from its registry into the local store, under its whole name. Gives its repository and digest.
+    async fn fetch(&self, outside: &Reference) -> Result<(String, Digest)> {
+        let repository = names::repository(outside);
+        let tags: Vec<&str> = outside.tag.as_deref().into_iter().collect();
+        let pulled = self.client.pull(outside, &self.registry, &repository, &tags, Some(&Platform::host())).await;
+        match pulled {
+            Ok(digest) => Ok((repository, digest)),
+            Err(error) => {
+                use image::Kind::{ManifestUnknown, NameUnknown, Unauthorized};
+                let class = match error.kind {
+                    ManifestUnknown | NameUnknown | Unauthorized => Class::NotFound,
+                    _ => Class::Unavailable,
+                };
+                Err(Fault::new(class, format!("there is no image `{outside}` here, and it cannot be pulled: {error}")))
+            }
+        }
+    }
+
+    /// Pulls what a name stands for; gives its whole name and its digest.
+    pub async fn pull(&self, name: &str) -> Result<(Reference, Digest)> {
+        let reference: Reference =
+            name.parse().map_err(|e: image::Error| Fault::usage(format!("`{name}` is no image: {e}")))?;
+        let outside = names::outside(&reference);
+        let (_, digest) = self.fetch(&outside).await?;
+        Ok((outside, digest))
+    }
+}

@@ -1,0 +1,448 @@
+//! `shipway build`: a Dockerfile and a context on this machine, to an image in the local store and wherever else it is to go.
+
+mod bases;
+mod catalog;
+mod describe;
+mod epoch;
+mod home;
+pub mod load;
+pub mod names;
+pub mod output;
+mod remotes;
+mod secrets;
+mod watch;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use build::{
+    Attempt, ContextTree, Fresh, Ignore, Lowered, Named, Plan, ResolvedBase, StatCache, dockerfile::Dockerfile,
+};
+use futures::FutureExt;
+use graph::{Cancel, Graph, Network};
+use image::{Reference, layer::Compression};
+use records::Digest;
+use store::{Change, Expect};
+
+use super::{layers, local, workshop::Workshop};
+use crate::fault::{Class, Fault, Result};
+
+pub use home::{Home, Place};
+use names::repository;
+pub use secrets::Store;
+pub use watch::{Happening, Progress};
+
+/// How long containers have to end.
+const END: Duration = Duration::from_secs(30);
+
+/// What is built, and how.
+pub struct Request {
+    /// A directory, `-` for a Dockerfile on standard input, or an address of a git repository.
+    pub context: String,
+    /// Relative to where the command runs; inside the context where none is named.
+    pub file: Option<PathBuf>,
+    pub target: Option<String>,
+    pub build_args: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub annotations: BTreeMap<String, String>,
+    /// `name` to a directory, `docker-image://reference`, or an address of a git repository.
+    pub contexts: BTreeMap<String, String>,
+    pub tags: Vec<Reference>,
+    pub platform: Option<build::Platform>,
+    pub secrets: Store,
+    pub network: Network,
+    /// Images are asked for again where they come from.
+    pub pull: bool,
+    /// Stages that are built anew: `Some` of none for all.
+    pub fresh: Option<Vec<String>>,
+    /// Nothing is built: what is unwise is told.
+    pub check: bool,
+    pub outputs: Vec<output::Output>,
+    pub compression: Compression,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Default)]
+pub struct Built {
+    /// Of the manifest; `None` when only checks or files were asked for.
+    pub digest: Option<Digest>,
+    pub config: Option<Digest>,
+    pub repository: String,
+    pub names: Vec<String>,
+    pub warnings: Vec<build::Warning>,
+    /// Vertices that were done, and those that an earlier build had done.
+    pub done: usize,
+    pub cached: usize,
+}
+
+/// The kind under which whole builds are remembered.
+const BUILT: &str = "build/image";
+
+/// Builds. Cancelled by Ctrl-C, it cleans up before it returns.
+pub async fn build(home: &Home, request: &Request, progress: Arc<dyn Progress>) -> Result<Built> {
+    let cancel = Cancel::new();
+    let _signals = local::cancelled_by_signals(&cancel)?;
+    let mut work = Work { home, request, progress, cancel, shop: None };
+    let built = work.build().boxed_local().await;
+    if let Some(shop) = work.shop.take() {
+        shop.close(END).await;
+    }
+    match built {
+        Err(_) if work.cancel.is_cancelled() => {
+            Err(Fault::new(Class::Failed, format!("cancelled: {}", work.cancel.reason())))
+        }
+        other => other,
+    }
+}
+
+struct Work<'a> {
+    home: &'a Home,
+    request: &'a Request,
+    progress: Arc<dyn Progress>,
+    cancel: Cancel,
+    /// Opened when it is first needed.
+    shop: Option<Workshop>,
+}
+
+/// The files to build from.
+struct Ground {
+    root: PathBuf,
+    text: String,
+    /// What errors call the Dockerfile.
+    name: String,
+    tree: ContextTree,
+}
+
+impl Work<'_> {
+    async fn shop(&mut self) -> Result<&Workshop> {
+        if self.shop.is_none() {
+            self.shop = Some(self.home.workshop().await?);
+        }
+        self.shop.as_ref().ok_or_else(|| Fault::new(Class::Internal, "the workshop was not opened"))
+    }
+
+    /// Lets Ctrl-C end what waits for other machines.
+    async fn unless_cancelled<T>(cancel: &Cancel, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Fault::new(Class::Failed, format!("cancelled: {}", cancel.reason()))),
+            done = work => done,
+        }
+    }
+
+    async fn build(&mut self) -> Result<Built> {
+        let request = self.request;
+        let ground = self.ground().await?;
+        let file = build::dockerfile::parse(&ground.name, &ground.text).map_err(|e| Fault::usage(e.to_string()))?;
+        let dates = epoch::Dates::of(&ground.root, request.build_args.get("SOURCE_DATE_EPOCH")).await?;
+        let mut options = self.options(dates.image).await?;
+        let bases = self.bases(&file, &options).await?;
+        let cancel = self.cancel.clone();
+        let plan = loop {
+            // What is copied is hashed now.
+            let (file, tree, ready) = (&file, &ground.tree, &options);
+            let attempt = tokio::task::block_in_place(|| build::lower_or_needs(file, tree, ready, &bases));
+            match attempt.map_err(|e| Fault::usage(e.to_string()))? {
+                Attempt::Ready(plan) => break *plan,
+                Attempt::Needs(remotes) => {
+                    for remote in remotes {
+                        self.progress.note(&format!("fetching {remote}"));
+                        let fetched = Self::unless_cancelled(&cancel, remotes::fetch(self.home, &remote)).await?;
+                        options.remotes.insert(remote, fetched);
+                    }
+                }
+            }
+        };
+        ground.tree.save_cache();
+        plan.warnings.iter().for_each(|warning| self.progress.warning(warning));
+        let mut built = Built { warnings: plan.warnings.clone(), ..Built::default() };
+        if request.check {
+            return Ok(built);
+        }
+        self.make(&plan, &dates, &mut built).await?;
+        Ok(built)
+    }
+
+    /// The Dockerfile and the files that it may copy.
+    async fn ground(&self) -> Result<Ground> {
+        let request = self.request;
+        let context = request.context.as_str();
+        let (root, name) = if context == "-" {
+            let empty = self.home.data.join("empty");
+            std::fs::create_dir_all(&empty).map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
+            (empty, "standard input".to_owned())
+        } else if build::is_remote(context) {
+            self.progress.note(&format!("fetching {context}"));
+            let checkout = Self::unless_cancelled(&self.cancel, remotes::git(self.home, context, None, false)).await?;
+            let root = checkout.root.join(&checkout.directory);
+            (root, format!("{} at {}", context.split(['#', '?']).next().unwrap_or(context), &checkout.commit[..12]))
+        } else {
+            let root = std::fs::canonicalize(context)
+                .map_err(|e| Fault::usage(format!("cannot open the build context {context}: {e}")))?;
+            (root, String::new())
+        };
+        let stdin = context == "-" || request.file.as_deref() == Some(Path::new("-"));
+        let path = match &request.file {
+            Some(file) if build::is_remote(context) => root.join(file),
+            Some(file) => file.clone(),
+            None => ["Dockerfile", "Containerfile"]
+                .map(|name| root.join(name))
+                .into_iter()
+                .find(|p| p.exists())
+                .unwrap_or_else(|| root.join("Dockerfile")),
+        };
+        let (text, shown) = if stdin {
+            (read_bounded(std::io::stdin().lock(), "standard input")?, "standard input".to_owned())
+        } else {
+            let file = std::fs::File::open(&path).map_err(|e| {
+                Fault::usage(format!("cannot open {}: {e}", path.display())).hint("name the Dockerfile with -f")
+            })?;
+            let here = std::env::current_dir().unwrap_or_default();
+            let relative = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
+            let relative = if name.is_empty() { relative } else { format!("{name}: Dockerfile") };
+            (read_bounded(file, &relative)?, relative)
+        };
+        // An ignore file of the Dockerfile's own stands beside it, wherever that is.
+        let mut own = path.clone().into_os_string();
+        own.push(".dockerignore");
+        let mut ignore = Ignore::default();
+        for candidate in [PathBuf::from(own), root.join(".dockerignore")] {
+            match std::fs::read_to_string(&candidate) {
+                Ok(text) => {
+                    let name = candidate.strip_prefix(&root).unwrap_or(&candidate).display().to_string();
+                    ignore = Ignore::parse(&name, &text).map_err(|e| Fault::usage(e.to_string()))?;
+                    break;
+                }
+                Err(error)
+                    if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {}
+                Err(error) => return Err(Fault::usage(format!("cannot read {}: {error}", candidate.display()))),
+            }
+        }
+        let tree = self.scan(&root, ignore).await?;
+        Ok(Ground { root, text, name: shown, tree })
+    }
+
+    async fn scan(&self, root: &Path, ignore: Ignore) -> Result<ContextTree> {
+        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, root.as_os_str().as_encoded_bytes());
+        let name: String = sum.as_ref()[..12].iter().map(|b| format!("{b:02x}")).collect();
+        let now = i64::try_from((self.home.clock)().as_nanosecond()).unwrap_or_default();
+        let cache = StatCache::new(self.home.data.join("contexts").join(name), now);
+        let root = root.to_owned();
+        let scanned = tokio::task::spawn_blocking(move || ContextTree::scan(&root, ignore, cache)).await;
+        scanned.map_err(|e| Fault::from_error(Class::Internal, &e))?.map_err(|e| Fault::usage(e.to_string()))
+    }
+
+    async fn options(&self, epoch: Option<i64>) -> Result<build::Options> {
+        let request = self.request;
+        let mut options = build::Options {
+            target: request.target.clone(),
+            build_args: request.build_args.clone(),
+            labels: request.labels.clone(),
+            source_date_epoch: epoch,
+            secrets: Some(request.secrets.ids()),
+            agents: Some(request.secrets.agents()),
+            network: request.network,
+            fresh: request.fresh.clone().map(|stages| Fresh { stages, nonce: (self.home.clock)().to_string() }),
+            ..build::Options::default()
+        };
+        if let Some(platform) = &request.platform {
+            if *platform != build::Platform::host() {
+                let host = build::Platform::host();
+                return Err(Fault::usage(format!("this machine builds for {host} only, not for {platform}")));
+            }
+            options.platform = platform.clone();
+        }
+        for (name, place) in &request.contexts {
+            let named = if let Some(image) = place.strip_prefix("docker-image://") {
+                Named::Image(image.to_owned())
+            } else if build::is_remote(place) {
+                let checkout =
+                    Self::unless_cancelled(&self.cancel, remotes::git(self.home, place, None, false)).await?;
+                Named::Tree(Box::new(self.scan(&checkout.root.join(&checkout.directory), Ignore::default()).await?))
+            } else {
+                let root = std::fs::canonicalize(place)
+                    .map_err(|e| Fault::usage(format!("cannot open the context {name}={place}: {e}")))?;
+                Named::Tree(Box::new(self.scan(&root, Ignore::default()).await?))
+            };
+            options.contexts.insert(name.clone(), named);
+        }
+        Ok(options)
+    }
+
+    /// Every image that the build stands on, by digest.
+    async fn bases(&mut self, file: &Dockerfile, options: &build::Options) -> Result<HashMap<String, ResolvedBase>> {
+        let mut bases = HashMap::new();
+        for name in build::base_names(file, options).map_err(|e| Fault::usage(e.to_string()))? {
+            let cancel = self.cancel.clone();
+            let found = Self::unless_cancelled(&cancel, self.base(&name)).await;
+            match found {
+                Ok(base) => drop(bases.insert(name, base)),
+                // The Dockerfile's own error shows the line.
+                Err(fault) if fault.class == Class::NotFound => {
+                    self.progress.note(&fault.message);
+                }
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(bases)
+    }
+
+    async fn make(&mut self, plan: &Plan, dates: &epoch::Dates, built: &mut Built) -> Result<()> {
+        let request = self.request;
+        let mut graph = Graph::new();
+        let lowered = plan.add_to(&mut graph, "build");
+        let image = request.outputs.iter().any(|output| output.kind.needs_image()) || !request.tags.is_empty();
+        let files = request.outputs.iter().any(|output| !output.kind.needs_image());
+        let image = image || !files;
+        let key = self.key(&lowered, &graph, dates);
+        let known = match image && !files {
+            true => self.known(&key).await?,
+            false => None,
+        };
+        if let Some((repository, digest, config)) = known {
+            built.cached = lowered.layer_vertices.len();
+            (built.repository, built.digest, built.config) = (repository, Some(digest), Some(config));
+            self.progress.happened(&Happening::AllCached {
+                names: lowered.layer_vertices.iter().map(|(v, _)| graph.vertices()[*v].name.clone()).collect(),
+            });
+        } else {
+            self.run(plan, &lowered, &graph, built).await?;
+            if image {
+                self.export(&lowered, &graph, dates, &key, built).await?;
+            }
+        }
+        if let Some(digest) = built.digest.clone() {
+            for tag in &request.tags {
+                let into = repository(tag);
+                self.tag(&built.repository, &digest, &into, tag.tag.as_deref().unwrap_or("latest")).await?;
+                built.names.push(tag.to_string());
+            }
+        }
+        for output in &request.outputs {
+            let cancel = self.cancel.clone();
+            let result = graph.id(lowered.result).to_string();
+            let shop = if output.kind.needs_image() { None } else { Some(self.shop().await?.clone()) };
+            self.progress.note(&format!("writing {output}"));
+            Self::unless_cancelled(
+                &cancel,
+                output::write(self.home, shop.as_ref(), output, &result, built, &request.tags),
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Does what is not done yet.
+    async fn run(&mut self, plan: &Plan, lowered: &Lowered, graph: &Graph, built: &mut Built) -> Result<()> {
+        for (_, content) in &plan.inline {
+            store::blobs::put(&*self.home.blobs, content.clone()).await?;
+        }
+        let watch = Arc::new(watch::Watch::new(graph, lowered, self.progress.clone(), self.home.clock.clone()));
+        let (cancel, secrets) = (self.cancel.clone(), Arc::new(self.request.secrets.clone()));
+        let options = graph::Options { secrets, cancel: cancel.clone(), fail_fast: true };
+        let shop = self.shop().await?;
+        let mut wanted = vec![lowered.result];
+        wanted.extend(lowered.layer_vertices.iter().map(|(vertex, _)| *vertex));
+        let report = shop.scheduler.run(graph, &wanted, watch.clone(), options).boxed().await;
+        (built.done, built.cached) = watch.counts();
+        if cancel.is_cancelled() {
+            return Err(Fault::new(Class::Failed, format!("cancelled: {}", cancel.reason())));
+        }
+        match report.failures().next() {
+            Some((vertex, error)) => Err(Fault::new(Class::Failed, watch.reason(vertex, error))),
+            None => Ok(()),
+        }
+    }
+
+    async fn export(
+        &mut self,
+        lowered: &Lowered,
+        graph: &Graph,
+        dates: &epoch::Dates,
+        key: &str,
+        built: &mut Built,
+    ) -> Result<()> {
+        let request = self.request;
+        let mut times = Vec::new();
+        for paths in &lowered.layer_paths {
+            let base = lowered.base.as_ref().map_or(0, |base| layers::base_epoch(&base.config));
+            times.push(dates.layer(paths, base).await?);
+        }
+        let (home, progress) = (self.home, self.progress.clone());
+        let shop = self.shop().await?;
+        let from = layers::Layers {
+            snapshots: shop.sandbox.snapshots(),
+            blobs: &home.blobs,
+            log: &**home.records.log(),
+            compression: request.compression,
+        };
+        progress.note("exporting layers");
+        let ids: Vec<String> = lowered.layer_vertices.iter().map(|(vertex, _)| graph.id(*vertex).to_string()).collect();
+        let made = ids.iter().zip(times).map(|(vertex, epoch)| from.layer(vertex, epoch).boxed());
+        let layers = futures::future::try_join_all(made).await?;
+        let epoch =
+            dates.image.unwrap_or_else(|| lowered.base.as_ref().map_or(0, |base| layers::base_epoch(&base.config)));
+        let options =
+            build::ExportOptions { epoch, annotations: request.annotations.clone(), ..build::ExportOptions::default() };
+        let exported = build::export(&home.registry, names::UNTAGGED, &[], lowered, &layers, &options).await;
+        let exported = exported.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
+        let config = describe::config_of(&home.registry, names::UNTAGGED, &exported.digest).await?;
+        let value = serde_json::to_vec(&(names::UNTAGGED, &exported.digest, &config));
+        let value = value.map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
+        let change = Change { kind: BUILT.into(), key: key.to_owned(), expect: Expect::Any, value, delete: false };
+        home.records.log().append(vec![change]).await?;
+        (built.repository, built.digest, built.config) =
+            (names::UNTAGGED.to_owned(), Some(exported.digest), Some(config));
+        Ok(())
+    }
+
+    /// What decides about the whole image.
+    fn key(&self, lowered: &Lowered, graph: &Graph, dates: &epoch::Dates) -> String {
+        let steps: Vec<(&str, Option<String>)> = lowered
+            .steps
+            .iter()
+            .map(|step| (step.created_by.as_str(), step.layer.map(|layer| graph.id(layer.vertex).to_string())))
+            .collect();
+        let base = lowered.base.as_ref().map(|base| (&base.repository, &base.digest));
+        let compression = format!("{:?}", self.request.compression);
+        let all = serde_json::json!([
+            1,
+            steps,
+            graph.id(lowered.result).to_string(),
+            lowered.config,
+            base,
+            dates.identity(),
+            compression,
+            self.request.annotations,
+        ]);
+        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, all.to_string().as_bytes());
+        sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// An image that an earlier build made of the very same.
+    async fn known(&self, key: &str) -> Result<Option<(String, Digest, Digest)>> {
+        let Some(entry) = self.home.records.log().get(BUILT, key).await? else { return Ok(None) };
+        let Ok(known) = serde_json::from_slice::<(String, Digest, Digest)>(&entry.value) else { return Ok(None) };
+        let whole = describe::is_whole(&self.home.registry, &known.0, &known.1).await;
+        Ok(whole.then_some(known))
+    }
+
+    async fn tag(&self, from: &str, digest: &Digest, into: &str, tag: &str) -> Result<()> {
+        describe::tag(&self.home.registry, from, digest, into, tag).await
+    }
+}
+
+fn read_bounded(from: impl std::io::Read, name: &str) -> Result<String> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    let most = build::dockerfile::MAX_SIZE as u64;
+    from.take(most + 1).read_to_end(&mut bytes).map_err(|e| Fault::usage(format!("cannot read {name}: {e}")))?;
+    if bytes.len() as u64 > most {
+        return Err(Fault::new(Class::TooLarge, format!("{name} has more than {most} bytes: it is no Dockerfile")));
+    }
+    String::from_utf8(bytes).map_err(|_| Fault::usage(format!("{name} is not UTF-8 text")))
+}
