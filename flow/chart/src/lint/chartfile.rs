@@ -1,0 +1,119 @@
+//! What `helm lint` says about a `Chart.yaml`.
+
+use yaml::Value;
+
+use super::{Findings, Severity, text};
+use crate::{
+    File,
+    metadata::Metadata,
+    version::{Range, Version},
+};
+
+const PATH: &str = "Chart.yaml";
+
+pub(super) fn check(files: &[File], _directory: &str, findings: &mut Findings) {
+    let Some(file) = files.iter().find(|file| file.name == PATH) else { return };
+    let text = text(file);
+    let mut metadata = Metadata::default();
+    if let Err(error) = metadata.read(&text) {
+        findings.error(PATH, format!("unable to parse YAML\n\t{error}"));
+        return;
+    }
+    if metadata.name.is_empty() {
+        findings.error(PATH, "name is required");
+    } else if metadata.name.contains('/') {
+        findings.error(PATH, format!("chart name {:?} is invalid", metadata.name));
+    }
+    match metadata.api_version.as_str() {
+        "v1" | "v2" => {}
+        "" => findings.error(PATH, "apiVersion is required. The value must be either \"v1\" or \"v2\""),
+        other => {
+            findings.error(PATH, format!("apiVersion '{other}' is not valid. The value must be either \"v1\" or \"v2\""));
+        }
+    }
+    let raw = yaml::from_str(&text).unwrap_or_default();
+    typed(&raw, "version", findings);
+    version(&metadata, findings);
+    typed(&raw, "appVersion", findings);
+    for maintainer in &metadata.maintainers {
+        let fault = if maintainer.name.is_empty() {
+            "each maintainer requires a name".to_owned()
+        } else if !maintainer.email.is_empty() && !email(&maintainer.email) {
+            format!("invalid email '{}' for maintainer '{}'", maintainer.email, maintainer.name)
+        } else if !maintainer.url.is_empty() && !url(&maintainer.url, false) {
+            format!("invalid url '{}' for maintainer '{}'", maintainer.url, maintainer.name)
+        } else {
+            continue;
+        };
+        findings.error(PATH, fault);
+        break;
+    }
+    if let Some(source) = metadata.sources.iter().find(|source| !url(source, true)) {
+        findings.error(PATH, format!("invalid source URL '{source}'"));
+    }
+    if metadata.icon.is_empty() {
+        findings.add(Severity::Info, PATH, "icon is recommended");
+    } else if !url(&metadata.icon, true) {
+        findings.error(PATH, format!("invalid icon URL '{}'", metadata.icon));
+    }
+    if metadata.api_version != "v2" {
+        let version = &metadata.api_version;
+        if !metadata.kind.is_empty() {
+            findings.error(
+                PATH,
+                format!("chart type is not valid in apiVersion '{version}'. It is valid in apiVersion 'v2'"),
+            );
+        }
+        if !metadata.dependencies.is_empty() {
+            findings.error(
+                PATH,
+                format!("dependencies are not valid in the Chart file with apiVersion '{version}'. They are valid in apiVersion 'v2'"),
+            );
+        }
+    }
+}
+
+fn typed(raw: &Value, key: &str, findings: &mut Findings) {
+    let kind = match raw.get(key) {
+        None | Some(Value::String(_)) => return,
+        Some(Value::Null) => "<nil>",
+        Some(Value::Bool(_)) => "bool",
+        Some(Value::Int(_) | Value::Uint(_) | Value::Float(_)) => "float64",
+        Some(Value::List(_)) => "[]interface {}",
+        Some(Value::Map(_)) => "map[string]interface {}",
+    };
+    findings.error(PATH, format!("{key} should be of type string but it's of type {kind}"));
+}
+
+fn version(metadata: &Metadata, findings: &mut Findings) {
+    if metadata.version.is_empty() {
+        findings.error(PATH, "version is required");
+        return;
+    }
+    let Some(version) = Version::parse(&metadata.version) else {
+        findings.error(PATH, format!("version '{}' is not a valid SemVer", metadata.version));
+        return;
+    };
+    if Range::parse(">0.0.0-0").is_ok_and(|range| !range.contains(&version)) {
+        findings.error(PATH, format!("version {version:?} is less than or equal to \"0.0.0-0\"", version = version.to_string()));
+    }
+}
+
+fn email(text: &str) -> bool {
+    let Some((local, domain)) = text.rsplit_once('@') else { return false };
+    let plain = |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_whitespace() || c == '@');
+    plain(local) && plain(domain) && domain.contains('.') && !domain.starts_with('.') && !domain.ends_with('.')
+}
+
+/// An address with a scheme (`strict`), or one that may leave it out.
+fn url(text: &str, strict: bool) -> bool {
+    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        return false;
+    }
+    match text.split_once(':') {
+        Some((scheme, rest)) if !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
+            scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && (strict || rest.len() > 2)
+        }
+        _ => !strict && text.contains('.'),
+    }
+}
