@@ -105,8 +105,7 @@ fn dependencies(chart: &Chart, directory: &str, findings: &mut Findings) {
     let declared = &chart.metadata.dependencies;
     let known = |name: &str| chart.dependencies.iter().any(|subchart| subchart.name() == name);
     let listed = |name: &str| declared.iter().any(|dependency| dependency.name == name);
-    let missing: Vec<&str> =
-        chart.dependencies.iter().map(Chart::name).filter(|name| !listed(name)).collect();
+    let missing: Vec<&str> = chart.dependencies.iter().map(Chart::name).filter(|name| !listed(name)).collect();
     if !missing.is_empty() {
         findings.error(directory, format!("chart metadata is missing these dependencies: {}", missing.join(",")));
     }

@@ -44,8 +44,7 @@ pub fn sort<'a>(
             continue;
         }
         for content in split(text, flavor) {
-            let head = Head::read(content, flavor)
-                .map_err(|cause| Error::Manifest { path: path.to_owned(), cause })?;
+            let head = Head::read(content, flavor).map_err(|cause| Error::Manifest { path: path.to_owned(), cause })?;
             match head.annotation("helm.sh/hook") {
                 None => manifests.push(Manifest { path: path.to_owned(), content: content.to_owned(), head }),
                 Some(events) => match hook::events(events) {

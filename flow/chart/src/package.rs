@@ -69,7 +69,8 @@ mod tests {
 
     #[test]
     fn there_and_back_and_the_same_again() {
-        let file = |name: &str, text: &'static str| File { name: name.into(), data: Bytes::from_static(text.as_bytes()) };
+        let file =
+            |name: &str, text: &'static str| File { name: name.into(), data: Bytes::from_static(text.as_bytes()) };
         let files = vec![
             file("Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.2.3\n"),
             file("values.yaml", "# kept\na: 1\n"),

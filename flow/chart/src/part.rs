@@ -136,8 +136,9 @@ fn tags(dependencies: &mut [Dependency], values: &Map, warnings: &Warnings) {
                 Some(Value::Bool(true)) => on = true,
                 Some(Value::Bool(false)) => off = true,
                 None => {}
-                Some(_) => warnings
-                    .add(format!("Warning: Tag '{tag}' for chart {} returned non-bool value", dependency.name)),
+                Some(_) => {
+                    warnings.add(format!("Warning: Tag '{tag}' for chart {} returned non-bool value", dependency.name))
+                }
             }
         }
         dependency.enabled = on || !off;

@@ -293,8 +293,7 @@ impl Condition {
         match self.operator {
             Operator::TildeOrEqual if self.any == Any::Nothing => order == Ordering::Equal,
             Operator::TildeOrEqual | Operator::Tilde => {
-                let anything =
-                    (c.major, c.minor, c.patch) == (0, 0, 0) && !matches!(self.any, Any::Minor | Any::Patch);
+                let anything = (c.major, c.minor, c.patch) == (0, 0, 0) && !matches!(self.any, Any::Minor | Any::Patch);
                 order != Ordering::Less
                     && (anything || (v.major == c.major && (v.minor == c.minor || self.any == Any::Minor)))
             }
@@ -302,7 +301,9 @@ impl Condition {
                 _ if self.any != Any::Nothing && c.major != v.major => true,
                 Any::Minor => false,
                 Any::Patch if c.minor != v.minor => true,
-                Any::Patch => (!v.pre.is_empty() || !c.pre.is_empty()) && prereleases(&v.pre, &c.pre) != Ordering::Equal,
+                Any::Patch => {
+                    (!v.pre.is_empty() || !c.pre.is_empty()) && prereleases(&v.pre, &c.pre) != Ordering::Equal
+                }
                 Any::Major | Any::Nothing => order != Ordering::Equal,
             },
             Operator::Greater => match self.any {

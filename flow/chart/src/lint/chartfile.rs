@@ -28,7 +28,8 @@ pub(super) fn check(files: &[File], _directory: &str, findings: &mut Findings) {
         "v1" | "v2" => {}
         "" => findings.error(PATH, "apiVersion is required. The value must be either \"v1\" or \"v2\""),
         other => {
-            findings.error(PATH, format!("apiVersion '{other}' is not valid. The value must be either \"v1\" or \"v2\""));
+            findings
+                .error(PATH, format!("apiVersion '{other}' is not valid. The value must be either \"v1\" or \"v2\""));
         }
     }
     let raw = yaml::from_str(&text).unwrap_or_default();
@@ -95,7 +96,10 @@ fn version(metadata: &Metadata, findings: &mut Findings) {
         return;
     };
     if Range::parse(">0.0.0-0").is_ok_and(|range| !range.contains(&version)) {
-        findings.error(PATH, format!("version {version:?} is less than or equal to \"0.0.0-0\"", version = version.to_string()));
+        findings.error(
+            PATH,
+            format!("version {version:?} is less than or equal to \"0.0.0-0\"", version = version.to_string()),
+        );
     }
 }
 
@@ -111,7 +115,9 @@ fn url(text: &str, strict: bool) -> bool {
         return false;
     }
     match text.split_once(':') {
-        Some((scheme, rest)) if !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
+        Some((scheme, rest))
+            if !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) =>
+        {
             scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && (strict || rest.len() > 2)
         }
         _ => !strict && text.contains('.'),

@@ -112,15 +112,16 @@ fn objects(path: &str, content: &str, render: &Render<'_>, findings: &mut Findin
             && !content.contains("matchLabels")
             && !content.contains("matchExpressions")
         {
-            findings.error(
-                path,
-                format!("a {kind} must contain matchLabels or matchExpressions, and {name:?} does not"),
-            );
+            findings
+                .error(path, format!("a {kind} must contain matchLabels or matchExpressions, and {name:?} does not"));
         }
         if kind == "List" {
             let items = object.get("items").and_then(Value::as_list).unwrap_or_default();
             let kept = |item: &Value| {
-                item.get("metadata").and_then(|m| m.get("annotations")).and_then(|a| a.get("helm.sh/resource-policy")).is_some()
+                item.get("metadata")
+                    .and_then(|m| m.get("annotations"))
+                    .and_then(|a| a.get("helm.sh/resource-policy"))
+                    .is_some()
             };
             if items.iter().any(kept) {
                 findings.error(path, "Annotation 'helm.sh/resource-policy' within List objects are ignored");
@@ -150,8 +151,7 @@ fn crd_hook(text: &str) -> bool {
     text.match_indices("helm.sh/hook").any(|(at, key)| {
         let rest = &text[at + key.len()..];
         let rest = rest.strip_prefix('"').unwrap_or(rest);
-        rest.strip_prefix(':').is_some_and(|rest| {
-            rest.trim_start().len() < rest.len() && rest.trim_start().starts_with("crd-install")
-        })
+        rest.strip_prefix(':')
+            .is_some_and(|rest| rest.trim_start().len() < rest.len() && rest.trim_start().starts_with("crd-install"))
     })
 }

@@ -71,10 +71,14 @@ impl Walk<'_> {
         if depth > self.limits.depth {
             return Err(Error::File {
                 path: directory.to_owned(),
-                cause: format!("directories are nested more than {} deep; is there a link to itself?", self.limits.depth),
+                cause: format!(
+                    "directories are nested more than {} deep; is there a link to itself?",
+                    self.limits.depth
+                ),
             });
         }
-        let unreadable = |path: &str, error: std::io::Error| Error::File { path: path.to_owned(), cause: error.to_string() };
+        let unreadable =
+            |path: &str, error: std::io::Error| Error::File { path: path.to_owned(), cause: error.to_string() };
         let mut entries = self.tree.list(directory).map_err(|error| unreadable(directory, error))?;
         entries.sort_by(|a, b| a.0.cmp(&b.0));
         for (name, kind) in entries {

@@ -41,11 +41,8 @@ fn split_lines(text: &str) -> Vec<&str> {
     let mut from = 0;
     let mut at = 0;
     loop {
-        let separator = if text[at..].starts_with("---") {
-            Some(at)
-        } else {
-            text[at..].find("\n---").map(|found| at + found + 1)
-        };
+        let separator =
+            if text[at..].starts_with("---") { Some(at) } else { text[at..].find("\n---").map(|found| at + found + 1) };
         let Some(separator) = separator else { break };
         documents.push(&text[from..separator]);
         let after = &text[separator + 3..];

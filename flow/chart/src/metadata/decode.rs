@@ -135,8 +135,7 @@ impl Dependency {
                             Value::String(name) => out.import_values.push(Import::Export(name.clone())),
                             Value::Map(pair) => {
                                 let side = |key: &str| pair.get(key).map_or_else(|| "<nil>".to_owned(), plain);
-                                out.import_values
-                                    .push(Import::Pair { child: side("child"), parent: side("parent") });
+                                out.import_values.push(Import::Pair { child: side("child"), parent: side("parent") });
                             }
                             _ => {}
                         }

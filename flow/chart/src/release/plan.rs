@@ -120,9 +120,7 @@ impl History {
     pub fn install(&self, replace: bool) -> Result<Install, Error> {
         let Some(last) = self.last() else { return Ok(Install { revision: 1, supersedes: None }) };
         match (last.info.status, replace) {
-            (Status::Uninstalled, true) => {
-                Ok(Install { revision: last.version + 1, supersedes: Some(last.version) })
-            }
+            (Status::Uninstalled, true) => Ok(Install { revision: last.version + 1, supersedes: Some(last.version) }),
             (Status::Failed, true) => Ok(Install { revision: last.version + 1, supersedes: None }),
             _ => Err(Error::Release("cannot re-use a name that is still in use".to_owned())),
         }

@@ -62,14 +62,7 @@ struct Shared {
 }
 
 impl Shared {
-    fn add(
-        &self,
-        part: &Part<'_>,
-        values: Map,
-        path: &str,
-        root: bool,
-        scopes: &mut BTreeMap<String, Scope>,
-    ) -> Map {
+    fn add(&self, part: &Part<'_>, values: Map, path: &str, root: bool, scopes: &mut BTreeMap<String, Scope>) -> Map {
         let objects = Map::new();
         let subcharts = Map::new();
         objects.insert("Chart", part.metadata.object(root));

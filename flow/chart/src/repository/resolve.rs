@@ -39,7 +39,9 @@ pub fn resolve(chart: &Chart, sources: &dyn Sources) -> Result<Vec<(Dependency, 
 
 fn one(chart: &Chart, wanted: &Dependency, sources: &dyn Sources) -> Result<(Dependency, Found), Error> {
     let name = &wanted.name;
-    let invalid = |error: String| Error::Dependency(format!("dependency {name:?} has an invalid version/constraint format: {error}"));
+    let invalid = |error: String| {
+        Error::Dependency(format!("dependency {name:?} has an invalid version/constraint format: {error}"))
+    };
     let range = Range::parse(&wanted.version).map_err(invalid)?;
     let chosen = |version: &str, repository: &str| Dependency {
         name: name.clone(),
@@ -54,9 +56,11 @@ fn one(chart: &Chart, wanted: &Dependency, sources: &dyn Sources) -> Result<(Dep
         ))
     };
     if wanted.repository.is_empty() {
-        let vendored = chart.dependencies.iter().find(|subchart| subchart.name() == name).ok_or_else(|| {
-            Error::Dependency(format!("directory charts/{name} not found"))
-        })?;
+        let vendored = chart
+            .dependencies
+            .iter()
+            .find(|subchart| subchart.name() == name)
+            .ok_or_else(|| Error::Dependency(format!("directory charts/{name} not found")))?;
         if !compatible(&wanted.version, &vendored.metadata.version) {
             return Err(absent());
         }
@@ -89,15 +93,13 @@ fn one(chart: &Chart, wanted: &Dependency, sources: &dyn Sources) -> Result<(Dep
     }
     let index = sources.index(&wanted.repository)?;
     let entry = index.find(name, &wanted.version).map_err(|error| match error {
-        Error::Index(text) if text == "no chart name found" => Error::Dependency(format!(
-            "{name} chart not found in repo {}",
-            wanted.repository
-        )),
+        Error::Index(text) if text == "no chart name found" => {
+            Error::Dependency(format!("{name} chart not found in repo {}", wanted.repository))
+        }
         _ => absent(),
     })?;
     let url = entry.urls.first().ok_or_else(|| Error::Index(format!("chart {name:?} has no downloadable URLs")))?;
-    let found =
-        Found::Archive { url: super::absolute(&wanted.repository, url), digest: entry.digest.clone() };
+    let found = Found::Archive { url: super::absolute(&wanted.repository, url), digest: entry.digest.clone() };
     Ok((chosen(&entry.metadata.version, &wanted.repository), found))
 }
 

@@ -57,9 +57,8 @@ impl Given {
         flag(&self.typed, || Form::Typed, "--set")?;
         flag(&self.text, || Form::Text, "--set-string")?;
         for argument in &self.contents {
-            let mut content = |file: &str| {
-                reader(file).map(|content| Value::String(String::from_utf8_lossy(&content).into_owned()))
-            };
+            let mut content =
+                |file: &str| reader(file).map(|content| Value::String(String::from_utf8_lossy(&content).into_owned()));
             set(argument, Form::File(&mut content), &mut values)
                 .map_err(|error| Error::Values(format!("failed parsing --set-file data: {error}")))?;
         }

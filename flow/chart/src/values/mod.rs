@@ -35,8 +35,8 @@ pub fn read(text: &str, flavor: crate::Flavor) -> Result<Map, Error> {
         crate::Flavor::Helm4 => {
             let mut values = Map::new();
             for text in documents(text) {
-                let document =
-                    document(text).map_err(|error| Error::Values(format!("cannot unmarshal yaml document: {error}")))?;
+                let document = document(text)
+                    .map_err(|error| Error::Values(format!("cannot unmarshal yaml document: {error}")))?;
                 over(&mut values, document);
             }
             Ok(values)

@@ -145,8 +145,7 @@ fn tree(faults: &[&Found<'_>], depth: usize, at: &str) -> Vec<Node> {
                 let mut branches: Vec<&str> = group.iter().map(|fault| fault.way[depth + 1].as_str()).collect();
                 branches.dedup();
                 for branch in branches {
-                    let inner: Vec<_> =
-                        group.iter().copied().filter(|fault| fault.way[depth + 1] == branch).collect();
+                    let inner: Vec<_> = group.iter().copied().filter(|fault| fault.way[depth + 1] == branch).collect();
                     below.extend(joined(tree(&inner, depth + 2, at), at));
                 }
                 nodes.push(Node { at: at.to_owned(), text: "'allOf' failed".to_owned(), below });
