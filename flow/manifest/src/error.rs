@@ -3,7 +3,7 @@ use std::fmt;
 use crate::Unpinned;
 
 /// What is wrong with manifests.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum Error {
     /// Something in a file.
     #[error("{0}")]
@@ -13,6 +13,13 @@ pub enum Error {
         "{file} belongs to a {what}, and Shipway does not render those yet: put the rendered objects there instead, with `{render}`"
     )]
     NotYet { file: String, what: &'static str, render: &'static str },
+    /// A file that makes its directory something to be rendered, below one that is not.
+    #[error("{file} belongs to a {what}: let `deploy.from` name the directory that it is in")]
+    Below { file: String, what: &'static str },
+    #[error("{from}: {source}")]
+    Kustomization { from: String, source: Box<kustomize::Error> },
+    #[error("{from} makes more than {limit} objects: split them over several projects")]
+    TooMany { from: String, limit: usize },
     /// Images that are not known by digest.
     #[error("{}", unpinned(.0))]
     Unpinned(Vec<Unpinned>),

@@ -69,7 +69,7 @@ fn known(path: &str) -> Result<()> {
     let not_yet = |what, render| Err(Error::NotYet { file: path.into(), what, render });
     match path.rsplit('/').next().unwrap_or(path) {
         "Chart.yaml" => not_yet("Helm chart", "helm template"),
-        "kustomization.yaml" | "kustomization.yml" | "Kustomization" => not_yet("kustomization", "kubectl kustomize"),
+        name if kustomize::NAMES.contains(&name) => Err(Error::Below { file: path.into(), what: "kustomization" }),
         "skaffold.yaml" => not_yet("Skaffold project", "skaffold render"),
         _ => Ok(()),
     }
@@ -147,7 +147,7 @@ fn problem(path: &str, text: &str, line: u64, column: u64, message: String, hint
 }
 
 /// Adds an object, or the objects of a list; nothing for a document without content.
-fn flatten(value: Value, at: &Position, text: &str, into: &mut Vec<Object>) -> Result<()> {
+pub(crate) fn flatten(value: Value, at: &Position, text: &str, into: &mut Vec<Object>) -> Result<()> {
     let refused = |message: String, hint: &str| Err(problem(&at.file, text, at.line, at.column, message, hint));
     let map = match &value {
         Value::Null => return Ok(()),
@@ -195,7 +195,7 @@ fn flatten(value: Value, at: &Position, text: &str, into: &mut Vec<Object>) -> R
 }
 
 /// No object may be there twice: the one that is applied last would win unnoticed.
-fn unique(objects: &[Object], files: &[SourceFile<'_>]) -> Result<()> {
+pub(crate) fn unique(objects: &[Object], files: &[SourceFile<'_>]) -> Result<()> {
     let mut seen: HashMap<[&str; 4], &Position> = HashMap::new();
     for object in objects {
         let text = |pointer| object.value.pointer(pointer).and_then(Value::as_str).unwrap_or_default();

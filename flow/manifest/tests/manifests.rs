@@ -96,11 +96,13 @@ fn errors_say_file_line_what_and_what_to_do() {
 
 #[test]
 fn what_belongs_to_other_tools_is_refused_by_name() {
-    for (path, what) in
-        [("x/Chart.yaml", "Helm chart"), ("kustomization.yaml", "kustomization"), ("skaffold.yaml", "Skaffold")]
-    {
+    for (path, what, hint) in [
+        ("x/Chart.yaml", "Helm chart", "rendered"),
+        ("x/kustomization.yaml", "kustomization", "`deploy.from`"),
+        ("skaffold.yaml", "Skaffold", "rendered"),
+    ] {
         let error = parse("", &[SourceFile { path, content: b"" }]).unwrap_err().to_string();
-        assert!(error.contains(path) && error.contains(what) && error.contains("rendered"), "{error}");
+        assert!(error.contains(path) && error.contains(what) && error.contains(hint), "{error}");
     }
     let large = vec![b'#'; manifest::MAX_FILE_BYTES + 1];
     assert!(parse("", &[SourceFile { path: "a.yaml", content: &large }]).unwrap_err().to_string().contains("4 MiB"));

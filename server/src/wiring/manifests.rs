@@ -1,7 +1,9 @@
 //! What a commit wants to run: its manifests, rendered once, kept as a blob.
 
+use std::collections::BTreeSet;
+
 use globset::GlobSet;
-use manifest::SourceFile;
+use manifest::{FileError, SourceFile};
 use pipeline::Pipeline;
 use records::Digest;
 
@@ -30,9 +32,14 @@ pub async fn read(app: &App, tree: &Tree<'_>, parsed: &Pipeline) -> Result<Optio
         Err(fault) if fault.class == Class::NotFound => return Err(missing()),
         other => other?,
     };
+    let beside = entries.iter().filter(|entry| !entry.path.contains('/')).map(|entry| entry.path.as_str());
+    if wanted.is_none() && manifest::recognise(beside) == manifest::Kind::Kustomization {
+        let objects = kustomized(tree, directory).await?;
+        return keep(app, objects).await.map(Some);
+    }
     let path = |name: &str| if directory.is_empty() { name.to_owned() } else { format!("{directory}/{name}") };
-    // Files that are no manifests are looked at too, so that a chart or a kustomization is recognised by its own.
-    let named = |name: &str| manifest::is_manifest(name) || name.ends_with("kustomization") || name == "Kustomization";
+    // Files that are no manifests are looked at too, so that a kustomization is recognised by its own.
+    let named = |name: &str| manifest::is_manifest(name) || name.ends_with("Kustomization");
     let chosen: Vec<_> = entries
         .into_iter()
         .filter(|entry| entry.kind == source::EntryKind::File && named(&entry.path))
@@ -50,9 +57,61 @@ pub async fn read(app: &App, tree: &Tree<'_>, parsed: &Pipeline) -> Result<Optio
     let files: Vec<SourceFile<'_>> =
         paths.iter().zip(&contents).map(|(path, content)| SourceFile { path, content }).collect();
     let objects = manifest::parse(from, &files).map_err(|e| Fault::usage(e.to_string()))?;
+    keep(app, objects).await.map(Some)
+}
+
+/// Writes the objects down; the digest of the JSON array.
+async fn keep(app: &App, objects: Vec<manifest::Object>) -> Result<Digest> {
     let values: Vec<_> = objects.into_iter().map(|object| object.value).collect();
     let text = serde_json::to_vec(&values).map_err(|e| Fault::from_error(Class::Internal, &e))?;
-    Ok(Some(store::blobs::put(&*app.blobs, text).await?))
+    Ok(store::blobs::put(&*app.blobs, text).await?)
+}
+
+/// The kustomization in a directory of a commit, built from the commit's files alone.
+async fn kustomized(tree: &Tree<'_>, directory: &str) -> Result<Vec<manifest::Object>> {
+    let files = CommitFiles {
+        repositories: tree.repositories.clone(),
+        project: tree.project.clone(),
+        commit: tree.commit.clone(),
+        paths: tree.list("").await?.into_iter().map(|entry| entry.path).collect(),
+        runtime: tokio::runtime::Handle::current(),
+    };
+    let directory = directory.to_owned();
+    let built = tokio::task::spawn_blocking(move || manifest::kustomization(&files, &directory)).await;
+    let built = built.map_err(|e| Fault::from_error(Class::Internal, &e))?;
+    built.map_err(|e| Fault::usage(e.to_string()))
+}
+
+/// The files of a commit as a renderer sees them, that asks for one after the other: `/` is the root of the repository. Not to be used
+/// on a thread of the runtime.
+struct CommitFiles {
+    repositories: source::Repositories,
+    project: records::Name,
+    commit: records::CommitId,
+    paths: BTreeSet<String>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl manifest::Files for CommitFiles {
+    fn read(&self, path: &str) -> std::result::Result<Vec<u8>, FileError> {
+        if self.is_dir(path) {
+            return Err(FileError::Directory(path.into()));
+        }
+        let inside = path.trim_start_matches('/');
+        let read = self.repositories.read_file(&self.project, &self.commit, inside, LIMIT);
+        let read = self.runtime.block_on(read).map_err(|e| FileError::Other(e.to_string()))?;
+        read.ok_or_else(|| FileError::NotFound(path.into()))
+    }
+
+    fn is_dir(&self, path: &str) -> bool {
+        let below = format!("{}/", path.trim_matches('/'));
+        below == "/" || self.paths.range(below.clone()..).next().is_some_and(|path| path.starts_with(&below))
+    }
+
+    fn canonical(&self, path: &str) -> Option<String> {
+        let known = self.paths.contains(path.trim_start_matches('/')) || self.is_dir(path);
+        known.then(|| path.to_owned())
+    }
 }
 
 /// The files of a commit that match any of the patterns, with their content.

@@ -151,3 +151,25 @@ fn what_never_becomes_ready_is_taken_back_and_says_why() {
     let history = server.cli(&["rollout", "history", "falls", "prod"]).ok();
     assert!(history.contains("rollback of 2"), "{history}");
 }
+
+#[test]
+fn a_kustomization_is_rendered() {
+    let Some(server) = server() else { return };
+    let project = server.project("layers");
+    let pipeline = "images:\n- { name: layers/app, context: app }\ndeploy:\n  from: deploy/prod\n  environments:\n  - { name: prod, namespace: layers, progress-deadline: 30s }\n";
+    project.tree.write("deploy/base/app.yaml", DEPLOYMENT.replace("people/app", "layers/app"));
+    project.tree.write("deploy/base/kustomization.yaml", "resources: [app.yaml]\n");
+    let overlay = "resources: [../base]\nnameSuffix: -prod\nconfigMapGenerator:\n- { name: words, files: [greeting.txt] }\n";
+    project.tree.write("deploy/prod/kustomization.yaml", overlay);
+    project.tree.write("deploy/prod/greeting.txt", "hello\n");
+    project.push(&[(".shipway.yaml", pipeline), ("app/Dockerfile", &dockerfile("1", true))]);
+    reached(&project, "prod", 1, "complete");
+    assert_eq!(versions(server, "layers"), ["version 1", "version 1"]);
+    let made = kubectl(server, &["get", "deployments,configmaps", "--namespace", "layers", "--output", "name"]);
+    assert!(made.contains("deployment.apps/app-prod"), "{made}");
+    assert!(made.contains("configmap/words-prod-"), "{made}");
+
+    project.push(&[("deploy/prod/kustomization.yaml", "resources: [../../../outside]\n")]);
+    let reason = project.failed(2);
+    assert!(reason.starts_with("deploy/prod: ") && reason.contains("outside"), "{reason}");
+}
