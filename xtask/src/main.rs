@@ -1,6 +1,7 @@
 //! Checks and measurements of this repository: `cargo xtask --help`.
 
 mod bench;
+mod equal;
 mod flow;
 
 use std::process::ExitCode;
@@ -21,12 +22,16 @@ enum Command {
     /// Measure, and print figures with their spread
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Hold what Shipway does against the original tools
+    #[command(subcommand)]
+    Equal(equal::Equal),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Flow => flow::check(),
         Command::Bench(bench) => bench::run(&bench),
+        Command::Equal(equal) => equal::run(&equal),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
