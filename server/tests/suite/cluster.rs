@@ -117,13 +117,15 @@ fn kubectl_is_at_home() {
     kubectl(&["rollout", "status", "deployment/app", "--timeout=60s"]);
     assert_eq!(kubectl(&["logs", "deployment/app"]), "hello from one\n");
 
-    // A pod that dies is replaced, and the replica set stays whole over a death of the server.
+    // A pod that is deleted is replaced.
     let pod = kubectl(&["get", "pods", "--selector", "app=app", "--output", "name"]);
     let pod = pod.lines().next().unwrap().to_owned();
     kubectl(&["delete", &pod]);
+    server.wait_for("three pods are there, and not the one that was deleted", || {
+        let names = kubectl(&["get", "pods", "--selector", "app=app", "--output", "name"]);
+        if names.lines().count() == 3 && !names.contains(&pod) { Ok(()) } else { Err(names) }
+    });
     kubectl(&["rollout", "status", "deployment/app", "--timeout=60s"]);
-    let names = kubectl(&["get", "pods", "--selector", "app=app", "--output", "name"]);
-    assert!(names.lines().count() == 3 && !names.contains(&pod), "{names}");
 
     let wrong = run(server, &["apply", "--filename", "-"], &app.replace("replicas: 2", "replicas: many")).failed();
     assert!(wrong.contains("replicas"), "{wrong}");
