@@ -115,8 +115,12 @@ impl Inner {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
-        Err(e) => Err(Error::new(Kind::Io, "the file system work was cut short: shipway is stopping").caused(e)),
+        Err(e) => Err(cut_short(e)),
     }
+}
+
+fn cut_short(error: tokio::task::JoinError) -> Error {
+    Error::new(Kind::Io, "the file system work was cut short: shipway is stopping").caused(error)
 }
 
 fn io(error: std::io::Error, doing: String) -> Error {
@@ -132,8 +136,28 @@ struct Writer {
     gathered: Vec<Bytes>,
     gathered_bytes: usize,
     written: u64,
-    /// Not there while it is with the thread pool, or after that failed.
-    begun: Option<Begun>,
+    /// Not there after a write has failed.
+    begun: Option<Place>,
+}
+
+/// Where the state of a write is.
+enum Place {
+    Here(Begun),
+    /// With the thread pool, which hashes and writes while the next chunks arrive.
+    Away(tokio::task::JoinHandle<Result<Begun>>),
+}
+
+impl Writer {
+    /// The state, once what was given to the thread pool is done.
+    async fn begun(&mut self) -> Result<Begun> {
+        match self.begun.take().ok_or_else(broken)? {
+            Place::Here(begun) => Ok(begun),
+            Place::Away(work) => match work.await {
+                Ok(done) => done,
+                Err(e) => Err(cut_short(e)),
+            },
+        }
+    }
 }
 
 struct Begun {
@@ -214,14 +238,13 @@ impl BlobWriter for Writer {
         if self.gathered_bytes < GATHER && self.gathered.len() < 1024 {
             return Ok(());
         }
+        let mut begun = self.begun().await?;
         self.gathered_bytes = 0;
         let (inner, chunks) = (self.inner.clone(), std::mem::take(&mut self.gathered));
-        let mut begun = self.begun.take().ok_or_else(broken)?;
-        let begun = blocking(move || {
+        self.begun = Some(Place::Away(tokio::task::spawn_blocking(move || {
             begun.take(&inner, &chunks)?;
             Ok(begun)
-        });
-        self.begun = Some(begun.await?);
+        })));
         Ok(())
     }
 
@@ -230,7 +253,9 @@ impl BlobWriter for Writer {
     }
 
     async fn digest(&mut self) -> Result<Digest> {
-        let mut sum = self.begun.as_ref().ok_or_else(broken)?.sum.clone();
+        let begun = self.begun().await?;
+        let mut sum = begun.sum.clone();
+        self.begun = Some(Place::Here(begun));
         let rest = self.gathered.clone();
         blocking(move || {
             rest.iter().for_each(|chunk| sum.update(chunk));
@@ -240,8 +265,8 @@ impl BlobWriter for Writer {
     }
 
     async fn finish(mut self: Box<Self>, expected: Option<&Digest>) -> Result<Digest> {
+        let begun = self.begun().await?;
         let (inner, rest, expected) = (self.inner.clone(), std::mem::take(&mut self.gathered), expected.cloned());
-        let begun = self.begun.take().ok_or_else(broken)?;
         blocking(move || begun.finish(&inner, &rest, expected.as_ref())).await
     }
 }
@@ -251,7 +276,13 @@ impl Blobs for DirectoryBlobs {
     async fn writer(&self) -> Result<Box<dyn BlobWriter>> {
         let begun = Begun { sum: Context::new(&digest::SHA256), file: None };
         let inner = self.inner.clone();
-        Ok(Box::new(Writer { inner, gathered: Vec::new(), gathered_bytes: 0, written: 0, begun: Some(begun) }))
+        Ok(Box::new(Writer {
+            inner,
+            gathered: Vec::new(),
+            gathered_bytes: 0,
+            written: 0,
+            begun: Some(Place::Here(begun)),
+        }))
     }
 
     async fn size(&self, digest: &Digest) -> Result<Option<u64>> {

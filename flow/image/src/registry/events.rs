@@ -105,7 +105,9 @@ impl Writing {
     pub async fn run(mut self) {
         let mut waiting = Vec::new();
         while self.pulls.recv_many(&mut waiting, BATCH).await > 0 {
-            tokio::time::sleep(PAUSE).await;
+            if waiting.len() < BATCH {
+                tokio::time::sleep(PAUSE).await;
+            }
             while waiting.len() < BATCH {
                 match self.pulls.try_recv() {
                     Ok(event) => waiting.push(event),

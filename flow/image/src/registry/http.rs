@@ -4,6 +4,7 @@ mod answer;
 mod authorize;
 mod blobs;
 mod door;
+mod file;
 mod guard;
 mod listings;
 mod manifests;

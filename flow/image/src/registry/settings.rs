@@ -256,30 +256,31 @@ impl Registry {
                 (at, usage)
             }
         };
-        loop {
-            let changes = match self.log().changes("registry/", at, 1000).await {
-                Err(error) if error.kind == store::Kind::Compacted => {
-                    self.inner.usages.0.lock().unwrap_or_else(PoisonError::into_inner).remove(part);
-                    return Err(Error::new(Kind::TooMany, "the log was compacted meanwhile: try again").caused(error));
-                }
-                other => other?,
-            };
-            let Some(last) = changes.last() else { break };
-            at = last.seq;
-            for entry in changes.iter().filter(|entry| below(&entry.key)) {
-                // A change of an entry that is there already adds nothing.
-                let new = !entry.deleted && entry.created == entry.seq;
-                match entry.kind.as_str() {
-                    entries::BLOB if new => usage.bytes += entries::read::<entries::Blob>(entry)?.size,
-                    entries::BLOB if entry.deleted => {
-                        usage.bytes = usage.bytes.saturating_sub(entries::read::<entries::Blob>(entry)?.size);
+        let head = *self.log().head().borrow();
+        for kind in [entries::BLOB, entries::TAG] {
+            let mut from = at;
+            loop {
+                let changes = self.log().changes(kind, from, 1000).await?;
+                for entry in changes.iter().filter(|entry| entry.seq <= head && below(&entry.key)) {
+                    // A change of an entry that is there already adds nothing.
+                    let new = !entry.deleted && entry.created == entry.seq;
+                    match kind {
+                        entries::BLOB if new => usage.bytes += entries::read::<entries::Blob>(entry)?.size,
+                        entries::BLOB if entry.deleted => {
+                            usage.bytes = usage.bytes.saturating_sub(entries::read::<entries::Blob>(entry)?.size);
+                        }
+                        entries::TAG if new => usage.tags += 1,
+                        entries::TAG if entry.deleted => usage.tags = usage.tags.saturating_sub(1),
+                        _ => {}
                     }
-                    entries::TAG if new => usage.tags += 1,
-                    entries::TAG if entry.deleted => usage.tags = usage.tags.saturating_sub(1),
-                    _ => {}
+                }
+                match changes.last() {
+                    Some(last) if last.seq < head => from = last.seq,
+                    _ => break,
                 }
             }
         }
+        at = at.max(head);
         let mut usages = self.inner.usages.0.lock().unwrap_or_else(PoisonError::into_inner);
         usages.insert(part.to_owned(), (at, usage));
         Ok(usage)

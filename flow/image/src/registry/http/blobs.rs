@@ -6,7 +6,7 @@ use records::Digest;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
-use super::{Call, Server, answer, answer::set};
+use super::{Call, Server, answer, answer::set, file};
 use crate::{
     Error, Kind, Result,
     registry::{
@@ -41,9 +41,14 @@ impl Server {
         let body = if call.method == Method::HEAD || status == StatusCode::NOT_MODIFIED || wanted.length == 0 {
             Body::empty()
         } else {
-            let content = self.registry.read_blob(repository, digest, wanted.first, Some(wanted.length)).await?;
-            // Never more than was announced, whatever the store gives.
-            Body::from_stream(ReaderStream::with_capacity(content.reader.take(wanted.length), CHUNK))
+            match self.registry.blobs().path(digest) {
+                Some(path) => file::body(path, digest, wanted.first, wanted.length).await?,
+                None => {
+                    let content = self.registry.blobs().read(digest, wanted.first, Some(wanted.length)).await?;
+                    // Never more than was announced, whatever the store gives.
+                    Body::from_stream(ReaderStream::with_capacity(content.take(wanted.length), CHUNK))
+                }
+            }
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
