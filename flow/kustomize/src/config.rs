@@ -152,7 +152,8 @@ impl Config {
     /// Reads a file of `configurations`.
     pub fn read(text: &str, file: &str) -> Result<Self> {
         let value = yaml::from_str(text).map_err(|source| Error::Malformed { file: file.to_owned(), source })?;
-        let written: Written = read_value(value).map_err(|message| Error::Invalid { file: file.to_owned(), message })?;
+        let written: Written =
+            read_value(value).map_err(|message| Error::Invalid { file: file.to_owned(), message })?;
         let list = |raw: &[RawFieldSpec]| raw.iter().map(FieldSpec::from).collect::<Vec<_>>();
         Ok(Self {
             name_prefix: list(&written.name_prefix),

@@ -28,12 +28,7 @@ pub fn visit(
     walk(node, path, create, set).map_err(|error| error.during(format!("considering field '{}' of object", spec.path)))
 }
 
-fn walk(
-    node: &mut Node,
-    path: &[String],
-    create: Create,
-    set: &mut dyn FnMut(&mut Node) -> Result<()>,
-) -> Result<()> {
+fn walk(node: &mut Node, path: &[String], create: Create, set: &mut dyn FnMut(&mut Node) -> Result<()>) -> Result<()> {
     let Some((first, rest)) = path.split_first() else { return set(node) };
     if tree::is_null(node) {
         return Ok(());

@@ -145,11 +145,15 @@ fn pairs(args: &GeneratorArgs, load: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result
 }
 
 fn check_key(key: &str) -> Result<()> {
-    let fits = !key.is_empty() && key.len() <= 253 && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    let fits = !key.is_empty()
+        && key.len() <= 253
+        && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     if fits && key != "." && key != ".." {
         return Ok(());
     }
-    Err(Error::wrong(format!("{key:?} is not a valid key name: a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')")))
+    Err(Error::wrong(format!(
+        "{key:?} is not a valid key name: a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')"
+    )))
 }
 
 fn environment(content: &[u8], path: &str) -> Result<Vec<(String, Vec<u8>)>> {
@@ -166,7 +170,9 @@ fn environment(content: &[u8], path: &str) -> Result<Vec<(String, Vec<u8>)>> {
         }
         let (key, value) = line.split_once('=').unwrap_or((line, ""));
         let first = key.bytes().next().is_some_and(|b| b.is_ascii_digit());
-        let fits = !key.is_empty() && !first && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+        let fits = !key.is_empty()
+            && !first
+            && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         if !fits {
             return Err(Error::wrong(format!(
                 "{path}: line {}: {key:?} is not a valid key name: a valid environment variable name must consist of alphabetic characters, digits, '_', '-', or '.', and must not start with a digit",
@@ -211,7 +217,8 @@ pub fn hash(resource: &Resource) -> Result<String> {
     let value = match kind.as_str() {
         "ConfigMap" | "Secret" => {
             map.insert("kind".to_owned(), kind.as_str().into());
-            map.insert("name".to_owned(), resource.name().into());
+            // The original looks for a field called `metadata/name`, which no object has: the name never counts.
+            map.insert("name".to_owned(), "".into());
             map.insert("data".to_owned(), part(&["data"])?);
             let extra = if kind == "Secret" {
                 map.insert("type".to_owned(), part(&["type"])?);

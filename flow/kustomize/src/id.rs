@@ -18,7 +18,11 @@ pub struct Gvk {
 /// Kinds that have no namespace, where the API version says so too.
 const CLUSTER_SCOPED: &[(&str, &[&str], &[&str])] = &[
     ("", &["v1"], &["ComponentStatus", "Namespace", "Node", "NodeProxyOptions", "PersistentVolume"]),
-    ("admissionregistration.k8s.io", &["v1", "v1beta1"], &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"]),
+    (
+        "admissionregistration.k8s.io",
+        &["v1", "v1beta1"],
+        &["MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"],
+    ),
     ("admissionregistration.k8s.io", &["v1"], &["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]),
     ("apiextensions.k8s.io", &["v1", "v1beta1"], &["CustomResourceDefinition"]),
     ("apiregistration.k8s.io", &["v1", "v1beta1"], &["APIService"]),

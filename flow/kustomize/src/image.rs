@@ -18,7 +18,7 @@ pub fn apply(resources: &mut Resources, image: &Image, specs: &[FieldSpec]) -> R
         }
         let gvk = resource.gvk();
         for spec in specs {
-            field::visit(&mut resource.node, &gvk, spec, Create::Scalar, &mut |node| {
+            field::visit(&mut resource.node, &gvk, spec, Create::Nothing, &mut |node| {
                 update(node, image);
                 Ok(())
             })?;
@@ -85,7 +85,7 @@ fn matches(text: &str, name: &str) -> bool {
 }
 
 /// Name, tag and digest; a port of the registry is no tag.
-fn split(text: &str) -> (&str, &str, &str) {
+pub fn split(text: &str) -> (&str, &str, &str) {
     let from = text.find('/').unwrap_or(0);
     let at = text[from..].find('@').map(|i| i + from);
     let colon = text[from..].find(':').map(|i| i + from);

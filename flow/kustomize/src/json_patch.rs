@@ -2,7 +2,7 @@
 
 use yaml::{Map, Value};
 
-use crate::{Error, Result};
+use crate::{Error, Result, tree};
 
 /// One operation.
 #[derive(Debug, Clone)]
@@ -37,13 +37,7 @@ pub fn apply(document: &mut Value, operations: &[Operation]) -> Result<()> {
         match op.as_str() {
             "add" => add(document, path, value()),
             "remove" => remove(document, path, "remove").map(|_| ()),
-            "replace" => match find(document, path) {
-                Ok(place) => {
-                    *place = value();
-                    Ok(())
-                }
-                Err(problem) => Err(does_not_apply("replace", path, &problem)),
-            },
+            "replace" => replace(document, path, value()),
             "move" => remove(document, from, "move").and_then(|moved| add(document, path, moved)),
             "copy" => {
                 let copied = find(document, from).cloned().map_err(|problem| does_not_apply("copy", from, &problem))?;
@@ -51,10 +45,17 @@ pub fn apply(document: &mut Value, operations: &[Operation]) -> Result<()> {
             }
             "test" => {
                 let found = find(document, path).map(|found| found.clone()).unwrap_or_default();
-                if same(&found, &value()) { Ok(()) } else { Err(Error::wrong(format!("testing value {path} failed: test failed"))) }
+                if same(&found, &value()) {
+                    Ok(())
+                } else {
+                    Err(Error::wrong(format!("testing value {path} failed: test failed")))
+                }
             }
             other => Err(Error::wrong(format!("Unexpected kind: {other}"))),
         }?;
+        if matches!(op.as_str(), "add" | "replace" | "copy" | "move") {
+            tree::check_value(document)?;
+        }
     }
     Ok(())
 }
@@ -109,7 +110,8 @@ fn holder<'v>(document: &'v mut Value, path: &str, op: &str) -> Result<(&'v mut 
     let Some(last) = parts.pop() else {
         return Err(Error::wrong(format!("{op} operation does not apply: the path is empty")));
     };
-    let missing = || Error::wrong(format!("{op} operation does not apply: doc is missing path: {path:?}: missing value"));
+    let missing =
+        || Error::wrong(format!("{op} operation does not apply: doc is missing path: {path:?}: missing value"));
     let mut here = document;
     for part in &parts {
         here = step(here, part).map_err(|_| missing())?;
@@ -118,6 +120,25 @@ fn holder<'v>(document: &'v mut Value, path: &str, op: &str) -> Result<(&'v mut 
         return Err(missing());
     }
     Ok((here, last))
+}
+
+/// A missing key of a map is made; only a missing item of a list is an error.
+fn replace(document: &mut Value, path: &str, value: Value) -> Result<()> {
+    if path.is_empty() {
+        *document = value;
+        return Ok(());
+    }
+    let (holder, last) = holder(document, path, "replace")?;
+    match holder {
+        Value::Map(map) => {
+            map.insert(last, value);
+        }
+        other => match step(other, &last) {
+            Ok(place) => *place = value,
+            Err(problem) => return Err(does_not_apply("replace", path, &problem)),
+        },
+    }
+    Ok(())
 }
 
 fn add(document: &mut Value, path: &str, value: Value) -> Result<()> {
@@ -149,7 +170,9 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<()> {
 fn remove(document: &mut Value, path: &str, op: &str) -> Result<Value> {
     let (holder, last) = holder(document, path, op)?;
     let removed = match holder {
-        Value::Map(map) => map.remove(&last).ok_or_else(|| format!("Unable to remove nonexistent key: {last}: missing value")),
+        Value::Map(map) => {
+            map.remove(&last).ok_or_else(|| format!("Unable to remove nonexistent key: {last}: missing value"))
+        }
         Value::List(items) => index(&last, items.len()).and_then(|at| {
             if at < items.len() {
                 Ok(items.remove(at))
@@ -159,5 +182,7 @@ fn remove(document: &mut Value, path: &str, op: &str) -> Result<Value> {
         }),
         _ => Ok(Map::new().into()),
     };
-    removed.map_err(|problem| Error::wrong(format!("{op} operation does not apply: error in {op} for path: '{path}': {problem}")))
+    removed.map_err(|problem| {
+        Error::wrong(format!("{op} operation does not apply: error in {op} for path: '{path}': {problem}"))
+    })
 }

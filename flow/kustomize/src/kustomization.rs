@@ -300,7 +300,9 @@ impl Kustomization {
             .map_err(|source| Error::Malformed { file: file.to_owned(), source })?;
         let bare = match &value {
             Value::Null => true,
-            Value::Map(map) => map.iter().all(|(key, value)| value.is_null() || matches!(key.as_str(), "apiVersion" | "kind")),
+            Value::Map(map) => {
+                map.iter().all(|(key, value)| value.is_null() || matches!(key.as_str(), "apiVersion" | "kind"))
+            }
             _ => false,
         };
         let mut this: Self = read_value(value).map_err(|message| Error::Invalid { file: file.to_owned(), message })?;
@@ -323,7 +325,9 @@ impl Kustomization {
             (!self.vars.is_empty(), "vars", "replacements"),
         ];
         let warning = |(_, old, new): &(bool, &str, &str)| {
-            format!("# Warning: '{old}' is deprecated. Please use '{new}' instead. Run 'kustomize edit fix' to update your Kustomization automatically.")
+            format!(
+                "# Warning: '{old}' is deprecated. Please use '{new}' instead. Run 'kustomize edit fix' to update your Kustomization automatically."
+            )
         };
         deprecated.iter().filter(|(used, ..)| *used).map(warning).collect()
     }
@@ -362,7 +366,10 @@ impl Kustomization {
 pub(crate) fn without_nulls(value: Value) -> serde_json::Value {
     match value {
         Value::Map(map) => serde_json::Value::Object(
-            map.into_iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key, without_nulls(value))).collect(),
+            map.into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(key, value)| (key, without_nulls(value)))
+                .collect(),
         ),
         Value::List(items) => serde_json::Value::Array(items.into_iter().map(without_nulls).collect()),
         other => other.into(),

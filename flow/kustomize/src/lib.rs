@@ -6,6 +6,7 @@
 
 mod config;
 mod customize;
+mod edit;
 mod error;
 mod field;
 mod files;
@@ -18,8 +19,8 @@ mod merge;
 mod namespace;
 mod order;
 mod origin;
-mod path;
 mod patch;
+mod path;
 mod plugin;
 mod read;
 mod reference;
@@ -32,12 +33,13 @@ mod target;
 mod tree;
 mod variable;
 
+pub use edit::Edit;
 pub use error::{Error, Result};
 pub use files::{Charts, FileError, Files, Memory, Remote};
 pub use id::{Gvk, Id};
 pub use kustomization::{
-    Chart, ChartGlobals, FieldSpec, GeneratorArgs, GeneratorOptions, Image, Kustomization, Label, NAMES, Patch, Replica,
-    Selector,
+    Chart, ChartGlobals, FieldSpec, GeneratorArgs, GeneratorOptions, Image, Kustomization, Label, NAMES, Patch,
+    Replica, Selector,
 };
 
 /// Which files a kustomization may read.
@@ -58,8 +60,10 @@ pub struct Options<'a> {
     pub charts: Option<&'a dyn Charts>,
     /// Brings what is not in the files; without it remote resources are an error.
     pub remote: Option<&'a dyn Remote>,
-    /// Sorts as the flag `--reorder legacy` does, where the kustomization does not say otherwise.
-    pub legacy_order: bool,
+    /// Keeps the objects in the order in which they are named, as the flag `--reorder none` does. Without it, and where
+    /// the kustomization does not say otherwise, they come in the legacy order: namespaces and other things first that
+    /// others need.
+    pub keep_order: bool,
     /// Adds the label `app.kubernetes.io/managed-by`.
     pub managed_by: bool,
 }

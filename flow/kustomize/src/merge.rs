@@ -128,7 +128,8 @@ impl Merger<'_> {
         };
         let mut merged = Vec::with_capacity(mine.len() + theirs.len());
         for (key, value) in std::mem::take(mine) {
-            let other = theirs.iter().position(|(name, _)| name.as_scalar() == key.as_scalar()).map(|at| theirs.remove(at).1);
+            let other =
+                theirs.iter().position(|(name, _)| name.as_scalar() == key.as_scalar()).map(|at| theirs.remove(at).1);
             if let Some(value) = self.field(&key, Some(value), other, of)? {
                 merged.push((key, value));
             }
@@ -157,7 +158,13 @@ impl Merger<'_> {
         Ok(value.filter(|value| spelled || !tree::is_null(value)))
     }
 
-    fn list(&mut self, mut dest: Option<Node>, mut patch: Option<Node>, keys: &[String], of: Option<&str>) -> Result<Option<Node>> {
+    fn list(
+        &mut self,
+        mut dest: Option<Node>,
+        mut patch: Option<Node>,
+        keys: &[String],
+        of: Option<&str>,
+    ) -> Result<Option<Node>> {
         (dest, patch) = if missing(dest.as_ref()) {
             (patch.clone(), patch)
         } else {
@@ -211,13 +218,15 @@ impl Merger<'_> {
                 .map(|((key, value), _)| (key.as_str(), value.as_str()))
                 .collect();
             chosen = valid.iter().map(|(key, _)| *key).collect();
-            let named: Vec<(&str, &str)> = match valid.iter().filter(|(_, value)| !value.is_empty()).copied().collect::<Vec<_>>() {
-                named if named.is_empty() => valid.clone(),
-                named => named,
-            };
+            let named: Vec<(&str, &str)> =
+                match valid.iter().filter(|(_, value)| !value.is_empty()).copied().collect::<Vec<_>>() {
+                    named if named.is_empty() => valid.clone(),
+                    named => named,
+                };
             let at = dest.iter().position(|item| has(item, &named));
             let other = patch.iter().find(|item| has(item, &named)).cloned();
-            let replaced = other.as_ref().and_then(|item| item.get("$patch")).and_then(Node::as_scalar) == Some("replace");
+            let replaced =
+                other.as_ref().and_then(|item| item.get("$patch")).and_then(Node::as_scalar) == Some("replace");
             let merged = self.walk(Sides { dest: at.map(|at| dest[at].clone()), patch: other }, None, of)?;
             let empty = |node: &Node| tree::is_null(node) || node.as_map().is_some_and(<[_]>::is_empty);
             let Some(mut merged) = merged.filter(|node| !empty(node)) else {
@@ -247,7 +256,8 @@ impl Merger<'_> {
                     None => added.push(item.clone()),
                 }
             }
-            let values: Vec<(&str, &str)> = chosen.iter().copied().zip(values.iter().map(|(_, value)| value.as_str())).collect();
+            let values: Vec<(&str, &str)> =
+                chosen.iter().copied().zip(values.iter().map(|(_, value)| value.as_str())).collect();
             if values.is_empty() {
                 continue;
             }
@@ -305,7 +315,8 @@ fn pair_up(values: &mut [Vec<String>]) {
 
 /// Sets, or with nothing removes, the item that has these values.
 fn put(list: &mut Vec<Node>, item: Option<Node>, values: &[(&str, &str)]) {
-    let maps = item.as_ref().is_some_and(|item| item.as_map().is_some()) || values.first().is_some_and(|(key, _)| !key.is_empty());
+    let maps = item.as_ref().is_some_and(|item| item.as_map().is_some())
+        || values.first().is_some_and(|(key, _)| !key.is_empty());
     let mut found = false;
     let mut kept = Vec::with_capacity(list.len() + 1);
     for old in std::mem::take(list) {

@@ -80,7 +80,9 @@ impl Setting<'_> {
         for spec in self.specs {
             let skipped = spec.path == "metadata/namespace"
                 || (spec.path == "metadata/name" && gvk.api_version() != "v1")
-                || (binding && spec.path == "subjects/namespace" && matches!(spec.gvk.kind.as_str(), "RoleBinding" | "ClusterRoleBinding"));
+                || (binding
+                    && spec.path == "subjects/namespace"
+                    && matches!(spec.gvk.kind.as_str(), "RoleBinding" | "ClusterRoleBinding"));
             if skipped {
                 continue;
             }
@@ -100,7 +102,9 @@ impl Setting<'_> {
         if self.subjects == Subjects::None {
             return Ok(());
         }
-        let Some(subjects) = node.get_mut("subjects").filter(|subjects| !tree::is_null(subjects)) else { return Ok(()) };
+        let Some(subjects) = node.get_mut("subjects").filter(|subjects| !tree::is_null(subjects)) else {
+            return Ok(());
+        };
         let Kind::List(subjects) = &mut subjects.kind else {
             return Err(Error::wrong("setting namespace on (cluster)role binding subjects: subjects must be a list"));
         };

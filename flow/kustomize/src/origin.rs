@@ -26,12 +26,7 @@ impl Origin {
         let mut by = [const { String::new() }; 4];
         by[0] = "builtin".to_owned();
         by[1] = kind.to_owned();
-        Self {
-            path: String::new(),
-            configured_in: self.append(file).path,
-            configured_by: Some(by),
-            ..self.clone()
-        }
+        Self { path: String::new(), configured_in: self.append(file).path, configured_by: Some(by), ..self.clone() }
     }
 
     /// As kustomize writes it: fields in their own order.

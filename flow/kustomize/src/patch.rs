@@ -1,14 +1,8 @@
 //! Applying patches: strategic merge and JSON.
 
 use crate::{
-    Error, Patch, Result, Selector, json_patch,
-    json_patch::Operation,
-    kustomization::PatchOptions,
-    merge, read,
-    resource::Resource,
-    resources::Resources,
-    schema::Schema,
-    select, tree,
+    Error, Patch, Result, Selector, json_patch, json_patch::Operation, kustomization::PatchOptions, merge, read,
+    resource::Resource, resources::Resources, schema::Schema, select, tree,
 };
 
 /// A patch, read.
@@ -34,18 +28,23 @@ pub fn load(text: &str, source: &str, options: Option<PatchOptions>) -> Result<L
             }
             Ok(Loaded::Merge(patches))
         }
-        (Err(error), None) => {
-            Err(Error::wrong(format!("unable to parse SM or JSON patch from {source}: {error}")))
-        }
+        (Err(error), None) => Err(Error::wrong(format!("unable to parse SM or JSON patch from {source}: {error}"))),
     }
 }
 
 /// An entry of `patches`. `read` loads the file of its path.
-pub fn apply(resources: &mut Resources, schema: &Schema, patch: &Patch, read: impl Fn(&str) -> Result<String>) -> Result<()> {
+pub fn apply(
+    resources: &mut Resources,
+    schema: &Schema,
+    patch: &Patch,
+    read: impl Fn(&str) -> Result<String>,
+) -> Result<()> {
     let inline = patch.patch.trim();
     let (text, source) = match (inline.is_empty(), patch.path.is_empty()) {
         (true, true) => return Err(Error::wrong("must specify one of patch and path")),
-        (false, false) => return Err(Error::wrong(format!("patch and path can't be set at the same time (path: {})", patch.path))),
+        (false, false) => {
+            return Err(Error::wrong(format!("patch and path can't be set at the same time (path: {})", patch.path)));
+        }
         (false, true) => (inline.to_owned(), format!("[patch: {inline:?}]")),
         (true, false) => {
             let text = read(&patch.path)

@@ -44,10 +44,17 @@ pub fn is_remote(path: &str) -> bool {
     if path.starts_with("http://") || path.starts_with("https://") {
         return true;
     }
-    if ["git::", "ssh://", "git@", "github.com/", "git.com:", "github.com:", "gh:", "file://"].iter().any(|p| path.starts_with(p)) {
+    if ["git::", "ssh://", "git@", "github.com/", "git.com:", "github.com:", "gh:", "file://"]
+        .iter()
+        .any(|p| path.starts_with(p))
+    {
         return true;
     }
     // host.tld/org/repo//dir?ref=x, and what has a git suffix.
-    let known = path.contains("?ref=") || path.contains("?version=") || path.contains(".git/") || path.ends_with(".git") || path.contains("_git/");
+    let known = path.contains("?ref=")
+        || path.contains("?version=")
+        || path.contains(".git/")
+        || path.ends_with(".git")
+        || path.contains("_git/");
     known && !path.starts_with('.') && !path.starts_with('/')
 }

@@ -243,13 +243,19 @@ impl Crd<'_> {
                 config::merge_specs(&mut self.config.name_prefix, std::slice::from_ref(&spec))?;
             }
             let text = |key: &str| property.get(key).and_then(Value::as_str);
-            if let (Some(version), Some(kind)) = (text("x-kubernetes-object-ref-api-version"), text("x-kubernetes-object-ref-kind")) {
+            if let (Some(version), Some(kind)) =
+                (text("x-kubernetes-object-ref-api-version"), text("x-kubernetes-object-ref-kind"))
+            {
                 let key = text("x-kubernetes-object-ref-name-key").unwrap_or("name");
                 let from = FieldSpec::new(self.gvk.clone(), &format!("{here}/{key}"), false);
-                let more = Config { references: vec![References { to: Gvk::new(version, kind), from: vec![from] }], ..Config::default() };
+                let more = Config {
+                    references: vec![References { to: Gvk::new(version, kind), from: vec![from] }],
+                    ..Config::default()
+                };
                 self.config.merge(&more)?;
             }
-            let inner = match property.get("$ref").or_else(|| property.get("items").and_then(|items| items.get("$ref"))) {
+            let inner = match property.get("$ref").or_else(|| property.get("items").and_then(|items| items.get("$ref")))
+            {
                 Some(Value::String(reference)) => {
                     let name = reference.rsplit('/').next().unwrap_or(reference);
                     self.types.get(name).map(|entry| entry.get("Schema").unwrap_or(entry))

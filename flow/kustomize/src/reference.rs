@@ -49,7 +49,8 @@ pub fn update(resources: &mut Resources, references: &[References]) -> Result<()
         let resource = &mut resources.list[at];
         let (now, first) = (known[at].now.gvk.clone(), resource.first_id().gvk);
         let role = role(&resource.node);
-        let referrer = Referrer { at, known: &known, by_name: &by_name, bound: bound_namespaces(&resource.node, &now.kind), role };
+        let referrer =
+            Referrer { at, known: &known, by_name: &by_name, bound: bound_namespaces(&resource.node, &now.kind), role };
         for kind in [first.kind.as_str(), ""] {
             for (to, spec) in by_kind.get(kind).into_iter().flatten() {
                 // Its first kind, with the group and version of now.
@@ -184,14 +185,7 @@ impl Referrer<'_> {
             || self.bound.contains(&other.now.namespace)
     }
 
-    fn find(
-        &self,
-        old: &str,
-        to: &Gvk,
-        by_role: bool,
-        namespace: Option<&str>,
-        whole: bool,
-    ) -> Result<Option<&Known>> {
+    fn find(&self, old: &str, to: &Gvk, by_role: bool, namespace: Option<&str>, whole: bool) -> Result<Option<&Known>> {
         let me = &self.known[self.at];
         let Some(named) = self.by_name.get(old) else { return Ok(None) };
         let mut candidates: Vec<&Known> =

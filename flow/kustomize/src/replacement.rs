@@ -60,7 +60,7 @@ fn read(resources: &Resources, source: &SourceSelector) -> Result<Node> {
 
 fn empty(node: &Node) -> bool {
     match &node.kind {
-        Kind::Scalar(text) => text.is_empty(),
+        Kind::Scalar(_) => false,
         Kind::List(items) => items.is_empty(),
         Kind::Map(entries) => entries.is_empty(),
         Kind::Alias(_) => true,
@@ -121,6 +121,9 @@ fn to_target(resources: &mut Resources, value: &Node, target: &TargetSelector) -
         let paths = if target.field_paths.is_empty() { &default[..] } else { &target.field_paths };
         for path in paths {
             copy(&mut resource.node, value, path, target.options.as_ref())?;
+            if value.as_scalar().is_none() {
+                tree::check_node(&resource.node)?;
+            }
         }
     }
     Ok(())
@@ -167,10 +170,12 @@ fn put(field: &mut Node, value: &Node, options: Option<&FieldOptions>) -> Result
         }
         value.kind = Kind::Scalar(parts.join(&options.delimiter));
     }
-    match (&mut field.kind, &value.kind) {
-        (Kind::Scalar(old), Kind::Scalar(new)) => old.clone_from(new),
-        (Kind::Scalar(old), _) => old.clear(),
-        _ => *field = value,
+    if field.as_scalar().is_some() {
+        // A field stays what it was: `$(X)` is a string, and so is the `true` that takes its place.
+        tree::keep_type(field);
+        field.kind = Kind::Scalar(value.as_scalar().unwrap_or_default().to_owned());
+    } else {
+        *field = value;
     }
     Ok(())
 }
@@ -192,7 +197,9 @@ fn each(
             Kind::List(_) => Node::list(Vec::new()),
             _ => Node::map(Vec::new()),
         },
-        (Some(next), _) if next.starts_with('[') || next == "-" || next.parse::<usize>().is_ok() => Node::list(Vec::new()),
+        (Some(next), _) if next.starts_with('[') || next == "-" || next.parse::<usize>().is_ok() => {
+            Node::list(Vec::new())
+        }
         _ => Node::map(Vec::new()),
     };
     let no_list = || Error::wrong(format!("wrong node kind: expected SequenceNode at '{part}'"));

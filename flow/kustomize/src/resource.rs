@@ -156,7 +156,9 @@ impl Resource {
     fn strings(&self, key: &str) -> Vec<(String, String)> {
         let map = tree::lookup(&self.node, &["metadata", key]).and_then(Node::as_map).unwrap_or_default();
         map.iter()
-            .filter_map(|(key, value)| Some((key.as_scalar()?.to_owned(), value.as_scalar().unwrap_or_default().to_owned())))
+            .filter_map(|(key, value)| {
+                Some((key.as_scalar()?.to_owned(), value.as_scalar().unwrap_or_default().to_owned()))
+            })
             .collect()
     }
 
@@ -219,7 +221,9 @@ impl Resource {
             let read = |node: &Node| -> std::collections::BTreeMap<String, String> {
                 let map = node.get(key).and_then(Node::as_map).unwrap_or_default();
                 map.iter()
-                    .filter_map(|(k, v)| Some((k.as_scalar()?.to_owned(), v.as_scalar().unwrap_or_default().to_owned())))
+                    .filter_map(|(k, v)| {
+                        Some((k.as_scalar()?.to_owned(), v.as_scalar().unwrap_or_default().to_owned()))
+                    })
                     .collect()
             };
             let mut merged = read(&old.node);

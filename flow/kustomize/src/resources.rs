@@ -48,9 +48,7 @@ impl Resources {
 
     /// Objects that have or had this id.
     pub fn matching(&self, fits: impl Fn(&Id) -> bool) -> Vec<usize> {
-        (0..self.list.len())
-            .filter(|&i| !self.list[i].is_gone() && self.list[i].ids().iter().any(&fits))
-            .collect()
+        (0..self.list.len()).filter(|&i| !self.list[i].is_gone() && self.list[i].ids().iter().any(&fits)).collect()
     }
 
     /// The only object that has or had this id.

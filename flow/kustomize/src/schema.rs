@@ -100,11 +100,11 @@ impl Schema {
         for (key, property) in definition.get("properties").and_then(Value::as_map).unwrap_or(&empty) {
             let text = |name: &str| property.get(name).and_then(Value::as_str);
             let list = text("type") == Some("array");
-            let keys = (list && text("x-kubernetes-patch-strategy").is_some_and(|s| s.split(',').any(|s| s == "merge"))).then(|| {
-                match property.get("x-kubernetes-list-map-keys").and_then(Value::as_list) {
-                    Some(keys) => keys.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect(),
-                    None => text("x-kubernetes-patch-merge-key").map(str::to_owned).into_iter().collect(),
-                }
+            let keys = (list
+                && text("x-kubernetes-patch-strategy").is_some_and(|s| s.split(',').any(|s| s == "merge")))
+            .then(|| match property.get("x-kubernetes-list-map-keys").and_then(Value::as_list) {
+                Some(keys) => keys.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect(),
+                None => text("x-kubernetes-patch-merge-key").map(str::to_owned).into_iter().collect(),
             });
             let inner = if list { property.get("items").unwrap_or(&Value::Null) } else { property };
             let of = match inner.get("$ref").and_then(Value::as_str) {

@@ -183,7 +183,10 @@ fn requirement(part: &str) -> Result<Requirement> {
     if let Some((key, value)) = part.split_once("==").or_else(|| part.split_once('=')) {
         return Ok(Requirement::In(own(key), vec![own(value)]));
     }
-    if let Some((key, rest)) = part.split_once(" notin ").or_else(|| part.split_once(" notin(").map(|_| part.split_at(part.find("notin(").unwrap_or(0)))) {
+    if let Some((key, rest)) = part
+        .split_once(" notin ")
+        .or_else(|| part.split_once(" notin(").map(|_| part.split_at(part.find("notin(").unwrap_or(0))))
+    {
         let rest = rest.strip_prefix("notin").unwrap_or(rest);
         return Ok(Requirement::NotIn(own(key), list(rest)?));
     }

@@ -90,10 +90,10 @@ pub fn build(files: &dyn Files, root: &str, options: &Options<'_>) -> Result<Bui
         let warning = format!("well-defined vars that were never replaced: {}", unused.join(","));
         warnings.borrow_mut().push(warning);
     }
-    gathered.resources.list.retain(|resource| {
-        !matches!(resource.annotation("config.kubernetes.io/local-config"), Some(value) if value != "false")
-    });
-    order::sort(&mut gathered.resources, target.kustomization.sort_options.as_ref(), options.legacy_order)?;
+    gathered.resources.list.retain(
+        |resource| !matches!(resource.annotation("config.kubernetes.io/local-config"), Some(value) if value != "false"),
+    );
+    order::sort(&mut gathered.resources, target.kustomization.sort_options.as_ref(), !options.keep_order)?;
     let metadata = &target.kustomization.build_metadata;
     let has = |name: &str| metadata.iter().any(|known| known == name);
     let (origins, transformations) = (has("originAnnotations"), has("transformerAnnotations"));
@@ -272,7 +272,10 @@ impl<'a> Target<'a> {
     fn resources(&self, gathered: &mut Gathered, names: &[String]) -> Result<()> {
         for name in names {
             let Err(error) = self.resource_file(gathered, name) else { continue };
-            let file = !matches!(error.root(), Error::File(FileError::NotFound(_) | FileError::Directory(_)) | Error::Refused(_));
+            let file = !matches!(
+                error.root(),
+                Error::File(FileError::NotFound(_) | FileError::Directory(_)) | Error::Refused(_)
+            );
             if file || path::is_remote(name) && !matches!(error.root(), Error::File(_)) {
                 if !(path::is_remote(name) && self.options.remote.is_some()) {
                     return Err(error);
@@ -288,7 +291,8 @@ impl<'a> Target<'a> {
 
     fn resource_file(&self, gathered: &mut Gathered, name: &str) -> Result<()> {
         let doing = || format!("accumulating resources from '{name}'");
-        let mut found = self.text(name).and_then(|text| read::resources(&text, name)).map_err(|error| error.during(doing()))?;
+        let mut found =
+            self.text(name).and_then(|text| read::resources(&text, name)).map_err(|error| error.during(doing()))?;
         if let Some(origin) = &self.origin {
             for resource in &mut found {
                 resource.origin = Some(origin.append(name));
@@ -310,7 +314,10 @@ impl<'a> Target<'a> {
         target.kustomization.build_metadata.clone_from(&self.kustomization.build_metadata);
         let kind = &target.kustomization.kind;
         if component && kind != COMPONENT {
-            return Err(Error::wrong(format!("expected kind '{COMPONENT}' for path '{}' but got '{kind}'", target.root)));
+            return Err(Error::wrong(format!(
+                "expected kind '{COMPONENT}' for path '{}' but got '{kind}'",
+                target.root
+            )));
         }
         if !component && kind == COMPONENT {
             return Err(Error::wrong(format!("expected kind != '{COMPONENT}' for path '{}'", target.root)));
@@ -365,16 +372,18 @@ impl<'a> Target<'a> {
                 let options = generate::options(args.options.as_ref(), k.generator_options.as_ref());
                 let mut resource = generate::generate(made, args, options.as_ref(), &load)?;
                 resource.origin = self.origin.as_ref().map(|origin| origin.built_in(self.file, kind));
-                gathered.resources.absorb_all(vec![resource]).map_err(|error| {
-                    error.during(format!("merging from generator {kind} {:?}", args.name))
-                })?;
+                gathered
+                    .resources
+                    .absorb_all(vec![resource])
+                    .map_err(|error| error.during(format!("merging from generator {kind} {:?}", args.name)))?;
             }
         }
         let globals = k.helm_globals.clone().unwrap_or_default();
         for chart in &k.helm_charts {
             let mut chart = chart.clone();
             if chart.namespace.is_empty() {
-                chart.namespace = if k.namespace.is_empty() { self.chart_namespace.clone() } else { k.namespace.clone() };
+                chart.namespace =
+                    if k.namespace.is_empty() { self.chart_namespace.clone() } else { k.namespace.clone() };
             }
             let Some(charts) = self.options.charts else {
                 return Err(Error::Refused(format!(
@@ -387,7 +396,8 @@ impl<'a> Target<'a> {
             let mut made = read::resources(&text, &chart.name)?;
             for resource in &mut made {
                 resource.from_chart = true;
-                resource.origin = self.origin.as_ref().map(|origin| origin.built_in(self.file, "HelmChartInflationGenerator"));
+                resource.origin =
+                    self.origin.as_ref().map(|origin| origin.built_in(self.file, "HelmChartInflationGenerator"));
             }
             gathered.resources.absorb_all(made)?;
         }
@@ -451,7 +461,12 @@ impl<'a> Target<'a> {
             done(resources, "PatchTransformer");
         }
         if !k.namespace.is_empty() {
-            let setting = Setting { namespace: &k.namespace, specs: &config.namespace, subjects: Subjects::Default, unset_only: false };
+            let setting = Setting {
+                namespace: &k.namespace,
+                specs: &config.namespace,
+                subjects: Subjects::Default,
+                unset_only: false,
+            };
             setting.apply(resources)?;
             done(resources, "NamespaceTransformer");
         }
@@ -475,7 +490,10 @@ impl<'a> Target<'a> {
                 if label.include_volume_claim_templates {
                     config::merge_specs(&mut specs, &config.claim_labels)?;
                 }
-                config::merge_specs(&mut specs, &[crate::FieldSpec::new(crate::Gvk::default(), "metadata/labels", true)])?;
+                config::merge_specs(
+                    &mut specs,
+                    &[crate::FieldSpec::new(crate::Gvk::default(), "metadata/labels", true)],
+                )?;
             }
             customize::mark(resources, &label.pairs, &specs)?;
             done(resources, "LabelTransformer");
@@ -521,7 +539,9 @@ impl<'a> Target<'a> {
             (false, true) => self.text(&entry.path)?,
             (true, false) => entry.patch.clone(),
             (true, true) => return Err(Error::wrong("must specify a json patch file path or a json patch text")),
-            (false, false) => return Err(Error::wrong("must specify a json patch file path or a json patch text, not both")),
+            (false, false) => {
+                return Err(Error::wrong("must specify a json patch file path or a json patch text, not both"));
+            }
         };
         let Some(target) = &entry.target else {
             return Err(Error::wrong(format!("must specify a target for patch {text}")));
@@ -544,7 +564,8 @@ impl<'a> Target<'a> {
                 return Err(Error::wrong("cannot specify both path and inline replacement"));
             }
             let text = self.text(&entry.path)?;
-            let value = yaml::from_str(&text).map_err(|source| Error::Malformed { file: entry.path.clone(), source })?;
+            let value =
+                yaml::from_str(&text).map_err(|source| Error::Malformed { file: entry.path.clone(), source })?;
             let wrong = |message| Error::Invalid { file: entry.path.clone(), message };
             match value {
                 yaml::Value::List(_) => all.extend(read_value::<Vec<ReplacementField>>(value).map_err(wrong)?),

@@ -84,6 +84,20 @@ pub fn set_scalar(node: &mut Node, text: &str, tag: Option<&str>) {
     node.start.line = 0;
 }
 
+/// Writes down what a plain scalar is, so that a new text does not make it something else.
+pub fn keep_type(node: &mut Node) {
+    let plain = node.tag.is_none() && !node.is_quoted();
+    if let (true, Kind::Scalar(text)) = (plain, &node.kind) {
+        let tag = match yaml::resolve(text, Dialect::V3) {
+            // What was made empty for a new field may become anything.
+            Resolved::Null if text.is_empty() => return,
+            resolved => resolved.tag(),
+        };
+        node.tag = Some(tag.into());
+        node.start.line = 0;
+    }
+}
+
 /// Sets a key of a map to a string, keeping the quotes of what was there.
 pub fn set_string(node: &mut Node, key: &str, text: &str) {
     match node.get_mut(key) {
@@ -115,8 +129,29 @@ pub fn from_value(value: &Value) -> Node {
     }
 }
 
+/// The original prints a tree and reads it again. For a folded text (`>`) that is not the same: each line break before
+/// or behind an indented line is doubled.
+fn refold(node: &mut Node) {
+    match &mut node.kind {
+        Kind::Scalar(text) if node.style == yaml::Style::Folded => {
+            let bare = Node { style: yaml::Style::Folded, ..Node::string(std::mem::take(text)) };
+            let printed = yaml::print(&Node::map(vec![(Node::string("t"), bare.clone())]), &yaml::Layout::default());
+            let read = yaml::from_str(&printed).ok().and_then(|value| value.get("t")?.as_str().map(str::to_owned));
+            *text = match (read, bare.kind) {
+                (Some(read), _) => read,
+                (None, Kind::Scalar(text)) => text,
+                _ => return,
+            };
+        }
+        Kind::List(items) => items.iter_mut().for_each(refold),
+        Kind::Map(entries) => entries.iter_mut().for_each(|(_, value)| refold(value)),
+        _ => {}
+    }
+}
+
 /// What a tree means.
-pub fn to_value(node: Node) -> Result<Value> {
+pub fn to_value(mut node: Node) -> Result<Value> {
+    refold(&mut node);
     let decode = Decode { dialect: Dialect::V3, ..Decode::default() };
     decode.node(node).map_err(|source| Error::Malformed { file: String::new(), source })
 }
@@ -162,4 +197,42 @@ pub fn split_dots(path: &str) -> Vec<String> {
         out.push(if whole.contains('=') { whole } else { whole.trim_matches(['[', ']']).to_owned() });
     }
     out
+}
+
+/// How deep and how large an object may become: values can be copied into themselves.
+const MAX_DEPTH: usize = 512;
+const MAX_NODES: usize = 1_000_000;
+
+fn too_large() -> Error {
+    Error::Refused(format!("an object grew beyond {MAX_NODES} nodes or {MAX_DEPTH} levels"))
+}
+
+/// An error when a value is too large. Called after each step, so that no step starts with one.
+pub fn check_value(value: &Value) -> Result<()> {
+    fn fits(value: &Value, depth: usize, nodes: &mut usize) -> bool {
+        *nodes += 1;
+        depth < MAX_DEPTH
+            && *nodes < MAX_NODES
+            && match value {
+                Value::List(items) => items.iter().all(|item| fits(item, depth + 1, nodes)),
+                Value::Map(map) => map.values().all(|item| fits(item, depth + 1, nodes)),
+                _ => true,
+            }
+    }
+    if fits(value, 0, &mut 0) { Ok(()) } else { Err(too_large()) }
+}
+
+/// As [`check_value`], for a tree.
+pub fn check_node(node: &Node) -> Result<()> {
+    fn fits(node: &Node, depth: usize, nodes: &mut usize) -> bool {
+        *nodes += 1;
+        depth < MAX_DEPTH
+            && *nodes < MAX_NODES
+            && match &node.kind {
+                Kind::List(items) => items.iter().all(|item| fits(item, depth + 1, nodes)),
+                Kind::Map(entries) => entries.iter().all(|(_, value)| fits(value, depth + 1, nodes)),
+                _ => true,
+            }
+    }
+    if fits(node, 0, &mut 0) { Ok(()) } else { Err(too_large()) }
 }

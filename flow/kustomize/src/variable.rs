@@ -25,7 +25,9 @@ pub fn claim(resources: &mut Resources, vars: &[Var]) -> Result<()> {
         let wanted = Id { gvk, name: target.name.clone(), namespace: target.namespace.clone() };
         let whole = !wanted.namespace.is_empty() || wanted.gvk.is_cluster_scoped();
         let found = resources.matching(|id| {
-            id.name == wanted.name && id.gvk == wanted.gvk && (!whole || id.effective_namespace() == wanted.effective_namespace())
+            id.name == wanted.name
+                && id.gvk == wanted.gvk
+                && (!whole || id.effective_namespace() == wanted.effective_namespace())
         });
         match found[..] {
             [] => {}
@@ -70,7 +72,10 @@ pub fn resolve(resources: &mut Resources, vars: &[Var], specs: &[FieldSpec]) -> 
         let path = if var.fieldref.fieldpath.is_empty() { "metadata.name" } else { &var.fieldref.fieldpath };
         let parts = field_path(path);
         let Some(found) = replacement::find(&owner.node, &parts) else {
-            return Err(Error::wrong(format!("field specified in var '{}' not found in corresponding resource", var.name)));
+            return Err(Error::wrong(format!(
+                "field specified in var '{}' not found in corresponding resource",
+                var.name
+            )));
         };
         values.insert(var.name.clone(), tree::to_value(found.clone())?);
     }
@@ -81,7 +86,9 @@ pub fn resolve(resources: &mut Resources, vars: &[Var], specs: &[FieldSpec]) -> 
     for resource in &mut resources.list {
         let gvk = resource.gvk();
         for spec in specs {
-            field::visit(&mut resource.node, &gvk, spec, Create::Nothing, &mut |node| expand(node, &values, &mut used))?;
+            field::visit(&mut resource.node, &gvk, spec, Create::Nothing, &mut |node| {
+                expand(node, &values, &mut used)
+            })?;
         }
     }
     Ok(values.into_keys().filter(|name| !used.contains(name)).collect())
@@ -155,7 +162,10 @@ fn replaced(text: &str, values: &BTreeMap<String, Value>, used: &mut Used) -> Va
             Some('(') => match after.find(')') {
                 Some(end) => {
                     let name = &after[1..end];
-                    match values.get(name).filter(|value| !matches!(value, Value::List(_) | Value::Map(_) | Value::Null)) {
+                    match values
+                        .get(name)
+                        .filter(|value| !matches!(value, Value::List(_) | Value::Map(_) | Value::Null))
+                    {
                         Some(value) => {
                             used.insert(name.to_owned());
                             if text.len() == name.len() + 3 {

@@ -44,7 +44,8 @@ impl Attacher<'_> {
     /// The comments before `offset` for which `take` holds, one a line.
     fn until(&mut self, offset: usize, take: impl Fn(&Remark<'_>) -> bool) -> String {
         let mut text = String::new();
-        while let Some(remark) = self.remarks.get(self.next).filter(|remark| remark.at.offset < offset && take(remark)) {
+        while let Some(remark) = self.remarks.get(self.next).filter(|remark| remark.at.offset < offset && take(remark))
+        {
             text = join(&text, remark.text);
             self.next += 1;
         }
@@ -83,7 +84,8 @@ impl Attacher<'_> {
                         comments(key).head = head;
                     }
                     let tail = self.tail(key.end.line);
-                    let nested = matches!(value.kind, Kind::List(_) | Kind::Map(_)) && value.start.line > key.start.line;
+                    let nested =
+                        matches!(value.kind, Kind::List(_) | Kind::Map(_)) && value.start.line > key.start.line;
                     if !tail.is_empty() {
                         comments(if nested { key } else { value }).line = tail;
                     }

@@ -57,7 +57,9 @@ impl Decode {
     pub fn node(&self, node: Node) -> Result<Value, Error> {
         match node.kind {
             Kind::Scalar(_) => self.scalar(node),
-            Kind::List(items) => Ok(Value::List(items.into_iter().map(|item| self.node(item)).collect::<Result<_, _>>()?)),
+            Kind::List(items) => {
+                Ok(Value::List(items.into_iter().map(|item| self.node(item)).collect::<Result<_, _>>()?))
+            }
             Kind::Map(entries) => {
                 let mut map = Map::new();
                 self.entries(entries, &mut map)?;
@@ -172,7 +174,8 @@ impl Decode {
     }
 
     fn merge(&self, value: Node, map: &mut Map) -> Result<(), Error> {
-        let refused = |at| Err(Error::new(ErrorKind::Type, "map merge requires map or sequence of maps as the value", at));
+        let refused =
+            |at| Err(Error::new(ErrorKind::Type, "map merge requires map or sequence of maps as the value", at));
         match value.kind {
             Kind::Map(entries) => self.entries_over(entries, map),
             Kind::List(items) => {

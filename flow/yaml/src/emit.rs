@@ -124,7 +124,9 @@ impl Emitter {
             let before_blank = next >= bytes.len() || matches!(bytes[next], b' ' | b'\t');
             let first = i == 0;
             match c {
-                '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`' if first => {
+                '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@' | '`'
+                    if first =>
+                {
                     (block_indicators, flow_indicators) = (true, true);
                 }
                 '?' | ':' if first => {

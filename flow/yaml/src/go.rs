@@ -1,6 +1,6 @@
 //! Printing a value as `sigs.k8s.io/yaml` does.
 
-use std::cmp::Ordering;
+use std::{borrow::Cow, cmp::Ordering};
 
 use crate::{Dialect, Map, Resolved, Style, Value, emit::Emitter, number, resolve};
 
@@ -52,7 +52,29 @@ fn float(f: f64) -> String {
     }
 }
 
+/// The original passes through JSON, which leaves U+0085 as it is, and YAML reads that as a line break to be folded.
+fn folded(text: &str) -> Cow<'_, str> {
+    if !text.contains('\u{85}') {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find([' ', '\u{85}']) {
+        out.push_str(&rest[..at]);
+        let run = rest[at..].find(|c| c != ' ' && c != '\u{85}').map_or(rest.len(), |length| at + length);
+        match rest[at..run].chars().filter(|c| *c == '\u{85}').count() {
+            0 => out.push_str(&rest[at..run]),
+            1 => out.push(' '),
+            breaks => out.push_str(&"\n".repeat(breaks - 1)),
+        }
+        rest = &rest[run..];
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
 fn string(to: &mut Emitter, text: &str, key: bool) {
+    let text = &*folded(text);
     let style = if text.contains('\n') {
         Style::Literal
     } else if resolve(text, Dialect::V2) == Resolved::String && !base60(text) {
@@ -167,12 +189,11 @@ fn natural(a: &str, b: &str) -> Ordering {
         (false, false) => {}
     }
     let digits = |text: &[char]| text[i..].iter().take_while(|c| c.is_ascii_digit()).count();
-    let carry = (c == '0' || d == '0')
-        && x[..i].iter().rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
+    let carry = (c == '0' || d == '0') && x[..i].iter().rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
     let number = |text: &[char], count: usize| {
-        text[i..i + count].iter().fold(i64::from(carry), |n, c| {
-            n.wrapping_mul(10).wrapping_add(i64::from(*c as u32) - i64::from(b'0'))
-        })
+        text[i..i + count]
+            .iter()
+            .fold(i64::from(carry), |n, c| n.wrapping_mul(10).wrapping_add(i64::from(*c as u32) - i64::from(b'0')))
     };
     let (m, n) = (digits(&x), digits(&y));
     number(&x, m).cmp(&number(&y, n)).then(m.cmp(&n)).then(c.cmp(&d))

@@ -54,7 +54,15 @@ pub struct Node {
 
 impl Node {
     fn made(kind: Kind) -> Self {
-        Self { kind, style: Style::Plain, tag: None, anchor: None, comments: None, start: Mark::default(), end: Mark::default() }
+        Self {
+            kind,
+            style: Style::Plain,
+            tag: None,
+            anchor: None,
+            comments: None,
+            start: Mark::default(),
+            end: Mark::default(),
+        }
     }
 
     /// A string, quoted when printed where it would read as something else.

@@ -2,11 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::{
-    Document, Error, ErrorKind, Kind, Limits, Mark, Node, Style, comment,
-    scan::Scanner,
-    token::What,
-};
+use crate::{Document, Error, ErrorKind, Kind, Limits, Mark, Node, Style, comment, scan::Scanner, token::What};
 
 /// Reads every document of a stream. Comments are attached to the nodes they stand by when `comments` is set.
 pub fn parse_all(text: &str, limits: &Limits, comments: bool) -> Result<Vec<Document>, Error> {
@@ -102,11 +98,9 @@ impl<'a> Parser<'a> {
         self.first = false;
         let token = self.scanner.peek()?;
         let root = match token.what {
-            What::Version
-            | What::TagDirective { .. }
-            | What::DocumentStart
-            | What::DocumentEnd
-            | What::StreamEnd => None,
+            What::Version | What::TagDirective { .. } | What::DocumentStart | What::DocumentEnd | What::StreamEnd => {
+                None
+            }
             _ => Some(self.node(true, false)?),
         };
         let token = self.scanner.peek()?;
@@ -272,7 +266,13 @@ impl<'a> Parser<'a> {
     }
 
     /// A node, or an empty one at `at` when the next token is one of `ends`.
-    fn node_or_empty(&mut self, at: Mark, ends: fn(&What<'a>) -> bool, block: bool, indentless: bool) -> Result<Node, Error> {
+    fn node_or_empty(
+        &mut self,
+        at: Mark,
+        ends: fn(&What<'a>) -> bool,
+        block: bool,
+        indentless: bool,
+    ) -> Result<Node, Error> {
         if ends(&self.scanner.peek()?.what) {
             return Ok(Self::empty(at));
         }

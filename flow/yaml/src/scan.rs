@@ -342,7 +342,7 @@ impl<'a> Scanner<'a> {
         }
         let start = Token { what, start: at, end: at };
         match token {
-            Some(number) => self.tokens.insert((number - self.taken).min(self.tokens.len()), start),
+            Some(number) => self.tokens.insert(number.saturating_sub(self.taken).min(self.tokens.len()), start),
             None => self.tokens.push_back(start),
         }
         Ok(())
@@ -463,7 +463,7 @@ impl<'a> Scanner<'a> {
         let level = self.keys.len() - 1;
         if self.key_holds(level)? {
             let key = self.keys[level];
-            let index = (key.token - self.taken).min(self.tokens.len());
+            let index = key.token.saturating_sub(self.taken).min(self.tokens.len());
             self.tokens.insert(index, Token { what: What::Key, start: key.at, end: key.at });
             self.roll(key.at.column as i32 - 1, Some(key.token), What::BlockMapping, key.at)?;
             self.keys[level].possible = false;

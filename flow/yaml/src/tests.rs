@@ -7,15 +7,35 @@ fn json(text: &str) -> String {
 #[test]
 fn scalars_are_read_as_sigs_yaml_reads_them() {
     for (text, expected) in [
-        ("yes", "true"), ("off", "false"), ("~", "null"), ("", "null"), ("0644", "420"), ("0x1F", "31"), ("0b11", "3"),
-        ("1_000", "1000"), ("08", "8"), ("1e3", "1000"), ("1.50", "1.5"), (".5", "0.5"), ("2001-01-01", "\"2001-01-01\""),
-        ("1:20", "\"1:20\""), ("'yes'", "\"yes\""), ("18446744073709551615", "18446744073709551615"),
-        ("!!str 1", "\"1\""), ("!!float 1", "1"), ("\"a\\u0041\\n\"", "\"aA\\n\""), ("a b # c", "\"a b\""),
-        ("- a\n-\n- - 1\n  - 2", "[\"a\",null,[1,2]]"), ("{a: 1, b: [x, y], c}", "{\"a\":1,\"b\":[\"x\",\"y\"],\"c\":null}"),
+        ("yes", "true"),
+        ("off", "false"),
+        ("~", "null"),
+        ("", "null"),
+        ("0644", "420"),
+        ("0x1F", "31"),
+        ("0b11", "3"),
+        ("1_000", "1000"),
+        ("08", "8"),
+        ("1e3", "1000"),
+        ("1.50", "1.5"),
+        (".5", "0.5"),
+        ("2001-01-01", "\"2001-01-01\""),
+        ("1:20", "\"1:20\""),
+        ("'yes'", "\"yes\""),
+        ("18446744073709551615", "18446744073709551615"),
+        ("!!str 1", "\"1\""),
+        ("!!float 1", "1"),
+        ("\"a\\u0041\\n\"", "\"aA\\n\""),
+        ("a b # c", "\"a b\""),
+        ("- a\n-\n- - 1\n  - 2", "[\"a\",null,[1,2]]"),
+        ("{a: 1, b: [x, z], c}", "{\"a\":1,\"b\":[\"x\",\"z\"],\"c\":null}"),
         ("a: |\n  x\n   y\n\nb: >-\n  p\n  q\n", "{\"a\":\"x\\n y\\n\",\"b\":\"p q\"}"),
         ("a: &x {k: 1}\nb: {<<: *x, z: 2}", "{\"a\":{\"k\":1},\"b\":{\"k\":1,\"z\":2}}"),
         ("1: a\ntrue: b\n1.5: c", "{\"1\":\"a\",\"1.5\":\"c\",\"true\":\"b\"}"),
-        ("a: one\n  two\n\n  three\nb: 'x\n\n  y'\nc: \"x \\\n  y\"", "{\"a\":\"one two\\nthree\",\"b\":\"x\\ny\",\"c\":\"x y\"}"),
+        (
+            "a: one\n  two\n\n  three\nb: 'x\n\n  y'\nc: \"x \\\n  y\"",
+            "{\"a\":\"one two\\nthree\",\"b\":\"x\\ny\",\"c\":\"x y\"}",
+        ),
     ] {
         assert_eq!(json(text), expected, "{text:?}");
     }
@@ -65,4 +85,34 @@ fn a_tree_keeps_its_comments_order_and_styles() {
     let text = "# head\nb: 'q' # line\na:\n# item\n- x\n- {k: v}\nz: \"d\"\n";
     let documents = parse_all(text, &Limits::default(), true).unwrap();
     assert_eq!(print(documents[0].root.as_ref().unwrap(), &Layout::default()), text);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig { cases: 512, failure_persistence: None, ..Default::default() })]
+
+    /// Whatever the bytes are, reading ends in a value or an error.
+    #[test]
+    fn reading_never_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
+        let text = String::from_utf8_lossy(&bytes);
+        let _ = from_str_all(&text);
+        if let Ok(documents) = parse_all(&text, &Limits::default(), true) {
+            documents.iter().filter_map(|document| document.root.as_ref()).for_each(|root| {
+                print(root, &Layout::default());
+            });
+        }
+    }
+
+    /// The same of texts that are nearly YAML.
+    #[test]
+    fn reading_what_is_nearly_yaml_never_panics(text in "[-a-c:{}\\[\\],?&*!|>'\"%#\n \t0-9~]{0,120}") {
+        let _ = from_str_all(&text);
+        let _ = parse_all(&text, &Limits::default(), true).map(|documents| documents.len());
+    }
+
+    /// What is printed reads back as it was.
+    #[test]
+    fn printed_strings_read_back(text in "[ -~\n\té]{0,200}", key in "[ -~]{0,40}") {
+        let value = Value::Map([(key, Value::String(text))].into());
+        proptest::prop_assert_eq!(from_str(&to_go(&value)).unwrap(), value);
+    }
 }

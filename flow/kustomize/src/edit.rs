@@ -1,0 +1,336 @@
+//! Changing a kustomization file: only the fields that change are written anew, all other lines stay as they are.
+
+use yaml::{Kind, Layout, Limits, Node};
+
+use crate::{Error, Kustomization, Result, tree};
+
+/// The text of a kustomization that is being edited.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Edit {
+    text: String,
+    file: String,
+}
+
+impl Edit {
+    /// `file` is named in errors.
+    pub fn new(text: &str, file: &str) -> Result<Self> {
+        let this = Self { text: text.to_owned(), file: file.to_owned() };
+        this.entries()?;
+        Ok(this)
+    }
+
+    /// The text as it is now.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    fn entries(&self) -> Result<Vec<(Node, Node)>> {
+        let malformed = |source| Error::Malformed { file: self.file.clone(), source };
+        let documents = yaml::parse_all(&self.text, &Limits::default(), true).map_err(malformed)?;
+        match documents.into_iter().next().and_then(|document| document.root) {
+            None => Ok(Vec::new()),
+            Some(Node { kind: Kind::Map(entries), style: yaml::Style::Plain, .. }) => Ok(entries),
+            Some(node) if tree::is_null(&node) => Ok(Vec::new()),
+            Some(_) => {
+                Err(Error::Invalid { file: self.file.clone(), message: "must be a map in block style".to_owned() })
+            }
+        }
+    }
+
+    /// The value of a field.
+    pub fn get(&self, field: &str) -> Result<Option<Node>> {
+        Ok(self.entries()?.into_iter().find(|(key, _)| key.as_scalar() == Some(field)).map(|(_, value)| value))
+    }
+
+    /// Sets or removes a field.
+    pub fn set(&mut self, field: &str, value: Option<Node>) -> Result<()> {
+        let entries = self.entries()?;
+        let old = entries.into_iter().find(|(key, _)| key.as_scalar() == Some(field));
+        let printed = |mut key: Node, value: Node| {
+            // What stands above the field is not part of what is replaced.
+            if let Some(comments) = &mut key.comments {
+                comments.head.clear();
+                comments.foot.clear();
+            }
+            yaml::print(&Node::map(vec![(key, value)]), &Layout::default())
+        };
+        let lines: Vec<&str> = self.text.split_inclusive('\n').collect();
+        let (from, to, key) = match old {
+            Some((key, old)) => {
+                let from = key.start.line as usize - 1;
+                // An empty value may seem to end on the next key's line.
+                let to =
+                    if old.end.column == 1 && old.end.line > key.start.line { old.end.line - 1 } else { old.end.line };
+                (from, (to as usize).clamp(from + 1, lines.len()), key)
+            }
+            None => (lines.len(), lines.len(), Node::string(field)),
+        };
+        let mut text = lines[..from].concat();
+        if let Some(value) = value {
+            if !text.is_empty() && !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(&printed(key, value));
+        }
+        text.push_str(&lines[to..].concat());
+        self.text = text;
+        Ok(())
+    }
+
+    fn list(&self, field: &str) -> Result<Vec<Node>> {
+        match self.get(field)?.map(|node| node.kind) {
+            Some(Kind::List(items)) => Ok(items),
+            Some(Kind::Scalar(text)) if text.is_empty() || text == "null" => Ok(Vec::new()),
+            None => Ok(Vec::new()),
+            Some(_) => Err(Error::Invalid { file: self.file.clone(), message: format!("'{field}' must be a list") }),
+        }
+    }
+
+    fn set_list(&mut self, field: &str, items: Vec<Node>) -> Result<()> {
+        self.set(field, (!items.is_empty()).then(|| Node::list(items)))
+    }
+
+    /// Adds texts to a list (`resources`, `components`, …). Those that are there already.
+    pub fn add(&mut self, field: &str, more: &[String]) -> Result<Vec<String>> {
+        let mut items = self.list(field)?;
+        let mut known = Vec::new();
+        for text in more {
+            if items.iter().any(|item| item.as_scalar() == Some(text)) {
+                known.push(text.clone());
+            } else {
+                items.push(Node::string(text));
+            }
+        }
+        self.set_list(field, items)?;
+        Ok(known)
+    }
+
+    /// Takes texts out of a list; `*` and `?` stand for any characters. Those that were not there.
+    pub fn remove(&mut self, field: &str, less: &[String]) -> Result<Vec<String>> {
+        let mut items = self.list(field)?;
+        let mut missing = Vec::new();
+        for wanted in less {
+            let before = items.len();
+            items.retain(|item| !item.as_scalar().is_some_and(|text| fits(wanted, text)));
+            if items.len() == before {
+                missing.push(wanted.clone());
+            }
+        }
+        self.set_list(field, items)?;
+        Ok(missing)
+    }
+
+    /// Sets a field that holds one text; empty removes it.
+    pub fn set_text(&mut self, field: &str, text: &str) -> Result<()> {
+        self.set(field, (!text.is_empty()).then(|| Node::string(text)))
+    }
+
+    /// Sets keys of a map of texts (`commonAnnotations`). With `force` unset, a key that is there is an error.
+    pub fn set_pairs(&mut self, field: &str, pairs: &[(String, String)], force: bool) -> Result<()> {
+        let mut map = self.get(field)?.filter(|node| node.as_map().is_some()).unwrap_or_else(|| Node::map(Vec::new()));
+        for (key, value) in pairs {
+            if !force && map.get(key).is_some() {
+                return Err(Error::wrong(format!("{} {key} already in kustomization file", singular(field))));
+            }
+            tree::set_string(&mut map, key, value);
+        }
+        self.set(field, Some(map))
+    }
+
+    /// Removes keys of a map. Those that were not there.
+    pub fn remove_pairs(&mut self, field: &str, keys: &[String]) -> Result<Vec<String>> {
+        let Some(mut map) = self.get(field)? else { return Ok(keys.to_vec()) };
+        let missing = keys.iter().filter(|key| tree::remove(&mut map, key).is_none()).cloned().collect();
+        let empty = map.as_map().is_none_or(<[_]>::is_empty);
+        self.set(field, (!empty).then_some(map))?;
+        Ok(missing)
+    }
+
+    /// Sets fields of the entry of a list whose `name` is given (`images`, `replicas`); empty ones are removed.
+    pub fn set_named(&mut self, field: &str, name: &str, fields: &[(&str, Node)]) -> Result<()> {
+        let mut items = self.list(field)?;
+        let at = items.iter().position(|item| item.get("name").and_then(Node::as_scalar) == Some(name));
+        let at = at.unwrap_or_else(|| {
+            items.push(Node::map(vec![(Node::string("name"), Node::string(name))]));
+            items.len() - 1
+        });
+        for (key, value) in fields {
+            if value.as_scalar() == Some("") {
+                tree::remove(&mut items[at], key);
+            } else {
+                tree::set(&mut items[at], key, value.clone());
+            }
+        }
+        // The original keeps these lists sorted by name.
+        items.sort_by(|a, b| tree::text_at(a, &["name"]).cmp(tree::text_at(b, &["name"])));
+        self.set_list(field, items)
+    }
+
+    /// `set image`: `NAME`, `NAME:TAG`, `NAME@DIGEST`, `NAME=NEWNAME[:TAG][@DIGEST]`; `*` as tag keeps what is set.
+    pub fn set_image(&mut self, argument: &str) -> Result<()> {
+        let (name, new) = match argument.split_once('=') {
+            Some((name, new)) => (Some(name), new),
+            None => (None, argument),
+        };
+        let (new_name, tag, digest) = crate::image::split(new);
+        let name = name.unwrap_or(new_name);
+        if name.is_empty() || (new == argument && tag.is_empty() && digest.is_empty()) {
+            return Err(Error::wrong(format!(
+                "invalid format of image {argument:?}, use one of the following options:\n- <image>=<newimage>:<newtag>\n- <image>=<newimage>@<digest>\n- <image>=<newimage>\n- <image>:<newtag>\n- <image>@<digest>"
+            )));
+        }
+        let new_name = if new_name == name || new_name == "*" { "" } else { new_name };
+        let mut fields = vec![("newName", Node::string(new_name))];
+        if tag != "*" {
+            fields.push(("newTag", Node::string(tag)));
+        }
+        fields.push(("digest", Node::string(digest)));
+        self.set_named("images", name, &fields)
+    }
+
+    /// Adds an entry to a list of generators.
+    pub fn add_generator(
+        &mut self,
+        field: &str,
+        name: &str,
+        lists: &[(&str, Vec<String>)],
+        texts: &[(&str, &str)],
+    ) -> Result<()> {
+        let mut items = self.list(field)?;
+        let at = items.iter().position(|item| item.get("name").and_then(Node::as_scalar) == Some(name));
+        let at = at.unwrap_or_else(|| {
+            items.push(Node::map(vec![(Node::string("name"), Node::string(name))]));
+            items.len() - 1
+        });
+        for (key, more) in lists.iter().filter(|(_, more)| !more.is_empty()) {
+            let mut list = match items[at].get(key).map(|node| node.kind.clone()) {
+                Some(Kind::List(list)) => list,
+                _ => Vec::new(),
+            };
+            list.extend(more.iter().map(Node::string));
+            tree::set(&mut items[at], key, Node::list(list));
+        }
+        for (key, value) in texts.iter().filter(|(_, value)| !value.is_empty()) {
+            tree::set(&mut items[at], key, Node::string(*value));
+        }
+        self.set_list(field, items)
+    }
+
+    /// Removes the entries of a list with these names. Those that were not there.
+    pub fn remove_named(&mut self, field: &str, names: &[String]) -> Result<Vec<String>> {
+        let mut items = self.list(field)?;
+        let mut missing = Vec::new();
+        for name in names {
+            let before = items.len();
+            items.retain(|item| item.get("name").and_then(Node::as_scalar) != Some(name));
+            if items.len() == before {
+                missing.push(name.clone());
+            }
+        }
+        self.set_list(field, items)?;
+        Ok(missing)
+    }
+
+    /// Adds an entry to `patches`; one that is there already is an error.
+    pub fn add_patch(&mut self, fields: &[(&str, &str)], target: &[(&str, &str)]) -> Result<()> {
+        let map = |pairs: &[(&str, &str)]| -> Vec<(Node, Node)> {
+            pairs
+                .iter()
+                .filter(|(_, value)| !value.is_empty())
+                .map(|(key, value)| (Node::string(*key), Node::string(*value)))
+                .collect()
+        };
+        let mut entry = map(fields);
+        let target = map(target);
+        if !target.is_empty() {
+            entry.push((Node::string("target"), Node::map(target)));
+        }
+        let entry = Node::map(entry);
+        let mut items = self.list("patches")?;
+        let same = |item: &Node| tree::to_value(item.clone()).ok() == tree::to_value(entry.clone()).ok();
+        if items.iter().any(same) {
+            return Err(Error::wrong("patch already in kustomization file"));
+        }
+        items.push(entry);
+        self.set_list("patches", items)
+    }
+
+    /// Removes the entries of `patches` with this path. False when there was none.
+    pub fn remove_patch(&mut self, path: &str) -> Result<bool> {
+        let mut items = self.list("patches")?;
+        let before = items.len();
+        items.retain(|item| item.get("path").and_then(Node::as_scalar) != Some(path));
+        let removed = items.len() != before;
+        self.set_list("patches", items)?;
+        Ok(removed)
+    }
+
+    /// Moves deprecated fields to those that follow them. `is_file` says which entries of `patchesStrategicMerge` are paths.
+    pub fn fix(&mut self, is_file: impl Fn(&str) -> bool) -> Result<()> {
+        for (old, new) in [("bases", "resources"), ("imageTags", "images"), ("patchesJson6902", "patches")] {
+            let moved = self.list(old)?;
+            if !moved.is_empty() {
+                let mut items = self.list(new)?;
+                items.extend(moved);
+                self.set_list(new, items)?;
+            }
+            self.set(old, None)?;
+        }
+        let merges = self.list("patchesStrategicMerge")?;
+        if !merges.is_empty() {
+            let mut items = self.list("patches")?;
+            for item in merges {
+                let key = if item.as_scalar().is_some_and(&is_file) { "path" } else { "patch" };
+                items.push(Node::map(vec![(Node::string(key), item)]));
+            }
+            self.set_list("patches", items)?;
+        }
+        self.set("patchesStrategicMerge", None)?;
+        if let Some(pairs) = self.get("commonLabels")? {
+            let mut items = self.list("labels")?;
+            let clash = pairs.as_map().unwrap_or_default().iter().find(|(key, _)| {
+                let key = key.as_scalar().unwrap_or_default();
+                items.iter().any(|item| tree::lookup(item, &["pairs", key]).is_some())
+            });
+            if let Some((key, _)) = clash {
+                let key = key.as_scalar().unwrap_or_default();
+                return Err(Error::wrong(format!("label name '{key}' exists in both commonLabels and labels")));
+            }
+            let selectors = (Node::string("includeSelectors"), Node::plain("true"));
+            items.push(Node::map(vec![selectors, (Node::string("pairs"), pairs)]));
+            self.set_list("labels", items)?;
+            self.set("commonLabels", None)?;
+        }
+        for (field, value) in [("kind", "Kustomization"), ("apiVersion", "kustomize.config.k8s.io/v1beta1")] {
+            if self.get(field)?.is_none() {
+                self.text = format!("{field}: {value}\n{}", self.text);
+            }
+        }
+        Kustomization::read(&self.text, &self.file).map(|_| ())
+    }
+}
+
+fn singular(field: &str) -> &str {
+    match field {
+        "commonLabels" | "labels" => "label",
+        "commonAnnotations" => "annotation",
+        other => other,
+    }
+}
+
+/// `*` and `?` as a shell has them, not across `/`.
+fn fits(pattern: &str, text: &str) -> bool {
+    fn walk(p: &[u8], t: &[u8]) -> bool {
+        match (p.first(), t.first()) {
+            (None, None) => true,
+            (Some(b'*'), _) => walk(&p[1..], t) || t.first().is_some_and(|c| *c != b'/' && walk(p, &t[1..])),
+            (Some(b'?'), Some(c)) => *c != b'/' && walk(&p[1..], &t[1..]),
+            (Some(a), Some(b)) => a == b && walk(&p[1..], &t[1..]),
+            _ => false,
+        }
+    }
+    pattern == text
+        || (pattern.len() < 256
+            && pattern.bytes().filter(|b| *b == b'*').count() < 8
+            && walk(pattern.as_bytes(), text.as_bytes()))
+}
