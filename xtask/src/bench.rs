@@ -1,5 +1,8 @@
 //! Figures of the whole product, measured from outside, with their spread.
 
+mod http;
+mod registry;
+
 use std::{path::Path, process::Command};
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +18,8 @@ pub enum Bench {
         #[arg(long, default_value = "/var/tmp/shipway-bench-packages")]
         package_cache: String,
     },
+    /// Pushes and pulls of blobs, beside other registries
+    Registry(registry::Options),
 }
 
 /// The figures of a journey and what each is to stay under.
@@ -28,7 +33,10 @@ const FIGURES: [(&str, &str, f64); 6] = [
 ];
 
 pub fn run(bench: &Bench) -> Result<()> {
-    let Bench::Journey { runs, package_cache } = bench;
+    let (runs, package_cache) = match bench {
+        Bench::Journey { runs, package_cache } => (runs, package_cache),
+        Bench::Registry(options) => return registry::run(options),
+    };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")?;
     let built = Command::new(&cargo).args(["build", "--release", "--package", "server"]).current_dir(root).status()?;
