@@ -86,7 +86,11 @@ impl fmt::Display for Error {
                 Self::Exec { place, template, context, cause } => {
                     let column = place.column.unwrap_or(0);
                     let template = quote_str(template);
-                    write!(f, "template: {}:{}:{column}: executing {template} at <{context}>: ", place.file, place.line)?;
+                    write!(
+                        f,
+                        "template: {}:{}:{column}: executing {template} at <{context}>: ",
+                        place.file, place.line
+                    )?;
                     match cause {
                         Cause::Message(message) | Cause::Limit(message) => return f.write_str(message),
                         Cause::Raised { function, message } => {

@@ -372,9 +372,7 @@ impl<'t> Exec<'t, '_, '_> {
     fn command(&mut self, dot: &Held, command: &'t Command, last: Option<Held>) -> Run<Held> {
         let first = &command.args[0];
         match &first.term {
-            Term::Field(_) | Term::Chain(..) | Term::Variable(_) => {
-                self.chained(dot, first, Some(&command.args), last)
-            }
+            Term::Field(_) | Term::Chain(..) | Term::Variable(_) => self.chained(dot, first, Some(&command.args), last),
             Term::Function(function) => {
                 self.at = At::Operand(first);
                 self.call(dot, function, At::Command(command), &command.args[1..], last)
@@ -549,7 +547,8 @@ impl<'t> Exec<'t, '_, '_> {
         let given = args.len() + usize::from(last.is_some());
         if signature.rest.is_some() {
             if given < fixed {
-                return self.error(format!("wrong number of args for {name}: want at least {fixed} got {}", args.len()));
+                return self
+                    .error(format!("wrong number of args for {name}: want at least {fixed} got {}", args.len()));
             }
         } else if given != fixed {
             return self.error(format!("wrong number of args for {name}: want {fixed} got {given}"));
@@ -609,9 +608,7 @@ impl<'t> Exec<'t, '_, '_> {
                 let shown = args.first().map_or_else(String::new, |arg| arg.to_string());
                 let result = match values.first() {
                     None | Some(Value::Nil) => Err(Fail::from("call of nil")),
-                    Some(other) => {
-                        Err(Fail::Message(format!("non-function {shown} of type {}", other.type_name())))
-                    }
+                    Some(other) => Err(Fail::Message(format!("non-function {shown} of type {}", other.type_name()))),
                 };
                 self.called(function.name, node, result).map(Held::bare)
             }

@@ -42,10 +42,7 @@ pub enum Kind {
 impl Kind {
     fn is_keyword(self) -> bool {
         use Kind::*;
-        matches!(
-            self,
-            Block | Break | Continue | Dot | Define | Else | End | If | Nil | Range | Template | With
-        )
+        matches!(self, Block | Break | Continue | Dot | Define | Else | End | If | Nil | Range | Template | With)
     }
 }
 
@@ -235,7 +232,8 @@ impl<'t> Lexer<'t> {
             let bytes = self.rest().as_bytes();
             bytes.len() >= 2 && SPACE.contains(&(bytes[0] as char)) && bytes[1] == b'-'
         };
-        let closing = if trims && self.rest()[2..].starts_with(self.right) { Some(true) } else { self.right_delim(self.pos) };
+        let closing =
+            if trims && self.rest()[2..].starts_with(self.right) { Some(true) } else { self.right_delim(self.pos) };
         if let Some(trim) = closing {
             if self.parens > 0 {
                 return Err(self.fault("unclosed left paren"));

@@ -5,15 +5,22 @@
 //! random comes from is given ([`Options`]), what a cluster or a name server would say is asked of [`Hooks`]. Whatever a
 //! template does, it ends: work, output, strings and nesting are bounded, and nothing panics.
 
+mod certificate;
+mod der;
 mod error;
 mod exec;
 mod functions;
+mod jsonscan;
+mod layout;
 mod lex;
 mod number;
 mod parse;
 mod printf;
 mod quote;
+mod re2;
 mod render;
+pub mod semver;
+mod toml;
 mod trace;
 mod tree;
 mod value;

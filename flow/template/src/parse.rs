@@ -225,8 +225,7 @@ impl Parser<'_> {
     }
 
     fn add(&mut self, name: &str, body: Vec<Node>) -> Parse<()> {
-        let tree =
-            || Tree { name: name.into(), source: self.source.clone(), body: Vec::new(), slots: self.scope.most };
+        let tree = || Tree { name: name.into(), source: self.source.clone(), body: Vec::new(), slots: self.scope.most };
         let known = self.trees.iter().position(|tree| *tree.name == *name);
         match known {
             None => {

@@ -536,7 +536,8 @@ impl Printer {
                 let width = self.flags.precision.unwrap_or(4);
                 let mut text = format!("U+{digits:0>width$}");
                 if self.flags.sharp
-                    && let Some(c) = u32::try_from(n).ok().and_then(char::from_u32).filter(|c| crate::quote::is_print(*c))
+                    && let Some(c) =
+                        u32::try_from(n).ok().and_then(char::from_u32).filter(|c| crate::quote::is_print(*c))
                 {
                     text.push_str(&format!(" '{c}'"));
                 }
@@ -575,7 +576,8 @@ impl Printer {
                 return;
             }
             digits = format!("{digits:0>precision$}");
-        } else if self.flags.zero && !self.flags.minus
+        } else if self.flags.zero
+            && !self.flags.minus
             && let Some(width) = self.flags.width
         {
             let width = width.saturating_sub(usize::from(signed));
@@ -614,7 +616,9 @@ impl Printer {
         if !keep {
             number.remove(0);
         }
-        if self.flags.zero && !self.flags.minus && !special
+        if self.flags.zero
+            && !self.flags.minus
+            && !special
             && let Some(width) = self.flags.width
         {
             let (sign, digits) = match number.as_bytes()[0] {
@@ -672,7 +676,6 @@ fn rune(n: u64) -> char {
 }
 
 fn can_backquote(text: &[u8]) -> bool {
-    std::str::from_utf8(text).is_ok_and(|text| {
-        text.chars().all(|c| c != '`' && c != '\u{feff}' && c != '\x7f' && (c >= ' ' || c == '\t'))
-    })
+    std::str::from_utf8(text)
+        .is_ok_and(|text| text.chars().all(|c| c != '`' && c != '\u{feff}' && c != '\x7f' && (c >= ' ' || c == '\t')))
 }

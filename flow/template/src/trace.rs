@@ -25,14 +25,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    pub fn run(
-        &mut self,
-        offset: usize,
-        source: &Arc<Source>,
-        line: usize,
-        literal: bool,
-        nested: Vec<Rc<Traced>>,
-    ) {
+    pub fn run(&mut self, offset: usize, source: &Arc<Source>, line: usize, literal: bool, nested: Vec<Rc<Traced>>) {
         self.runs.push(Segment { offset, source: source.clone(), line, literal, nested });
     }
 

@@ -46,7 +46,10 @@ fn an_error_names_the_chain_of_templates() {
 fn recursion_ends_as_in_helm() {
     let set = set(&[("t", "{{ define \"a\" }}{{ include \"a\" . }}{{ end }}{{ include \"a\" . }}")]);
     let error = Renderer::new(&set, Options::default()).render("t", Value::Nil).err().unwrap().to_string();
-    assert!(error.ends_with("rendering template has a nested reference name: a: unable to execute template"), "{error}");
+    assert!(
+        error.ends_with("rendering template has a nested reference name: a: unable to execute template"),
+        "{error}"
+    );
     assert!(render("{{ define \"a\" }}{{ template \"a\" . }}{{ end }}{{ template \"a\" . }}", Value::Nil).is_err());
     assert!(render("{{ $t := \"{{ tpl .t . }}\" }}{{ tpl $t (dict \"t\" $t) }}", Value::Nil).is_err());
 }

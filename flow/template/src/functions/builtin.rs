@@ -98,7 +98,9 @@ fn index(_: &mut Session<'_>, v: &[Value]) -> Outcome {
     if item.is_nil() {
         return Err(Fail::from("index of untyped nil"));
     }
-    let beyond = |at: usize, what: &str| Fail::Message(format!("reflect: {what} index out of range{}", if at == usize::MAX { " " } else { "" }));
+    let beyond = |at: usize, what: &str| {
+        Fail::Message(format!("reflect: {what} index out of range{}", if at == usize::MAX { " " } else { "" }))
+    };
     for index in &v[1..] {
         item = match item.plain() {
             Value::Str(text) => {
@@ -159,9 +161,7 @@ fn slice(_: &mut Session<'_>, v: &[Value]) -> Outcome {
     Ok(match item {
         Value::Str(text) => Value::str(&text.as_bytes()[at[0]..at[1]]),
         Value::Bytes(text) => Value::Bytes(text.as_bytes()[at[0]..at[1]].into()),
-        Value::List(list) => {
-            Value::List(crate::value::List::of(list.element(), list[at[0]..at[1]].to_vec()))
-        }
+        Value::List(list) => Value::List(crate::value::List::of(list.element(), list[at[0]..at[1]].to_vec())),
         other => other,
     })
 }

@@ -21,7 +21,9 @@ pub const TABLE: &[Function] = &[
     fixed("typeIs", &[Str, Any], |_, v| Ok(Value::Bool(bytes(v, 0) == v[1].type_name().as_bytes()))),
     fixed("typeIsLike", &[Str, Any], |_, v| {
         let name = v[1].type_name();
-        Ok(Value::Bool(bytes(v, 0) == name.strip_prefix('*').unwrap_or(&name).as_bytes() || bytes(v, 0) == name.as_bytes()))
+        Ok(Value::Bool(
+            bytes(v, 0) == name.strip_prefix('*').unwrap_or(&name).as_bytes() || bytes(v, 0) == name.as_bytes(),
+        ))
     }),
     fixed("kindOf", &[Any], |_, v| Ok(Value::str(v[0].kind_name()))),
     fixed("kindIs", &[Str, Any], |_, v| Ok(Value::Bool(bytes(v, 0) == v[1].kind_name().as_bytes()))),
@@ -30,18 +32,22 @@ pub const TABLE: &[Function] = &[
         s.room(bytes(v, 0).len() * 4 / 3 + 4)?;
         Ok(Value::str(encode::base64(bytes(v, 0))))
     }),
-    fixed("b64dec", &[Str], |_, v| Ok(match encode::from_base64(bytes(v, 0)) {
-        Ok(decoded) => Value::str(decoded),
-        Err(wrong) => Value::str(wrong),
-    })),
+    fixed("b64dec", &[Str], |_, v| {
+        Ok(match encode::from_base64(bytes(v, 0)) {
+            Ok(decoded) => Value::str(decoded),
+            Err(wrong) => Value::str(wrong),
+        })
+    }),
     fixed("b32enc", &[Str], |s, v| {
         s.room(bytes(v, 0).len() * 8 / 5 + 8)?;
         Ok(Value::str(encode::base32(bytes(v, 0))))
     }),
-    fixed("b32dec", &[Str], |_, v| Ok(match encode::from_base32(bytes(v, 0)) {
-        Ok(decoded) => Value::str(decoded),
-        Err(wrong) => Value::str(wrong),
-    })),
+    fixed("b32dec", &[Str], |_, v| {
+        Ok(match encode::from_base32(bytes(v, 0)) {
+            Ok(decoded) => Value::str(decoded),
+            Err(wrong) => Value::str(wrong),
+        })
+    }),
     fixed("sha1sum", &[Str], |s, v| digest(s, &aws_lc_rs::digest::SHA1_FOR_LEGACY_USE_ONLY, bytes(v, 0))),
     fixed("sha256sum", &[Str], |s, v| digest(s, &aws_lc_rs::digest::SHA256, bytes(v, 0))),
     fixed("sha512sum", &[Str], |s, v| digest(s, &aws_lc_rs::digest::SHA512, bytes(v, 0))),

@@ -43,8 +43,11 @@ pub const TABLE: &[Function] = &[
         Ok(Value::list(found.collect()))
     }),
     open("keys", &[], Param::Map, |s, v| {
-        let keys: Vec<Text> =
-            v.iter().filter_map(Value::as_map).flat_map(|map| map.cells().keys().cloned().collect::<Vec<_>>()).collect();
+        let keys: Vec<Text> = v
+            .iter()
+            .filter_map(Value::as_map)
+            .flat_map(|map| map.cells().keys().cloned().collect::<Vec<_>>())
+            .collect();
         s.charge(keys.len() as u64)?;
         Ok(Value::strings(keys))
     }),
@@ -102,13 +105,7 @@ fn merge_all(s: &mut Session<'_>, v: &[Value], overwrite: bool) -> Outcome {
 
 /// Merges `source` into `target` in place. Without `overwrite`, what is there and not empty stays. Maps that are only in
 /// the source are shared afterwards, not copied.
-pub fn merge(
-    s: &mut Session<'_>,
-    target: &Map,
-    source: &Map,
-    overwrite: bool,
-    depth: usize,
-) -> Result<(), Fail> {
+pub fn merge(s: &mut Session<'_>, target: &Map, source: &Map, overwrite: bool, depth: usize) -> Result<(), Fail> {
     if depth > 200 {
         return Err(Fail::Limit("maps more than 200 deep cannot be merged".to_owned()));
     }

@@ -107,7 +107,7 @@ pub fn from_base32(text: &[u8]) -> Result<Vec<u8>, String> {
             n = n << 5 | value as u64;
         }
         if block.len() < 8 {
-            return Err(wrong(start + block.len()));
+            return Err(wrong(start));
         }
         if let Some(other) = block[digits..].iter().position(|c| *c != b'=') {
             return Err(wrong(start + digits + other - 1));

@@ -18,7 +18,9 @@ pub const TABLE: &[Function] = &[
     fixed("prepend", &[Any, Any], prepend),
     fixed("mustPrepend", &[Any, Any], prepend),
     fixed("first", &[Any], |_, v| Ok(items(&v[0], "Cannot find first on type")?.first().cloned().unwrap_or_default())),
-    fixed("mustFirst", &[Any], |_, v| Ok(items(&v[0], "Cannot find first on type")?.first().cloned().unwrap_or_default())),
+    fixed("mustFirst", &[Any], |_, v| {
+        Ok(items(&v[0], "Cannot find first on type")?.first().cloned().unwrap_or_default())
+    }),
     fixed("last", &[Any], |_, v| Ok(items(&v[0], "Cannot find last on type")?.last().cloned().unwrap_or_default())),
     fixed("mustLast", &[Any], |_, v| Ok(items(&v[0], "Cannot find last on type")?.last().cloned().unwrap_or_default())),
     fixed("rest", &[Any], |s, v| part(s, &v[0], "Cannot find rest on type", 1, 0)),

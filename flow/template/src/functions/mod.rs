@@ -94,13 +94,7 @@ impl std::fmt::Debug for Function {
 
 /// A function of Helm with a fixed number of arguments.
 const fn fixed(name: &'static str, params: &'static [Param], body: Plain) -> Function {
-    Function {
-        name,
-        family: Family::Helm3,
-        signature: Signature::new(params),
-        random: false,
-        body: Body::Plain(body),
-    }
+    Function { name, family: Family::Helm3, signature: Signature::new(params), random: false, body: Body::Plain(body) }
 }
 
 /// One that takes any number of further arguments.

@@ -91,7 +91,6 @@ fn chars(s: &mut Session<'_>, v: &[Value], ok: fn(&u8) -> bool) -> Outcome {
     s.room(count)?;
     let alphabet: Vec<u8> = (0u8..128).filter(ok).collect();
     let mut rng = stream(s);
-    let picked: Vec<u8> =
-        (0..count).map(|_| alphabet[below(&mut rng, alphabet.len() as u64) as usize]).collect();
+    let picked: Vec<u8> = (0..count).map(|_| alphabet[below(&mut rng, alphabet.len() as u64) as usize]).collect();
     Ok(Value::str(picked))
 }

@@ -32,8 +32,12 @@ pub const TABLE: &[Function] = &[
     fixed("repeat", &[Int, Str], repeat),
     fixed("trimall", &[Str, Str], trim_all),
     fixed("trimAll", &[Str, Str], trim_all),
-    fixed("trimSuffix", &[Str, Str], |_, v| Ok(Value::str(bytes(v, 1).strip_suffix(bytes(v, 0)).unwrap_or(bytes(v, 1))))),
-    fixed("trimPrefix", &[Str, Str], |_, v| Ok(Value::str(bytes(v, 1).strip_prefix(bytes(v, 0)).unwrap_or(bytes(v, 1))))),
+    fixed("trimSuffix", &[Str, Str], |_, v| {
+        Ok(Value::str(bytes(v, 1).strip_suffix(bytes(v, 0)).unwrap_or(bytes(v, 1))))
+    }),
+    fixed("trimPrefix", &[Str, Str], |_, v| {
+        Ok(Value::str(bytes(v, 1).strip_prefix(bytes(v, 0)).unwrap_or(bytes(v, 1))))
+    }),
     fixed("nospace", &[Str], |_, v| Ok(Value::str(nospace(bytes(v, 0))))),
     fixed("initials", &[Str], |_, v| Ok(Value::str(initials(bytes(v, 0))))),
     fixed("swapcase", &[Str], |_, v| Ok(Value::str(swapcase(&string(v, 0))))),
@@ -53,7 +57,8 @@ pub const TABLE: &[Function] = &[
         Ok(Value::str(quoted.join(" ")))
     }),
     open("squote", &[], Any, |_, v| {
-        let quoted = present(v).map(|v| [b"'", crate::printf::sprint(std::slice::from_ref(v)).as_bytes(), b"'"].concat());
+        let quoted =
+            present(v).map(|v| [b"'", crate::printf::sprint(std::slice::from_ref(v)).as_bytes(), b"'"].concat());
         Ok(Value::str(quoted.collect::<Vec<_>>().join(&b' ')))
     }),
     open("cat", &[], Any, |_, v| {

@@ -154,9 +154,10 @@ fn parse_body(text: &str) -> Result<Url, String> {
         return Ok(url);
     }
     let mut rest = text;
-    let stop = text.bytes().enumerate().find(|(i, c)| {
-        !(c.is_ascii_alphabetic() || *i > 0 && (c.is_ascii_digit() || matches!(c, b'+' | b'-' | b'.')))
-    });
+    let stop = text
+        .bytes()
+        .enumerate()
+        .find(|(i, c)| !(c.is_ascii_alphabetic() || *i > 0 && (c.is_ascii_digit() || matches!(c, b'+' | b'-' | b'.'))));
     match stop {
         Some((0, b':')) => return Err("missing protocol scheme".to_owned()),
         Some((at, b':')) => {
