@@ -29,6 +29,10 @@ pub struct Config {
     #[arg(long, value_name = "DIR", env = "SHIPWAY_OSV")]
     pub osv: Option<PathBuf>,
 
+    /// Where content is kept: s3://BUCKET/PREFIX, with the AWS_… variables that S3 clients have [default: DIR/blobs]
+    #[arg(long, value_name = "ADDRESS", env = "SHIPWAY_BLOBS")]
+    pub blobs: Option<String>,
+
     /// Largest pack that a push may bring, in MiB
     #[arg(long, value_name = "MIB", default_value_t = 512)]
     pub max_push_mib: u64,

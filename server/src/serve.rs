@@ -1,8 +1,8 @@
 //! `shipway up`: opens everything on a data directory, serves until it is told to end, and ends in order.
 
-use std::{io::ErrorKind, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
+use std::{ffi::OsString, io::ErrorKind, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
-use store::{Blobs, Records, directory::DirectoryBlobs, sqlite::SqliteLog};
+use store::{Blobs, LeasedBlobs, ObjectBlobs, Records, directory::DirectoryBlobs, sqlite::SqliteLog};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -36,7 +36,8 @@ pub async fn up(config: Config) -> Result<()> {
     wiring::start(&app);
     tracing::info!(address = %app.rooms.address(), data = %app.config.data.display(), "ready");
     let cancel = app.supervisor.token();
-    let served = axum::serve(listener, http::router(app.clone()))
+    let registry = wiring::serve_registry(&app)?;
+    let served = axum::serve(listener, http::router(app.clone(), registry))
         .with_graceful_shutdown(async move { cancel.cancelled().await });
     let mut served = tokio::spawn(served.into_future());
     let reason = tokio::select! {
@@ -55,11 +56,21 @@ pub async fn up(config: Config) -> Result<()> {
 async fn open(config: Config, listener: &TcpListener) -> Result<(Arc<App>, Arc<SqliteLog>)> {
     let data = config.data.clone();
     let log = Arc::new(SqliteLog::open(&data.join("records.db")).await?);
-    let blobs: Arc<dyn Blobs> = Arc::new(DirectoryBlobs::open(data.join("blobs")).await?);
+    let clock = clock::system();
+    let kept: Arc<dyn Blobs> = match &config.blobs {
+        Some(address) => {
+            let text =
+                |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+            let settings = std::env::vars_os().filter_map(text).filter(|(name, _)| name.starts_with("AWS_"));
+            let settings: Vec<(String, String)> = settings.collect();
+            Arc::new(ObjectBlobs::s3(address, &settings, data.join("spool")).await?)
+        }
+        None => Arc::new(DirectoryBlobs::open(data.join("blobs")).await?),
+    };
+    let blobs: Arc<dyn Blobs> = Arc::new(LeasedBlobs::new(kept, clock.clone()));
     let records = Records::new(log.clone());
     let token = Token::load_or_create(&data.join("admin-token"))?;
     let address = listener.local_addr().map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
-    let clock = clock::system();
     let rooms = Rooms::open(&config, address, records.clone(), blobs.clone(), clock.clone()).await?;
     let app = Arc::new(App {
         logs: Logs::new(data.join("logs")),

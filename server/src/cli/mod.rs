@@ -8,6 +8,7 @@ mod image;
 mod live;
 mod output;
 mod project;
+mod registry;
 mod rollout;
 mod run;
 mod trace;
@@ -65,6 +66,9 @@ enum Command {
     /// Give a project's steps a secret, by name
     #[command(subcommand)]
     Secret(project::SecretCommand),
+    /// Clean the registry up, say what it keeps, and who may use it
+    #[command(subcommand)]
+    Registry(registry::Command),
     /// Show how releases reach an environment, and go back
     #[command(subcommand)]
     Rollout(rollout::Command),
@@ -121,6 +125,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Project(command) => project::main(command).await,
         Command::Secret(command) => project::secret(command).await,
         Command::Runs(command) => run::main(command).await,
+        Command::Registry(command) => registry::main(command).await,
         Command::Rollout(command) => rollout::main(command).await,
         Command::Trace(options) => trace::main(options).await,
         Command::Check => crate::wiring::check(),

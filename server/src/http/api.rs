@@ -42,6 +42,7 @@ pub fn router() -> (Router<Arc<App>>, Document) {
         .routes(routes!(undo))
         .routes(routes!(trace))
         .merge(super::events::router())
+        .merge(super::registry::router())
         .split_for_parts();
     (router, document)
 }

@@ -6,6 +6,7 @@ mod extract;
 mod git;
 mod guard;
 mod metrics;
+mod registry;
 
 pub use guard::COOKIE;
 
@@ -22,8 +23,8 @@ use axum::{
 
 use crate::{app::App, fault::Fault, ui};
 
-/// The whole of Shipway's port.
-pub fn router(app: Arc<App>) -> Router {
+/// The whole of Shipway's port; `registry` answers below `/v2`.
+pub fn router(app: Arc<App>, registry: Router) -> Router {
     let (api, document) = api::router();
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
@@ -37,7 +38,7 @@ pub fn router(app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(app.clone(), guard::writes_need_the_token))
         .with_state(app.clone())
         // The registry has its own way to ask for credentials and its own errors, so it stands outside the guard.
-        .merge(app.rooms.registry_router(app.token.clone()))
+        .merge(registry)
         .layer(tower_http::catch_panic::CatchPanicLayer::new())
         .layer(middleware::from_fn_with_state(app, services))
 }

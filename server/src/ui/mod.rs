@@ -7,6 +7,7 @@ mod graph;
 mod home;
 mod image;
 mod project;
+mod repositories;
 mod run;
 mod seen;
 mod session;
@@ -48,6 +49,9 @@ pub fn router() -> Router<Arc<App>> {
         .route("/projects/{project}/environments/{environment}", get(environment::environment))
         .route("/projects/{project}/environments/{environment}/undo", post(session::undo))
         .route("/images/{*image}", get(image::image))
+        .route("/repositories", get(repositories::repositories))
+        .route("/repositories/{*name}", get(repositories::repository))
+        .route("/cleanup", get(repositories::clean_up))
         .route("/trace/{*what}", get(trace::trace))
         .route("/login", get(session::form).post(session::login))
         .route("/logout", post(session::logout))

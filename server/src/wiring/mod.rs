@@ -32,6 +32,7 @@ pub use builder::{
     output::{Output, OutputKind, Saved, archive, push, to_file},
 };
 pub use local::run_local;
+pub use registry::{cleaning, serve as serve_registry};
 pub use release::{approve, undo};
 pub use rooms::Rooms;
 pub use run::board::Sink;

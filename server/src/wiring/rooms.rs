@@ -23,7 +23,6 @@ use super::{
     evidence::Osv,
     images::PodImages,
     observe::{Counters, Observations},
-    registry::TokenPushes,
     run::Working,
     workshop::{Ground, Workshop},
 };
@@ -31,7 +30,6 @@ use crate::{
     clock::Clock,
     config::Config,
     fault::{Class, Fault, Result},
-    token::Token,
     trace::Link,
     ui::PodRow,
 };
@@ -131,10 +129,6 @@ impl Rooms {
     /// Where the server listens.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    pub fn registry_router(&self, token: Token) -> axum::Router {
-        image::registry::http::router(self.registry.clone(), Arc::new(TokenPushes(token)))
     }
 
     /// Makes the repository of a project; finding one that a crash left without its record is fine.

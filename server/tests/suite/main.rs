@@ -11,6 +11,7 @@ mod git;
 mod local;
 mod pipeline;
 mod registry;
+mod registry_care;
 mod server;
 
 use std::path::Path;

@@ -1,0 +1,231 @@
+//! The registry: its repositories, what is in one of them, and what a clean-up would remove.
+
+use askama::Template;
+use axum::extract::{Path, State};
+use image::{
+    media,
+    registry::{Document, Registry, cleanup::Report},
+};
+use records::{Digest, Timestamp};
+use serde::Deserialize;
+
+use super::{Page, Shared, filters, page};
+use crate::{
+    fault::{Class, Fault, Result},
+    wiring::cleaning::{self, Asked},
+};
+
+/// Repositories and tags that a page shows.
+const SHOWN: usize = 200;
+
+#[derive(Template)]
+#[template(path = "repositories.html")]
+struct Repositories {
+    rows: Vec<Row>,
+    more: bool,
+    bytes: u64,
+    server: String,
+}
+
+struct Row {
+    name: String,
+    tags: usize,
+    bytes: u64,
+    newest: Option<(String, Timestamp)>,
+    closed: bool,
+    quarantine: bool,
+    from: Option<String>,
+}
+
+fn unavailable(error: image::Error) -> Fault {
+    let missing = matches!(error.kind, image::Kind::NameUnknown | image::Kind::NameInvalid);
+    Fault::from_error(if missing { Class::NotFound } else { Class::Unavailable }, &error)
+}
+
+pub async fn repositories(State(app): Shared) -> Page {
+    page(async {
+        let registry = &app.rooms.registry;
+        let settings = registry.all_settings().await.map_err(unavailable)?;
+        let listing = registry.repositories(None, SHOWN).await.map_err(unavailable)?;
+        let mut rows = Vec::new();
+        for name in listing.names {
+            let tags = registry.tagged(&name).await.map_err(unavailable)?;
+            let newest = tags.iter().max_by_key(|(_, _, updated)| *updated).map(|(tag, _, at)| (tag.clone(), *at));
+            let bytes = registry.usage(&name).await.map_err(unavailable)?.bytes;
+            let (_, holds) = settings.of(&name);
+            rows.push(Row {
+                tags: tags.len(),
+                bytes,
+                newest,
+                closed: !holds.anonymous_pull,
+                quarantine: holds.quarantine.is_some(),
+                from: holds.upstream.as_ref().map(|upstream| upstream.from.clone()),
+                name,
+            });
+        }
+        let bytes = registry.usage("").await.map_err(unavailable)?.bytes;
+        Ok(Repositories { rows, more: listing.more, bytes, server: app.rooms.address().to_string() })
+    })
+    .await
+}
+
+#[derive(Template)]
+#[template(path = "repository.html")]
+struct Repository {
+    name: String,
+    server: String,
+    tags: Vec<TagRow>,
+    hidden: usize,
+    untagged: Vec<ManifestRow>,
+}
+
+struct TagRow {
+    name: String,
+    updated: Timestamp,
+    manifest: ManifestRow,
+}
+
+struct ManifestRow {
+    digest: Digest,
+    /// What it is, in a word or two.
+    kind: String,
+    /// Images of an index; itself when it is an image.
+    images: Vec<ImageRow>,
+    referrers: usize,
+    /// Bytes of all its images.
+    size: u64,
+}
+
+struct ImageRow {
+    digest: Digest,
+    platform: String,
+    layers: Vec<LayerRow>,
+    size: u64,
+}
+
+struct LayerRow {
+    digest: Digest,
+    size: u64,
+    kind: String,
+}
+
+pub async fn repository(State(app): Shared, Path(name): Path<String>) -> Page {
+    page(async {
+        let registry = &app.rooms.registry;
+        if !registry.has_repository(&name).await.map_err(unavailable)? {
+            return Err(Fault::not_found(format!("there is no repository {name}: it begins with its first push")));
+        }
+        let mut tagged = registry.tagged(&name).await.map_err(unavailable)?;
+        tagged.sort_by(|a, b| b.2.cmp(&a.2).then(a.0.cmp(&b.0)));
+        let hidden = tagged.len().saturating_sub(SHOWN);
+        tagged.truncate(SHOWN);
+        let mut tags = Vec::new();
+        let mut shown = std::collections::HashSet::new();
+        for (tag, digest, updated) in tagged {
+            let manifest = describe(registry, &name, &digest).await?;
+            shown.insert(digest);
+            shown.extend(manifest.images.iter().map(|image| image.digest.clone()));
+            tags.push(TagRow { name: tag, updated, manifest });
+        }
+        let mut untagged = Vec::new();
+        if hidden == 0 {
+            for digest in registry.manifests(&name).await.map_err(unavailable)? {
+                if untagged.len() < SHOWN && !shown.contains(&digest) {
+                    untagged.push(describe(registry, &name, &digest).await?);
+                }
+            }
+        }
+        Ok(Repository { server: app.rooms.address().to_string(), name, tags, hidden, untagged })
+    })
+    .await
+}
+
+async fn describe(registry: &Registry, name: &str, digest: &Digest) -> Result<ManifestRow> {
+    let referrers = registry.referrers(name, digest, None).await.map_err(unavailable)?.len();
+    let Some((document, media_type, raw)) = read(registry, name, digest).await? else {
+        let (digest, kind) = (digest.clone(), "not here".into());
+        return Ok(ManifestRow { digest, kind, images: Vec::new(), referrers, size: 0 });
+    };
+    let mut images = Vec::new();
+    let kind;
+    if media::shape(&media_type) == Some(media::Shape::Index) {
+        for (number, child) in document.children().take(SHOWN).enumerate() {
+            let platform = platform(&raw["manifests"][number]["platform"]);
+            let layers = match read(registry, name, &child.digest).await? {
+                Some((image, _, _)) => layers(&image),
+                None => Vec::new(),
+            };
+            let size = layers.iter().map(|layer| layer.size).sum();
+            images.push(ImageRow { digest: child.digest.clone(), platform, layers, size });
+        }
+        kind = format!("index of {}", images.len());
+    } else {
+        let layers = layers(&document);
+        let size = layers.iter().map(|layer| layer.size).sum();
+        let platform = document.shown_artifact_type().unwrap_or_default();
+        let image = [media::OCI_CONFIG, media::DOCKER_CONFIG].contains(&platform.as_str());
+        kind = if image { "image".into() } else { platform.clone() };
+        let platform = if image { String::new() } else { platform };
+        images.push(ImageRow { digest: digest.clone(), platform, layers, size });
+    }
+    let size = images.iter().map(|image| image.size).sum();
+    Ok(ManifestRow { digest: digest.clone(), kind, images, referrers, size })
+}
+
+/// A manifest, or `None` when it is not here: a copy of another registry may lack some.
+async fn read(
+    registry: &Registry,
+    name: &str,
+    digest: &Digest,
+) -> Result<Option<(Document, String, serde_json::Value)>> {
+    let (info, content) = match registry.manifest(name, digest).await {
+        Ok(found) => found,
+        Err(error) if error.kind == image::Kind::ManifestUnknown => return Ok(None),
+        Err(error) => return Err(unavailable(error)),
+    };
+    let (document, media_type) = Document::parse(&info.media_type, &content).map_err(unavailable)?;
+    Ok(Some((document, media_type, serde_json::from_slice(&content).unwrap_or_default())))
+}
+
+fn layers(document: &Document) -> Vec<LayerRow> {
+    let row = |layer: &image::registry::Descriptor| LayerRow {
+        digest: layer.digest.clone(),
+        size: layer.size,
+        kind: layer.media_type.rsplit(['.', '/']).next().unwrap_or_default().to_owned(),
+    };
+    document.layers.iter().flatten().map(row).collect()
+}
+
+fn platform(value: &serde_json::Value) -> String {
+    let parts = ["os", "architecture", "variant"].map(|name| value[name].as_str().unwrap_or_default());
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
+}
+
+#[derive(Deserialize)]
+pub struct Preview {
+    #[serde(default)]
+    now: bool,
+}
+
+#[derive(Template)]
+#[template(path = "cleanup.html")]
+struct CleanUp {
+    report: Report,
+    /// Whether it is shown what would go though it is still young.
+    now: bool,
+}
+
+pub async fn clean_up(
+    State(app): Shared,
+    axum::extract::Query(Preview { now }): axum::extract::Query<Preview>,
+) -> Page {
+    page(async {
+        let mut asked = Asked { dry_run: true, ..Asked::default() };
+        if now {
+            asked.grace_s = 0;
+            asked.lease_s = 0;
+        }
+        Ok(CleanUp { report: cleaning::clean_up(&app, asked).await?, now })
+    })
+    .await
+}
