@@ -66,7 +66,7 @@ pub(super) fn absolute(model: &mut Value, directory: &Path) {
     if let Some(Value::Object(services)) = model.get_mut("services") {
         for service in services.values_mut() {
             if let Some(build) = service.get_mut("build").and_then(Value::as_object_mut) {
-                fix(build.entry("context").or_insert_with(|| Value::String(".".into())));
+                build.get_mut("context").into_iter().for_each(fix);
                 build.get_mut("additional_contexts").and_then(Value::as_object_mut).into_iter().for_each(|contexts| {
                     contexts.values_mut().for_each(fix);
                 });

@@ -75,7 +75,7 @@ fn services_extend_others_and_files_include_files() {
 fn what_is_wrong_is_named_with_its_file() {
     for (text, why) in [
         ("services: [", "/p/compose.yaml: "),
-        ("a: ${", "not closed"),
+        ("a: ${A", "not closed"),
         ("services:\n  a:\n    build: ${NO:?say it}\n", "services.a.build: the variable `NO` must be set: say it"),
         ("services:\n  a:\n    extends: b\n", "no service `b`"),
         ("services:\n  a:\n    extends: b\n  b:\n    extends: a\n", "extends itself"),

@@ -28,13 +28,10 @@ pub struct Row {
     pub created: Option<String>,
     /// Bytes of configuration and layers as stored.
     pub size: u64,
-    #[serde(skip)]
-    pub repository: String,
 }
 
 /// An image with all that is known of it.
 pub struct Found {
-    pub repository: String,
     pub digest: Digest,
     pub media_type: String,
     pub document: Document,
@@ -81,7 +78,7 @@ impl Home {
         let name = if repository == names::UNTAGGED { "<none>".to_owned() } else { names::shown(repository) };
         let size = document.contents().map(|blob| blob.size).sum();
         let created = config.and_then(|config| config.created);
-        Some(Row { name, tag, digest, stored: info.pushed, created, size, repository: repository.to_owned() })
+        Some(Row { name, tag, digest, stored: info.pushed, created, size })
     }
 
     pub async fn repositories(&self) -> Result<Vec<String>> {
@@ -134,7 +131,7 @@ impl Home {
         let (info, content) = self.registry.manifest(&repository, &digest).await.map_err(|e| unavailable(&e))?;
         let (document, media_type) = Document::parse(&info.media_type, &content).map_err(|e| unavailable(&e))?;
         let config = self.config(&document).await;
-        Ok(Found { repository, digest, media_type, document, config })
+        Ok(Found { digest, media_type, document, config })
     }
 
     /// Where an image lies: its repository and digest.

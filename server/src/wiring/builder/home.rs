@@ -21,19 +21,25 @@ use crate::{
 pub struct Place {
     /// Where images and the cache are kept; can be removed at any time [default: /var/lib/shipway-local for root, else
     /// ~/.local/share/shipway]
-    #[arg(long, value_name = "DIR", env = "SHIPWAY_LOCAL_DATA")]
+    #[arg(long, global = true, value_name = "DIR", env = "SHIPWAY_LOCAL_DATA")]
     pub data: Option<PathBuf>,
 
     /// Debian mirror from which base images are assembled
-    #[arg(long, value_name = "URL", default_value = "http://deb.debian.org/debian", env = "SHIPWAY_DEBIAN_MIRROR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        default_value = "http://deb.debian.org/debian",
+        env = "SHIPWAY_DEBIAN_MIRROR"
+    )]
     pub mirror: String,
 
     /// Directory in which downloaded packages are kept for all of this machine [default: DATA/packages]
-    #[arg(long, value_name = "DIR", env = "SHIPWAY_PACKAGE_CACHE")]
+    #[arg(long, global = true, value_name = "DIR", env = "SHIPWAY_PACKAGE_CACHE")]
     pub package_cache: Option<PathBuf>,
 
     /// Registry that is spoken to over plain HTTP, as host:port; can be given more than once (loopback always is)
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, global = true, value_name = "HOST")]
     pub insecure_registry: Vec<String>,
 }
 
