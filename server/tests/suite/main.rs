@@ -2,6 +2,7 @@
 //! line that starts with `SKIPPED`.
 
 mod browser;
+mod build;
 mod cli;
 mod cluster;
 mod crash;
