@@ -62,7 +62,7 @@ fn main() -> std::process::ExitCode {
         };
         let values = given.merge(&mut |file| std::fs::read(file).map_err(|error| error.to_string()), flavor)?;
         chart.installable()?;
-        chart.check_dependencies()?;
+        chart.check_dependencies(flavor)?;
         let mut render = Render { include_crds: crds, ..Render::offline(flavor, name, "default") };
         if let Some(kube) = &kube {
             render.capabilities.kube = chart::KubeVersion::parse(kube, flavor).map_err(chart::Error::Values)?;

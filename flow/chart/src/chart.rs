@@ -3,7 +3,10 @@
 use bytes::Bytes;
 use yaml::Map;
 
-use crate::metadata::{Lock, Metadata};
+use crate::{
+    Flavor,
+    metadata::{Lock, Metadata},
+};
 
 /// A file of a chart; the name is relative to the chart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ impl Chart {
     }
 
     /// Refuses a chart whose declared dependencies do not lie in `charts/`.
-    pub fn check_dependencies(&self) -> Result<(), crate::Error> {
+    pub fn check_dependencies(&self, flavor: Flavor) -> Result<(), crate::Error> {
         let missing: Vec<&str> = self
             .metadata
             .dependencies
@@ -70,8 +73,12 @@ impl Chart {
         if missing.is_empty() {
             return Ok(());
         }
+        let (start, command) = match flavor {
+            Flavor::Helm3 => ("An", "`helm dependency build`"),
+            Flavor::Helm4 => ("an", "'helm dependency build'"),
+        };
         Err(crate::Error::Dependency(format!(
-            "An error occurred while checking for chart dependencies. You may need to run `helm dependency build` to fetch missing dependencies: found in Chart.yaml, but missing in charts/ directory: {}",
+            "{start} error occurred while checking for chart dependencies. You may need to run {command} to fetch missing dependencies: found in Chart.yaml, but missing in charts/ directory: {}",
             missing.join(", ")
         )))
     }

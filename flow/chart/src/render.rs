@@ -6,7 +6,7 @@ mod stored;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use template::{Family, Hooks, Offline, Options, Renderer, Set};
+use template::{Cause, Family, Hooks, Offline, Options, Renderer, Set};
 
 pub use output::Shown;
 
@@ -141,7 +141,10 @@ impl Render<'_> {
     ) -> Result<(Part<'c>, template::Map), Error> {
         let given = table(given);
         let mut part = Part::new(chart);
-        part.settle(&given, self.flavor, warnings)?;
+        part.settle(&given, self.flavor, warnings).map_err(|error| match self.flavor {
+            Flavor::Helm3 => error,
+            Flavor::Helm4 => Error::Dependency(format!("chart dependencies processing failed: {error}")),
+        })?;
         let values = values::coalesce(&part, &given, self.flavor, warnings)?;
         if !self.skip_schema
             && let Some(faults) = values::validate(&part, &values, self.schemas.as_ref())
@@ -192,6 +195,7 @@ impl Render<'_> {
     fn failed(&self, error: template::Error) -> Error {
         let text = match self.flavor {
             Flavor::Helm3 => error.helm3(),
+            Flavor::Helm4 if unwraps_to_words(&error) => error.to_string(),
             Flavor::Helm4 => error.helm4(),
         };
         Error::Template { text, source: Box::new(error) }
@@ -214,5 +218,17 @@ impl Render<'_> {
             false
         });
         notes
+    }
+}
+
+/// Helm 4 takes an error apart link by link, and leaves it as it is when it meets one that is not of the template engine:
+/// the words of a function, or those that `tpl` puts around an error.
+fn unwraps_to_words(error: &template::Error) -> bool {
+    match error {
+        template::Error::Exec { cause: Cause::Calling { prefix, error }, .. } => {
+            prefix != "error calling include: " || unwraps_to_words(error)
+        }
+        template::Error::Exec { cause: Cause::Message(message), .. } => message.starts_with("error calling "),
+        _ => false,
     }
 }

@@ -45,12 +45,12 @@ impl Given {
                 }
                 continue;
             }
-            set(argument, Form::Json, &mut values)
+            set(argument, Form::Json, &mut values, flavor)
                 .map_err(|_| Error::Values(format!("failed parsing --set-json data {argument}")))?;
         }
         let mut flag = |arguments: &[String], form: fn() -> Form<'static>, name: &str| {
             arguments.iter().try_for_each(|argument| {
-                set(argument, form(), &mut values)
+                set(argument, form(), &mut values, flavor)
                     .map_err(|error| Error::Values(format!("failed parsing {name} data: {error}")))
             })
         };
@@ -59,11 +59,11 @@ impl Given {
         for argument in &self.contents {
             let mut content =
                 |file: &str| reader(file).map(|content| Value::String(String::from_utf8_lossy(&content).into_owned()));
-            set(argument, Form::File(&mut content), &mut values)
+            set(argument, Form::File(&mut content), &mut values, flavor)
                 .map_err(|error| Error::Values(format!("failed parsing --set-file data: {error}")))?;
         }
         for argument in &self.literal {
-            set(argument, Form::Literal, &mut values)
+            set(argument, Form::Literal, &mut values, flavor)
                 .map_err(|error| Error::Values(format!("failed parsing --set-literal data: {error}")))?;
         }
         Ok(values)

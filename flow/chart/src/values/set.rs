@@ -3,7 +3,10 @@
 
 use yaml::{Map, Value};
 
-use crate::quote::{go_type, quote, quote_chars};
+use crate::{
+    Flavor,
+    quote::{go_type, quote, quote_chars},
+};
 
 /// The largest index of a list that may be set.
 const LARGEST_INDEX: i64 = 65_536;
@@ -25,8 +28,8 @@ pub enum Form<'a> {
 }
 
 /// Reads one argument into `into`, over what is there. The error is Helm's, without its `failed parsing …`.
-pub fn set(argument: &str, form: Form<'_>, into: &mut Map) -> Result<(), String> {
-    let mut parser = Parser { text: argument.chars().collect(), at: 0, form };
+pub fn set(argument: &str, form: Form<'_>, into: &mut Map, flavor: Flavor) -> Result<(), String> {
+    let mut parser = Parser { text: argument.chars().collect(), at: 0, form, flavor };
     loop {
         match parser.key(into, 0) {
             Ok(()) => {}
@@ -50,6 +53,7 @@ struct Parser<'a> {
     text: Vec<char>,
     at: usize,
     form: Form<'a>,
+    flavor: Flavor,
 }
 
 impl Parser<'_> {
@@ -220,7 +224,11 @@ impl Parser<'_> {
     fn index(&mut self) -> Result<i64, Stop> {
         let (text, last) = self.until(&[']']);
         if last.is_none() {
-            return fail("error parsing index: EOF");
+            return match self.flavor {
+                Flavor::Helm3 => fail("error parsing index: EOF"),
+                // The end is the end to it, wherever it comes.
+                Flavor::Helm4 => Err(Stop::End),
+            };
         }
         let text: String = text.into_iter().collect();
         text.parse().or_else(|_| {

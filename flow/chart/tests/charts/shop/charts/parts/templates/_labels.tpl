@@ -1,0 +1,4 @@
+{{- define "parts.labels" -}}
+app: {{ .Chart.Name }}
+domain: {{ .Values.global.domain }}
+{{- end -}}
