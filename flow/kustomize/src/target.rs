@@ -276,10 +276,10 @@ impl<'a> Target<'a> {
                 error.root(),
                 Error::File(FileError::NotFound(_) | FileError::Directory(_)) | Error::Refused(_)
             );
-            if file || path::is_remote(name) && !matches!(error.root(), Error::File(_)) {
-                if !(path::is_remote(name) && self.options.remote.is_some()) {
-                    return Err(error);
-                }
+            let remote = path::is_remote(name);
+            let brought = remote && self.options.remote.is_some();
+            if !brought && (file || (remote && !matches!(error.root(), Error::File(_)))) {
+                return Err(error);
             }
             let taken = std::mem::take(gathered);
             *gathered = self

@@ -22,6 +22,8 @@ pub fn text(node: &Node) -> &str {
 pub fn is_string(node: &Node) -> bool {
     match (&node.kind, node.tag.as_deref()) {
         (Kind::Scalar(_), Some(tag)) => tag == "!!str",
+        // What was made here without saying what it is counts as a string.
+        (Kind::Scalar(_), None) if node.start.line == 0 => true,
         (Kind::Scalar(text), None) => {
             node.is_quoted() || matches!(yaml::resolve(text, Dialect::V3), Resolved::String | Resolved::Merge)
         }
@@ -115,12 +117,13 @@ pub fn remove(node: &mut Node, key: &str) -> Option<Node> {
 
 /// The tree of a value.
 pub fn from_value(value: &Value) -> Node {
+    let tagged = |tag: &str, text: String| Node { tag: Some(tag.into()), ..Node::plain(text) };
     match value {
-        Value::Null => Node::plain("null"),
-        Value::Bool(b) => Node::plain(b.to_string()),
-        Value::Int(n) => Node::plain(n.to_string()),
-        Value::Uint(n) => Node::plain(n.to_string()),
-        Value::Float(f) => Node { tag: Some("!!float".into()), ..Node::plain(yaml::go_float(*f)) },
+        Value::Null => tagged("!!null", "null".to_owned()),
+        Value::Bool(b) => tagged("!!bool", b.to_string()),
+        Value::Int(n) => tagged("!!int", n.to_string()),
+        Value::Uint(n) => tagged("!!int", n.to_string()),
+        Value::Float(f) => tagged("!!float", yaml::go_float(*f)),
         Value::String(text) => Node::string(text.clone()),
         Value::List(items) => Node::list(items.iter().map(from_value).collect()),
         Value::Map(map) => {

@@ -211,9 +211,8 @@ impl Emitter {
     }
 
     fn plain(&mut self, text: &str, breaks: bool) {
-        if !self.whitespace && !text.is_empty() {
-            self.put(' ');
-        } else if !self.whitespace && !self.v3 {
+        let silent = self.v3 && text.is_empty();
+        if !(self.whitespace || silent) {
             self.put(' ');
         }
         if !breaks || self.column + text.len() <= self.width {

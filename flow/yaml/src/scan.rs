@@ -216,7 +216,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn fetch(&mut self) -> Done {
-        self.to_next_token()?;
+        self.skip_to_token()?;
         self.unroll(self.column);
         let b = self.byte(0);
         if self.at >= self.bytes.len() {
@@ -286,7 +286,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    fn to_next_token(&mut self) -> Done {
+    fn skip_to_token(&mut self) -> Done {
         loop {
             if self.column == 0 && self.bytes[self.at..].starts_with("\u{feff}".as_bytes()) {
                 self.skip();
@@ -526,7 +526,8 @@ impl<'a> Scanner<'a> {
                 if uri.is_empty() { (String::new(), "!".to_owned()) } else { ("!".to_owned(), uri) }
             }
         };
-        if !self.blank_or_end(0) && !(self.flow > 0 && self.byte(0) == b',') {
+        let ends = self.blank_or_end(0) || (self.flow > 0 && self.byte(0) == b',');
+        if !ends {
             return Err(self.fault("did not find expected whitespace or line break", Some(start)));
         }
         self.push(What::Tag { handle, suffix }, start);
