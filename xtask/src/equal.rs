@@ -1,6 +1,7 @@
 //! Holds what Shipway does against the original tools, on input that the caller has.
 
 mod helm;
+mod kustomize;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -9,10 +10,13 @@ use clap::Subcommand;
 pub enum Equal {
     /// Render charts with both and say where the output differs
     Helm(helm::Options),
+    /// Build kustomizations with both and say where the output differs
+    Kustomize(kustomize::Options),
 }
 
 pub fn run(equal: &Equal) -> Result<()> {
     match equal {
         Equal::Helm(options) => helm::run(options),
+        Equal::Kustomize(options) => kustomize::run(options),
     }
 }
