@@ -50,7 +50,7 @@ enum Command {
     /// Carry a commit through the whole journey on this machine and check every point of it
     Demo(demo::Options),
     /// Build an image from a Dockerfile, without a server or a daemon
-    Build(build::Options),
+    Build(Box<build::Options>),
     /// Build and push the images of a Compose project, or print it as one file
     Compose(compose::Options),
     /// The images of the local store: list, inspect, tag, load, save, pull, push
@@ -118,7 +118,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
             serve::up(config).await.map(|()| ExitCode::SUCCESS)
         }
         Command::Demo(options) => demo::main(options).await,
-        Command::Build(options) => build::main(options).await,
+        Command::Build(options) => build::main(*options).await,
         Command::Compose(options) => compose::main(options).await,
         Command::Image(options) => image::main(options).await,
         Command::Run(options) => run::local(options).await,
