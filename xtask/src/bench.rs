@@ -1,5 +1,6 @@
 //! Figures of the whole product, measured from outside, with their spread.
 
+mod build;
 mod http;
 mod registry;
 
@@ -20,6 +21,15 @@ pub enum Bench {
     },
     /// Pushes and pulls of blobs, beside other registries
     Registry(registry::Options),
+    /// `shipway build` beside buildah and docker, where they are installed; as root
+    Build {
+        /// How often each build is measured
+        #[arg(long, default_value_t = 5)]
+        runs: usize,
+        /// Where packages stay between the runs, so that a mirror is asked once
+        #[arg(long, default_value = "/var/tmp/shipway-bench-packages")]
+        package_cache: String,
+    },
 }
 
 /// The figures of a journey and what each is to stay under.
@@ -33,18 +43,26 @@ const FIGURES: [(&str, &str, f64); 6] = [
 ];
 
 pub fn run(bench: &Bench) -> Result<()> {
-    let (runs, package_cache) = match bench {
-        Bench::Journey { runs, package_cache } => (runs, package_cache),
-        Bench::Registry(options) => return registry::run(options),
-    };
+    if let Bench::Registry(options) = bench {
+        return registry::run(options);
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")?;
     let built = Command::new(&cargo).args(["build", "--release", "--package", "server"]).current_dir(root).status()?;
     ensure!(built.success(), "cargo build --release failed");
+    let binary = cargo_target(root).join("release/shipway");
+    match bench {
+        Bench::Journey { runs, package_cache } => journey(&binary, *runs, package_cache),
+        Bench::Build { runs, package_cache } => build::run(&binary, package_cache, (*runs).max(1)),
+        Bench::Registry(options) => registry::run(options),
+    }
+}
+
+fn journey(binary: &Path, runs: usize, package_cache: &str) -> Result<()> {
     let mut reports = Vec::new();
-    for number in 1..=*runs {
+    for number in 1..=runs {
         eprintln!("journey {number} of {runs}");
-        let output = Command::new(cargo_target(root).join("release/shipway"))
+        let output = Command::new(binary)
             .args(["demo", "--json", "--package-cache", package_cache])
             .output()
             .context("cannot run the demo")?;
