@@ -5,6 +5,7 @@ mod build_progress;
 mod client;
 mod compose;
 mod image;
+mod kustomize;
 mod live;
 mod output;
 mod project;
@@ -74,6 +75,9 @@ enum Command {
     Rollout(rollout::Command),
     /// Walk from a running pod (or an image) back to its commit, verifying every link
     Trace(trace::Options),
+    /// Build and change kustomizations
+    #[command(subcommand)]
+    Kustomize(kustomize::Command),
     /// Say what this machine lacks to run containers
     Check,
     /// Print the JSON Schema of .shipway.yaml, for editors
@@ -128,6 +132,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Registry(command) => registry::main(command).await,
         Command::Rollout(command) => rollout::main(command).await,
         Command::Trace(options) => trace::main(options).await,
+        Command::Kustomize(command) => kustomize::main(command).await,
         Command::Check => crate::wiring::check(),
         Command::Schema => {
             print!("{}", pipeline::schema());
