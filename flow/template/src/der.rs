@@ -49,8 +49,14 @@ pub fn bits(bytes: &[u8]) -> Vec<u8> {
     tlv(3, &[&[0], bytes].concat())
 }
 
+/// Tag, content, the whole of it, what follows.
+type Parts<'b> = (u8, &'b [u8], &'b [u8], &'b [u8]);
+
+/// Tag, content, the whole of it.
+pub type Item<'b> = (u8, &'b [u8], &'b [u8]);
+
 /// One value off the front: its tag, its content, the whole of it, the rest.
-pub fn read(bytes: &[u8]) -> Option<(u8, &[u8], &[u8], &[u8])> {
+pub fn read(bytes: &[u8]) -> Option<Parts<'_>> {
     let (tag, first) = (*bytes.first()?, *bytes.get(1)?);
     let (length, head) = if first < 0x80 {
         (usize::from(first), 2)
@@ -67,7 +73,7 @@ pub fn read(bytes: &[u8]) -> Option<(u8, &[u8], &[u8], &[u8])> {
 }
 
 /// The values in a row.
-pub fn all(mut bytes: &[u8]) -> Option<Vec<(u8, &[u8], &[u8])>> {
+pub fn all(mut bytes: &[u8]) -> Option<Vec<Item<'_>>> {
     let mut out = Vec::new();
     while !bytes.is_empty() {
         let (tag, content, whole, rest) = read(bytes)?;

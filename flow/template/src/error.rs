@@ -21,14 +21,14 @@ pub enum Error {
     /// The text is not a template.
     Parse {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// Why.
         message: String,
     },
     /// A template could not be carried out.
     Exec {
         /// Where.
-        place: Place,
+        place: Box<Place>,
         /// The template that was carried out.
         template: String,
         /// The piece of it, as Go prints it.

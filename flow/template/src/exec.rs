@@ -144,7 +144,7 @@ impl<'t> Exec<'t, '_, '_> {
     fn fail<T>(&self, cause: Cause) -> Run<T> {
         let (line, column) = self.tree.source.locate(self.at.pos().unwrap_or(0));
         Err(Box::new(Error::Exec {
-            place: Place { file: self.tree.source.name.to_string(), line, column: Some(column) },
+            place: Box::new(Place { file: self.tree.source.name.to_string(), line, column: Some(column) }),
             template: self.tree.name.to_string(),
             context: self.at.to_string(),
             cause,

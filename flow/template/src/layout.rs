@@ -102,8 +102,8 @@ fn next(layout: &str) -> Option<(&str, Piece, &str)> {
             continue;
         }
         let rest = &layout[at..];
-        if rest.starts_with("_2006") {
-            return Some((&layout[..at + 1], Year, &rest[5..]));
+        if let Some(after) = rest.strip_prefix("_2006") {
+            return Some((&layout[..at + 1], Year, after));
         }
         if let Some((name, piece)) = NAMES.iter().find(|(name, _)| rest.starts_with(name)) {
             let followed = rest.as_bytes().get(3).is_some_and(u8::is_ascii_lowercase);

@@ -72,7 +72,7 @@ impl Number {
             }
             number.float = Some(f);
             number.int = whole(f);
-            number.uint = (f >= 0.0 && f < 18446744073709551616.0 && f.trunc() == f).then_some(f as u64);
+            number.uint = ((0.0..18446744073709551616.0).contains(&f) && f.trunc() == f).then_some(f as u64);
         } else {
             return Err(format!("illegal number syntax: {}", crate::quote::quote_str(text)));
         }

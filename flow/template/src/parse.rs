@@ -151,7 +151,7 @@ impl Parser<'_> {
 
     fn error<T>(&self, message: impl Into<String>) -> Parse<T> {
         let place = Place { file: self.source.name.to_string(), line: self.tokens[0].line, column: None };
-        Err(Error::Parse { place, message: message.into() })
+        Err(Error::Parse { place: Box::new(place), message: message.into() })
     }
 
     fn unexpected<T>(&self, token: &Token, context: &str) -> Parse<T> {

@@ -122,7 +122,7 @@ pub fn sprintf(format: &[u8], args: &[Value]) -> Text {
                 good = false;
             }
         }
-        if at + 1 <= end && at < end && format[at] == b'.' {
+        if at < end && format[at] == b'.' {
             at += 1;
             if after_index {
                 good = false;

@@ -332,20 +332,20 @@ impl<'t> Reader<'t> {
                 return Err(("invalid character class range", piece));
             }
             first = false;
-            if rest.starts_with("[:") {
-                if let Some(end) = rest.find(":]") {
-                    let name = &rest[..end + 2];
-                    const NAMES: &[&str] = &[
-                        "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct",
-                        "space", "upper", "word", "xdigit",
-                    ];
-                    if !NAMES.contains(&name[2..end].trim_start_matches('^')) {
-                        return Err(("invalid character class range", name.to_owned()));
-                    }
-                    self.out.push_str(name);
-                    self.at += end + 2;
-                    continue;
+            if rest.starts_with("[:")
+                && let Some(end) = rest.find(":]")
+            {
+                let name = &rest[..end + 2];
+                const NAMES: &[&str] = &[
+                    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+                    "upper", "word", "xdigit",
+                ];
+                if !NAMES.contains(&name[2..end].trim_start_matches('^')) {
+                    return Err(("invalid character class range", name.to_owned()));
                 }
+                self.out.push_str(name);
+                self.at += end + 2;
+                continue;
             }
             if c == '\\' {
                 let set = match rest[1..].chars().next() {

@@ -169,7 +169,7 @@ impl<'t> Loose<'t> {
         }
         let mut parts = [&text[at..at + first], "", ""];
         at += first;
-        for slot in 1..3 {
+        for slot in parts.iter_mut().skip(1) {
             if !text[at..].starts_with('.') {
                 break;
             }
@@ -177,7 +177,7 @@ impl<'t> Loose<'t> {
             if length == 0 {
                 break;
             }
-            parts[slot] = &text[at + 1..at + 1 + length];
+            *slot = &text[at + 1..at + 1 + length];
             at += 1 + length;
         }
         let tail = |from: usize, mark: char| {
@@ -187,7 +187,7 @@ impl<'t> Loose<'t> {
                 let word = rest[end..].len()
                     - rest[end..].trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '-').len();
                 if word == 0 {
-                    return if end == 0 { None } else { Some(end - 1 + 1) };
+                    return if end == 0 { None } else { Some(end) };
                 }
                 end += word;
                 let next = rest[end..].strip_prefix('.');
@@ -307,9 +307,7 @@ impl Constraint {
             "" | "=" if self.open => self.tilde(v),
             "" | "=" => v == c,
             "!=" if self.open => {
-                if c.major != v.major {
-                    true
-                } else if c.minor != v.minor && !self.minor_open {
+                if c.major != v.major || c.minor != v.minor && !self.minor_open {
                     true
                 } else if self.minor_open {
                     false

@@ -8,7 +8,7 @@ use crate::{
 
 /// A float cut to an integer as amd64 does it.
 pub fn truncate(f: f64) -> i64 {
-    if f >= -9223372036854775808.0 && f < 9223372036854775808.0 { f as i64 } else { i64::MIN }
+    if (-9223372036854775808.0..9223372036854775808.0).contains(&f) { f as i64 } else { i64::MIN }
 }
 
 /// Any value as an `int64`.

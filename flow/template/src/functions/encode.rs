@@ -33,7 +33,7 @@ fn encode(bytes: &[u8], alphabet: &[u8], bits: u32, block: usize) -> String {
     if held > 0 {
         out.push(alphabet[(buffer << (bits - held)) as usize & ((1 << bits) - 1)] as char);
     }
-    while out.len() % block != 0 {
+    while !out.len().is_multiple_of(block) {
         out.push('=');
     }
     out

@@ -80,7 +80,7 @@ fn list(numbers: Vec<i64>) -> Value {
 
 /// From `start` towards `stop`, without it.
 fn ints(s: &mut Session<'_>, start: i64, stop: i64, step: i64) -> Result<Vec<i64>, Fail> {
-    if step == 0 && stop < start || step == 0 || (stop < start) == (step > 0) {
+    if step == 0 || (stop < start) == (step > 0) {
         return Ok(Vec::new());
     }
     let count = start.abs_diff(stop).div_ceil(step.unsigned_abs());
