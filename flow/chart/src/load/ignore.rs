@@ -75,7 +75,7 @@ impl Ignore {
                 if (rule.directory && !is_directory) || !matched() {
                     return true;
                 }
-            } else if !(rule.directory && !is_directory) && matched() {
+            } else if (is_directory || !rule.directory) && matched() {
                 return true;
             }
         }

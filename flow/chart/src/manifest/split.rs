@@ -16,8 +16,8 @@ fn split_trimmed(text: &str) -> Vec<&str> {
     let text = text.trim();
     let mut documents = Vec::new();
     let mut from = 0;
-    if text.starts_with("---") {
-        from = 3 + blank(&text[3..]);
+    if let Some(rest) = text.strip_prefix("---") {
+        from = 3 + blank(rest);
     }
     while let Some(found) = text[from..].find("\n---") {
         let newline = from + found;

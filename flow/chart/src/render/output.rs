@@ -54,7 +54,7 @@ impl Rendered {
 
     /// The hooks that are wanted.
     pub fn shown_hooks<'a>(&'a self, shown: &'a Shown) -> impl Iterator<Item = &'a crate::manifest::Hook> {
-        self.hooks.iter().filter(move |hook| !shown.no_hooks && !(shown.skip_tests && hook.is_test()))
+        self.hooks.iter().filter(move |hook| !(shown.no_hooks || shown.skip_tests && hook.is_test()))
     }
 
     /// File → text as `helm template --output-dir` writes them; several documents of one template go to one file.

@@ -153,11 +153,10 @@ fn tables(into: &Map, from: &Map, prefix: &str, merge: bool, warnings: &Warnings
     for (key, value) in from.pairs() {
         match (into.get(&key), value) {
             (None, value) => into.insert(key, value),
-            (Some(Value::Nil), value) => {
-                if !merge && !value.is_nil() {
-                    into.remove(&key);
-                }
+            (Some(Value::Nil), value) if !merge && !value.is_nil() => {
+                into.remove(&key);
             }
+            (Some(Value::Nil), _) => {}
             (Some(Value::Map(present)), Value::Map(value)) => {
                 tables(&present, &value, &join(prefix, &key.to_str()), merge, warnings);
             }
