@@ -3,6 +3,7 @@
 mod build;
 mod build_progress;
 mod client;
+mod helm;
 mod compose;
 mod image;
 mod kustomize;
@@ -78,6 +79,9 @@ enum Command {
     /// Build and change kustomizations
     #[command(subcommand)]
     Kustomize(kustomize::Command),
+    /// Render, check, show and pack Helm charts
+    #[command(subcommand)]
+    Helm(helm::Command),
     /// Say what this machine lacks to run containers
     Check,
     /// Print the JSON Schema of .shipway.yaml, for editors
@@ -133,6 +137,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Rollout(command) => rollout::main(command).await,
         Command::Trace(options) => trace::main(options).await,
         Command::Kustomize(command) => kustomize::main(command).await,
+        Command::Helm(command) => helm::main(command).await,
         Command::Check => crate::wiring::check(),
         Command::Schema => {
             print!("{}", pipeline::schema());

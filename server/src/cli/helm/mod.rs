@@ -1,0 +1,174 @@
+//! `shipway helm`: what people know from `helm`, done in this process.
+
+mod disk;
+mod inspect;
+mod lint;
+mod package;
+mod template;
+
+use std::{
+    io::{Read, Write},
+    path::Path,
+    process::ExitCode,
+};
+
+use chart::{Chart, Flavor, Given, KubeVersion, Loader, Warnings};
+use clap::{Args, Subcommand, ValueEnum};
+
+use crate::fault::{Class, Fault, Result};
+
+/// What can be done with charts.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Render a chart and print its documents
+    Template(template::Options),
+    /// Say what is wrong with a chart
+    Lint(lint::Options),
+    /// Show what a chart is: its metadata, values, README, custom resource definitions
+    #[command(subcommand)]
+    Show(inspect::Show),
+    /// See to the charts that a chart needs
+    #[command(subcommand)]
+    Dependency(inspect::Dependency),
+    /// Pack a chart into an archive
+    Package(package::Options),
+}
+
+/// Whose output is wanted where versions differ.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub enum Compatible {
+    #[value(name = "3")]
+    Helm3,
+    #[default]
+    #[value(name = "4")]
+    Helm4,
+}
+
+impl Compatible {
+    fn flavor(self) -> Flavor {
+        match self {
+            Self::Helm3 => Flavor::Helm3,
+            Self::Helm4 => Flavor::Helm4,
+        }
+    }
+}
+
+/// The flags that give values, as every command has them.
+#[derive(Debug, Args)]
+pub struct Values {
+    /// Values from a YAML file (`-` for standard input); may be repeated, the last wins
+    #[arg(short = 'f', long = "values", value_name = "FILE", value_delimiter = ',')]
+    values: Vec<String>,
+    /// A value, or several with commas between: a.b[0]=c
+    #[arg(long, value_name = "PATH=VALUE")]
+    set: Vec<String>,
+    /// The same, always as text
+    #[arg(long, value_name = "PATH=TEXT")]
+    set_string: Vec<String>,
+    /// The same as JSON, or a whole JSON object
+    #[arg(long, value_name = "PATH=JSON")]
+    set_json: Vec<String>,
+    /// A value that is the content of a file
+    #[arg(long, value_name = "PATH=FILE")]
+    set_file: Vec<String>,
+    /// A text taken as it is up to its end
+    #[arg(long, value_name = "PATH=TEXT")]
+    set_literal: Vec<String>,
+}
+
+impl Values {
+    fn merge(&self, flavor: Flavor) -> Result<yaml::Map> {
+        let given = Given {
+            files: self.values.clone(),
+            json: self.set_json.clone(),
+            typed: self.set.clone(),
+            text: self.set_string.clone(),
+            contents: self.set_file.clone(),
+            literal: self.set_literal.clone(),
+        };
+        given.merge(&mut read, flavor).map_err(fault)
+    }
+}
+
+/// Runs one command.
+pub async fn main(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Template(options) => template::main(&options),
+        Command::Lint(options) => lint::main(&options),
+        Command::Show(show) => inspect::show(&show),
+        Command::Dependency(dependency) => inspect::dependency(&dependency),
+        Command::Package(options) => package::main(&options),
+    }
+}
+
+/// The largest file of values.
+const LARGEST: u64 = 100 << 20;
+
+fn read(file: &str) -> std::result::Result<Vec<u8>, String> {
+    let mut content = Vec::new();
+    let done = match file.trim() {
+        "-" => std::io::stdin().take(LARGEST).read_to_end(&mut content),
+        _ => std::fs::File::open(file).and_then(|open| open.take(LARGEST).read_to_end(&mut content)),
+    };
+    match done {
+        Ok(_) => Ok(content),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(format!("open {file}: no such file or directory"))
+        }
+        Err(error) => Err(format!("open {file}: {error}")),
+    }
+}
+
+/// A chart from a directory or an archive.
+fn load(path: &Path, flavor: Flavor, warnings: &Warnings) -> Result<Chart> {
+    let loader = Loader { flavor, ..Loader::default() };
+    if path.is_dir() {
+        return loader.tree(&disk::Disk::new(path).map_err(|e| unreadable(path, &e))?, warnings).map_err(fault);
+    }
+    let archive = match std::fs::read(path) {
+        Ok(archive) => archive,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Fault::not_found(format!("path {:?} not found", path.display().to_string()))
+                .hint("name a chart's directory or its .tgz"));
+        }
+        Err(error) => return Err(unreadable(path, &error)),
+    };
+    loader.archive(&archive, warnings).map_err(fault)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
+    Fault::new(Class::Unavailable, format!("cannot read {}: {error}", path.display()))
+}
+
+fn kube(version: Option<&str>, flavor: Flavor) -> Result<Option<KubeVersion>> {
+    version
+        .map(|version| {
+            KubeVersion::parse(version, flavor)
+                .map_err(|error| Fault::usage(format!("invalid kube version '{version}': {error}")))
+        })
+        .transpose()
+}
+
+fn warn(warnings: &Warnings) {
+    for warning in warnings.take() {
+        eprintln!("{warning}");
+    }
+}
+
+fn print(text: &str) -> Result<ExitCode> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads has enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
+        Err(error) => Err(Fault::new(Class::Unavailable, format!("cannot write the output: {error}"))),
+        Ok(()) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn fault(error: chart::Error) -> Fault {
+    let class = match &error {
+        chart::Error::Record(_) => Class::Internal,
+        chart::Error::Release(_) => Class::Conflict,
+        _ => Class::Failed,
+    };
+    Fault::new(class, error.to_string())
+}

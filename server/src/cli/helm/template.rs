@@ -1,0 +1,140 @@
+//! `helm template`.
+
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
+
+use chart::{Render, Warnings, render::Shown};
+use clap::Args;
+
+use super::{Compatible, Values, fault, kube, load, print, warn};
+use crate::{
+    clock,
+    fault::{Class, Fault, Result},
+};
+
+/// Flags of `helm template`.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// [NAME] CHART
+    #[arg(required = true, num_args = 1..=2, value_name = "NAME CHART")]
+    names: Vec<String>,
+    #[command(flatten)]
+    values: Values,
+    /// The namespace of the release
+    #[arg(short, long, default_value = "default")]
+    namespace: String,
+    /// Only the documents of these templates (patterns, relative to the chart)
+    #[arg(short, long, value_name = "PATTERN")]
+    show_only: Vec<String>,
+    /// Write the documents into files under this directory
+    #[arg(long, value_name = "DIR")]
+    output_dir: Option<PathBuf>,
+    /// Put the release's name between the output directory and the files
+    #[arg(long)]
+    release_name: bool,
+    /// The definitions of custom resources too
+    #[arg(long)]
+    include_crds: bool,
+    /// Without tests
+    #[arg(long)]
+    skip_tests: bool,
+    /// Without hooks
+    #[arg(long)]
+    no_hooks: bool,
+    /// Set .Release.IsUpgrade
+    #[arg(long)]
+    is_upgrade: bool,
+    /// The version of Kubernetes that templates are told
+    #[arg(long, value_name = "VERSION")]
+    kube_version: Option<String>,
+    /// APIs that templates are told the cluster has
+    #[arg(short, long, value_name = "API", value_delimiter = ',')]
+    api_versions: Vec<String>,
+    /// Do not hold the values against the chart's schema
+    #[arg(long)]
+    skip_schema_validation: bool,
+    /// A program that changes the documents on their way: standard input to standard output
+    #[arg(long, value_name = "PROGRAM")]
+    post_renderer: Option<PathBuf>,
+    /// Arguments of that program
+    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
+    post_renderer_args: Vec<String>,
+    /// What everything random is made from; the same seed gives the same output
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Whose output is wanted where versions of Helm differ
+    #[arg(long, value_enum, default_value_t = Compatible::Helm4)]
+    compatible: Compatible,
+}
+
+pub fn main(options: &Options) -> Result<ExitCode> {
+    let (name, path) = match options.names.as_slice() {
+        [path] => ("release-name", path),
+        [name, path, ..] => (name.as_str(), path),
+        [] => return Err(Fault::usage("name a chart")),
+    };
+    let flavor = options.compatible.flavor();
+    let warnings = Warnings::default();
+    let chart = load(path.as_ref(), flavor, &warnings)?;
+    let values = options.values.merge(flavor)?;
+    chart.installable().and_then(|()| chart.check_dependencies(flavor)).map_err(fault)?;
+    if chart.metadata.deprecated {
+        eprintln!("WARNING: This chart is deprecated");
+    }
+    let filter = |text: &str| post_render(options, text);
+    let mut render = Render::offline(flavor, name, &options.namespace);
+    render.options.now = clock::now();
+    render.options.seed = options.seed;
+    render.cache = Some(Arc::default());
+    render.release.is_upgrade = options.is_upgrade;
+    render.include_crds = options.include_crds;
+    render.skip_schema = options.skip_schema_validation;
+    if let Some(kube) = kube(options.kube_version.as_deref(), flavor)? {
+        render.capabilities.kube = kube;
+    }
+    render.capabilities.api_versions.extend(options.api_versions.iter().cloned());
+    if options.post_renderer.is_some() {
+        render.post_renderer = Some(&filter);
+    }
+    let rendered = render.run(&chart, &values, &warnings);
+    warn(&warnings);
+    let rendered = rendered.map_err(fault)?;
+    let shown = Shown { no_hooks: options.no_hooks, skip_tests: options.skip_tests, only: options.show_only.clone() };
+    let Some(directory) = &options.output_dir else {
+        return print(&rendered.print(&shown, flavor).map_err(fault)?);
+    };
+    let directory = if options.release_name { directory.join(name) } else { directory.clone() };
+    for (path, text) in rendered.files(&shown, options.include_crds) {
+        // Paths of templates are clean and relative: the loader has seen to it.
+        let file = directory.join(path);
+        let written = file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&file, text));
+        written.map_err(|e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", file.display())))?;
+        println!("wrote {}", file.display());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn post_render(options: &Options, text: &str) -> std::result::Result<String, String> {
+    use std::{io::Write, process::Stdio};
+    let Some(program) = &options.post_renderer else { return Ok(text.to_owned()) };
+    let failed = |error: std::io::Error| format!("cannot run {}: {error}", program.display());
+    let mut child = std::process::Command::new(program)
+        .args(&options.post_renderer_args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let input = child.stdin.take();
+    let text = text.to_owned();
+    // Written from a thread of its own: the program may answer before it has read everything.
+    let writer = std::thread::spawn(move || input.map_or(Ok(()), |mut input| input.write_all(text.as_bytes())));
+    let output = child.wait_with_output().map_err(failed)?;
+    let _ = writer.join();
+    if !output.status.success() {
+        return Err(format!("error while running command {}: {}", program.display(), output.status));
+    }
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if text.trim().is_empty() {
+        return Err(format!("post-renderer {:?} produced empty output", program.display().to_string()));
+    }
+    Ok(text)
+}
