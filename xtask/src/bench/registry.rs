@@ -49,6 +49,10 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = std::fs::remove_dir_all(&self.directory);
+        // The last one to end finds it empty.
+        if let Some(scratch) = self.directory.parent() {
+            let _ = std::fs::remove_dir(scratch);
+        }
     }
 }
 
