@@ -76,12 +76,12 @@ enum Command {
     Rollout(rollout::Command),
     /// Walk from a running pod (or an image) back to its commit, verifying every link
     Trace(trace::Options),
-    /// Build and change kustomizations
-    #[command(subcommand)]
-    Kustomize(kustomize::Command),
     /// Render, check, show and pack Helm charts
     #[command(subcommand)]
     Helm(helm::Command),
+    /// Build and change kustomizations
+    #[command(subcommand)]
+    Kustomize(kustomize::Command),
     /// Say what this machine lacks to run containers
     Check,
     /// Print the JSON Schema of .shipway.yaml, for editors
@@ -136,8 +136,8 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Registry(command) => registry::main(command).await,
         Command::Rollout(command) => rollout::main(command).await,
         Command::Trace(options) => trace::main(options).await,
-        Command::Kustomize(command) => kustomize::main(command).await,
         Command::Helm(command) => helm::main(command).await,
+        Command::Kustomize(command) => kustomize::main(command).await,
         Command::Check => crate::wiring::check(),
         Command::Schema => {
             print!("{}", pipeline::schema());
