@@ -1,7 +1,11 @@
 //! Commits, trees and blobs read in this process: a run asks for some of them while somebody waits, and a git of its own for each
 //! question costs more than the answer. What goes over the wire and whatever is long stays with git itself.
 
-use std::path::Path;
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use gix_hash::{Kind, ObjectId};
 use gix_object::{CommitRef, Find as _, TreeRefIter, tree::EntryMode};
@@ -19,6 +23,31 @@ const LARGEST: u64 = 64 << 20;
 /// The objects of one repository. It lives as long as one question: what a push adds meanwhile is found by the next.
 pub(crate) struct Objects {
     odb: gix_odb::Handle,
+}
+
+/// Which commit last changed a path, seen from another commit. It follows from the two alone, so it holds for ever.
+#[derive(Debug, Default)]
+pub(crate) struct Changes(Mutex<HashMap<(ObjectId, String), ObjectId>>);
+
+impl Changes {
+    /// So many are remembered; then it begins anew.
+    const MOST: usize = 20_000;
+
+    fn of(&self, at: &ObjectId, path: &str) -> Option<ObjectId> {
+        self.known().get(&(*at, path.to_owned())).copied()
+    }
+
+    fn remember(&self, at: ObjectId, path: &str, changed: ObjectId) {
+        let mut known = self.known();
+        if known.len() >= Self::MOST {
+            known.clear();
+        }
+        known.insert((at, path.to_owned()), changed);
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<(ObjectId, String), ObjectId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What a path of a commit is.
@@ -107,17 +136,28 @@ impl Objects {
     }
 
     /// The newest commit up to `to` that changed what is at `path`: among parents that have the same there, the first is followed, as
-    /// `git log -- PATH` does.
-    pub fn last_change(&self, to: &CommitId, path: &str) -> Result<Option<CommitId>> {
-        let mut at = object_id(to.as_str())?;
-        let mut here = self.entry(&at, path)?;
+    /// `git log -- PATH` does. What was found is remembered, so that the next commit on top of it costs one step.
+    pub fn last_change(&self, to: &CommitId, path: &str, found: &Changes) -> Result<Option<CommitId>> {
+        let to = object_id(to.as_str())?;
+        let changed = self.walk_back(&to, path, found)?;
+        if let Some(changed) = changed {
+            found.remember(to, path, changed);
+        }
+        Ok(changed.and_then(|id| id.to_string().parse().ok()))
+    }
+
+    fn walk_back(&self, to: &ObjectId, path: &str, found: &Changes) -> Result<Option<ObjectId>> {
+        let mut at = *to;
+        let here = self.entry(&at, path)?;
         loop {
+            if let Some(known) = found.of(&at, path) {
+                return Ok(Some(known));
+            }
             let Some(data) = self.commit_data(&at)? else { return Ok(None) };
             let parents: Vec<ObjectId> = parsed(&at, &data)?.parents().collect();
             let mut same = None;
             for parent in &parents {
-                let there = self.entry(parent, path)?;
-                if there == here {
+                if self.entry(parent, path)? == here {
                     same = Some(*parent);
                     break;
                 }
@@ -126,9 +166,8 @@ impl Objects {
                 Some(parent) => at = parent,
                 // Nothing there and never was: no commit changed it.
                 None if parents.is_empty() && here.is_none() => return Ok(None),
-                None => return Ok(at.to_string().parse().ok()),
+                None => return Ok(Some(at)),
             }
-            here = self.entry(&at, path)?;
         }
     }
 

@@ -79,9 +79,9 @@ impl Repositories {
         let path = clean(path)?;
         let what = format!("change of {path} up to commit {to}");
         let missing = Error::NotFound { project: project.clone(), what };
-        let to = to.clone();
+        let (to, changes) = (to.clone(), self.changes.clone());
         self.objects(project, move |_, objects| {
-            let found = objects.last_change(&to, &path)?;
+            let found = objects.last_change(&to, &path, &changes)?;
             found.map(|id| objects.commit(&id)).transpose()?.flatten().ok_or(missing)
         })
         .await

@@ -9,7 +9,7 @@ use std::{
 use records::Name;
 use tokio::sync::Semaphore;
 
-use crate::{Error, Result, git};
+use crate::{Error, Result, git, objects::Changes};
 
 /// Bounds on what people and repositories can make this machine do.
 #[derive(Debug, Clone)]
@@ -41,6 +41,7 @@ pub struct Repositories {
     pub(crate) dir: Arc<Path>,
     pub(crate) limits: Arc<Limits>,
     pub(crate) slots: Arc<Semaphore>,
+    pub(crate) changes: Arc<Changes>,
 }
 
 impl Repositories {
@@ -56,7 +57,7 @@ impl Repositories {
             }
         }
         let slots = Arc::new(Semaphore::new(limits.exchanges));
-        Ok(Self { dir: dir.into(), limits: Arc::new(limits), slots })
+        Ok(Self { dir: dir.into(), limits: Arc::new(limits), slots, changes: Arc::default() })
     }
 
     /// Makes an empty repository whose `HEAD` is `default_branch`. `Exists` when there is one.
