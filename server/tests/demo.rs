@@ -25,7 +25,9 @@ fn the_whole_journey_holds() {
     }
     assert!(report["requests_sent"].as_u64().unwrap() >= 1000, "{report:#}");
     assert_eq!(report["requests_failed"], 0, "{report:#}");
-    for figure in ["ready_s", "first_pod_ready_s", "push_to_first_log_s", "push_to_image_s", "push_to_serving_s", "rss_mib"] {
+    for figure in
+        ["ready_s", "first_pod_ready_s", "push_to_first_log_s", "push_to_image_s", "push_to_serving_s", "rss_mib"]
+    {
         assert!(report[figure].as_f64().is_some_and(|value| value > 0.0), "{figure}: {report:#}");
     }
     assert!(report["digests"].as_object().is_some_and(|digests| !digests.is_empty()), "{report:#}");

@@ -134,11 +134,21 @@ pub struct Pairs {
 
 #[derive(Debug, Subcommand)]
 pub enum Add {
-    Resource { paths: Vec<String> },
-    Base { paths: Vec<String> },
-    Component { paths: Vec<String> },
-    Generator { paths: Vec<String> },
-    Transformer { paths: Vec<String> },
+    Resource {
+        paths: Vec<String>,
+    },
+    Base {
+        paths: Vec<String>,
+    },
+    Component {
+        paths: Vec<String>,
+    },
+    Generator {
+        paths: Vec<String>,
+    },
+    Transformer {
+        paths: Vec<String>,
+    },
     /// The target's version is an option here
     #[command(disable_version_flag = true)]
     Patch(Patch),
@@ -146,7 +156,9 @@ pub enum Add {
     Annotation(Pairs),
     Configmap(Content),
     Secret(Content),
-    Buildmetadata { options: Vec<String> },
+    Buildmetadata {
+        options: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -3,8 +3,8 @@
 mod build;
 mod build_progress;
 mod client;
-mod helm;
 mod compose;
+mod helm;
 mod image;
 mod kustomize;
 mod live;

@@ -26,8 +26,7 @@ mod worktree;
 use std::{path::Path, process::ExitCode};
 
 pub use builder::{
-    Built, Happening, Home, Place, Progress, Request, Store, build,
-    load,
+    Built, Happening, Home, Place, Progress, Request, Store, build, load,
     names::to_give,
     output::{Output, OutputKind, Saved, archive, push, to_file},
 };

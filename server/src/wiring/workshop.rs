@@ -8,7 +8,11 @@ use sandbox::{NetworkConfig, Sandbox};
 use source::Repositories;
 use store::{Blobs, Records};
 
-use super::{bases::Bases, executor::{Caches, Machine}, images::Images};
+use super::{
+    bases::Bases,
+    executor::{Caches, Machine},
+    images::Images,
+};
 use crate::{
     clock::Clock,
     fault::{Class, Fault, Result},

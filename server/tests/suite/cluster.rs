@@ -79,7 +79,9 @@ fn kubectl_is_at_home() {
 
     kubectl(&["create", "namespace", "play"]);
     let applied = run(server, &["apply", "--filename", "-"], &app).ok();
-    for what in ["configmap/words created", "deployment.apps/app created", "service/app created", "job.batch/once created"] {
+    for what in
+        ["configmap/words created", "deployment.apps/app created", "service/app created", "job.batch/once created"]
+    {
         assert!(applied.contains(what), "{applied}");
     }
     let status = run(server, &["rollout", "status", "deployment/app", "--timeout=60s"], "");
@@ -89,7 +91,10 @@ fn kubectl_is_at_home() {
     assert!(run(server, &["apply", "--filename", "-"], &app).ok().contains("deployment.apps/app unchanged"));
 
     let table = kubectl(&["get", "deployments"]);
-    assert!(table.starts_with("NAME   READY   UP-TO-DATE   AVAILABLE   AGE\napp    2/2     2            2 "), "{table}");
+    assert!(
+        table.starts_with("NAME   READY   UP-TO-DATE   AVAILABLE   AGE\napp    2/2     2            2 "),
+        "{table}"
+    );
     let wide = kubectl(&["get", "pods", "--selector", "app=app", "--output", "wide"]);
     assert_eq!(wide.matches("Running").count(), 2, "{wide}");
     let endpoints = json(&kubectl(&["get", "endpoints", "app", "--output", "json"]));

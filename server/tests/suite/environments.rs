@@ -159,7 +159,8 @@ fn a_kustomization_is_rendered() {
     let pipeline = "images:\n- { name: layers/app, context: app }\ndeploy:\n  from: deploy/prod\n  environments:\n  - { name: prod, namespace: layers, progress-deadline: 30s }\n";
     project.tree.write("deploy/base/app.yaml", DEPLOYMENT.replace("people/app", "layers/app"));
     project.tree.write("deploy/base/kustomization.yaml", "resources: [app.yaml]\n");
-    let overlay = "resources: [../base]\nnameSuffix: -prod\nconfigMapGenerator:\n- { name: words, files: [greeting.txt] }\n";
+    let overlay =
+        "resources: [../base]\nnameSuffix: -prod\nconfigMapGenerator:\n- { name: words, files: [greeting.txt] }\n";
     project.tree.write("deploy/prod/kustomization.yaml", overlay);
     project.tree.write("deploy/prod/greeting.txt", "hello\n");
     project.push(&[(".shipway.yaml", pipeline), ("app/Dockerfile", &dockerfile("1", true))]);
