@@ -31,6 +31,7 @@ pub enum Command {
     #[command(subcommand)]
     Dependency(inspect::Dependency),
     /// Pack a chart into an archive
+    #[command(disable_version_flag = true)]
     Package(package::Options),
 }
 
