@@ -162,7 +162,7 @@ impl Journey<'_> {
         let run =
             self.run_until(1, |run| run.state.ended() || run.steps.iter().any(|step| step.tests.is_some())).await?;
         if let RunState::Failed { reason, .. } = &run.state {
-            return Err(Fault::new(Class::Failed, format!("the run failed: {reason}")));
+            return Err(failure(&run, reason));
         }
         let tests = run.tests();
         if tests.passed == 0 || tests.failed > 0 {
@@ -431,11 +431,7 @@ impl Journey<'_> {
         let run = self.run_until(build, |run| run.state.ended()).await?;
         match &run.state {
             RunState::Passed { .. } => Ok(run),
-            RunState::Failed { reason, .. } => {
-                let tests = run.tests().failures.into_iter().map(|(test, message)| format!("; {test}: {message}"));
-                let tests: String = tests.collect();
-                Err(Fault::new(Class::Failed, format!("run {} failed: {reason}{tests}", run.id)))
-            }
+            RunState::Failed { reason, .. } => Err(failure(&run, reason)),
             other => Err(Fault::new(Class::Failed, format!("run {} is {}", run.id, other.name()))),
         }
     }
@@ -495,4 +491,11 @@ async fn until<T, F: Future<Output = Result<Option<T>>>>(
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
+}
+
+/// Why a run failed, with the tests that did.
+fn failure(run: &Run, reason: &str) -> Fault {
+    let tests: String =
+        run.tests().failures.into_iter().map(|(test, message)| format!("; {test}: {message}")).collect();
+    Fault::new(Class::Failed, format!("run {} failed: {reason}{tests}", run.id))
 }

@@ -98,12 +98,12 @@ describe('the Redis client', { concurrency: true }, () => {
 
   test('a server that does not answer is given up, and the next answer is not taken for the last', async (t) => {
     const { redis, server } = await pair(t, { timeout: 150 });
-    await redis.command('PING').catch(() => {});
+    // A busy machine may be late; what comes must be the answer to this question.
+    const ask = (tries) => redis.command('PING').catch((error) => (tries > 0 ? ask(tries - 1) : Promise.reject(error)));
+    assert.equal(await ask(50), 'PONG');
     server.silent = true;
     await assert.rejects(redis.command('INCR', 'n'), /did not answer in time/);
     server.silent = false;
-    // A busy machine may be late once more; what comes must be the answer to this question.
-    const ask = (tries) => redis.command('PING').catch((error) => (tries > 0 ? ask(tries - 1) : Promise.reject(error)));
     assert.equal(await ask(50), 'PONG');
   });
 

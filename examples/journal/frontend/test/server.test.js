@@ -89,7 +89,7 @@ describe('the server', { concurrency: true }, () => {
   });
 
   test('draining loses no request and ends', async (t) => {
-    const { server, url } = await app(t, { drainFor: 500 });
+    const { server, url } = await app(t, { drainFor: 1000 });
     const agent = new http.Agent({ keepAlive: true, maxSockets: 4 });
     t.after(() => agent.destroy());
     const get = (path) => new Promise((resolve, reject) => {
