@@ -4,9 +4,9 @@ mod archive;
 mod ignore;
 mod tree;
 
-pub(crate) use archive::clean;
 pub use archive::unpack;
 pub use ignore::Ignore;
+pub(crate) use template::clean_path as clean;
 pub use tree::{Kind, Tree, walk};
 
 use std::collections::BTreeMap;

@@ -27,7 +27,7 @@ mod value;
 mod words;
 
 pub use error::{Cause, Error, Place};
-pub use functions::Family;
+pub use functions::{Family, path::clean as clean_path};
 pub use render::{Cache, Hooks, Limits, MissingKey, Offline, Options, Rendered, Renderer, Set};
 pub use value::{Element, IntKind, List, Map, MapType, Object, Param, Signature, Text, UintKind, Value};
 

@@ -67,7 +67,7 @@ fn inside(raw: &str) -> Result<String, Error> {
     if rest.starts_with('/') {
         return Err(Error::Archive("chart illegally contains absolute paths".to_owned()));
     }
-    let clean = clean(&rest);
+    let clean = template::clean_path(&rest);
     if clean == "." {
         return Err(Error::Archive(format!("chart illegally contains content outside the base directory: {raw:?}")));
     }
@@ -82,27 +82,6 @@ fn inside(raw: &str) -> Result<String, Error> {
         return Err(Error::Archive("chart yaml not in base directory".to_owned()));
     }
     Ok(clean)
-}
-
-/// A relative path without `.`, `..` and empty parts where that is possible, as Go's `path.Clean` has it.
-pub(crate) fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." if parts.last().is_some_and(|last| *last != "..") => {
-                parts.pop();
-            }
-            ".." if rooted => {}
-            part => parts.push(part),
-        }
-    }
-    match (rooted, parts.is_empty()) {
-        (true, _) => format!("/{}", parts.join("/")),
-        (false, true) => ".".to_owned(),
-        (false, false) => parts.join("/"),
-    }
 }
 
 fn unreadable(error: std::io::Error) -> Error {

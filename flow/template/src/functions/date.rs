@@ -290,29 +290,13 @@ pub fn duration_text(nanos: i64) -> String {
     format!("{sign}{body}")
 }
 
-const MONTHS: [&str; 12] = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-];
-const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
-
 /// How the integer types that print as words do.
 pub fn named(kind: IntKind, n: i64) -> String {
     let name = |names: &[&str], at: i64| usize::try_from(at).ok().and_then(|at| names.get(at).map(|s| (*s).to_owned()));
     match kind {
         IntKind::Duration => duration_text(n),
-        IntKind::Month => name(&MONTHS, n - 1).unwrap_or_else(|| format!("%!Month({n})")),
-        IntKind::Weekday => name(&DAYS, n).unwrap_or_else(|| format!("%!Weekday({n})")),
+        IntKind::Month => name(&layout::MONTHS, n - 1).unwrap_or_else(|| format!("%!Month({n})")),
+        IntKind::Weekday => name(&layout::DAYS, n).unwrap_or_else(|| format!("%!Weekday({n})")),
         _ => n.to_string(),
     }
 }

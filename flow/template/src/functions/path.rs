@@ -31,7 +31,8 @@ fn dir(path: &str) -> String {
     clean(&path[..path.rfind('/').map_or(0, |at| at + 1)])
 }
 
-fn clean(path: &str) -> String {
+/// A path without `.`, `..` and empty parts where that is possible, as Go's `path.Clean` has it.
+pub fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
