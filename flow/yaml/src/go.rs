@@ -1,8 +1,8 @@
 //! Printing a value as `sigs.k8s.io/yaml` does.
 
-use std::{borrow::Cow, cmp::Ordering};
+use std::borrow::Cow;
 
-use crate::{Dialect, Map, Resolved, Style, Value, emit::Emitter, number, resolve};
+use crate::{Dialect, Map, Resolved, Style, Value, emit::Emitter, number, order, resolve};
 
 /// The text that `sigs.k8s.io/yaml`'s `Marshal` makes of a value (Helm's `toYaml`, what `kustomize build` prints):
 /// keys in go-yaml's natural order, lists at the indentation of their key, floats that are whole as whole numbers.
@@ -87,7 +87,7 @@ fn string(to: &mut Emitter, text: &str, key: bool) {
 }
 
 /// `1:20`: a number in YAML 1.1, so it is quoted.
-fn base60(text: &str) -> bool {
+pub(crate) fn base60(text: &str) -> bool {
     let bytes = text.as_bytes();
     if !matches!(bytes.first(), Some(b'+' | b'-' | b'0'..=b'9')) || !text.contains(':') {
         return false;
@@ -133,7 +133,7 @@ fn entries(to: &mut Emitter, map: &Map) {
     let outer = to.indent;
     to.indent = if outer < 0 { 0 } else { outer + 2 };
     let mut entries: Vec<(&String, &Value)> = map.iter().collect();
-    sort(&mut entries);
+    order::sort(&mut entries, Dialect::V2);
     for (key, value) in entries {
         to.write_indent();
         if Emitter::simple_key(key) {
@@ -148,53 +148,4 @@ fn entries(to: &mut Emitter, map: &Map) {
         node(to, value, true);
     }
     to.indent = outer;
-}
-
-/// Byte order is natural order for most maps. Where it is not, a merge sort: go-yaml's order of keys is no total order
-/// for every set of keys, which the library's sort does not accept.
-fn sort(entries: &mut [(&String, &Value)]) {
-    if entries.windows(2).all(|pair| natural(pair[0].0, pair[1].0) != Ordering::Greater) {
-        return;
-    }
-    let middle = entries.len() / 2;
-    let (left, right) = entries.split_at_mut(middle);
-    sort(left);
-    sort(right);
-    let mut merged = Vec::with_capacity(entries.len());
-    let (left, right) = entries.split_at(middle);
-    let (mut i, mut j) = (0, 0);
-    while i < left.len() && j < right.len() {
-        if natural(right[j].0, left[i].0) == Ordering::Less {
-            merged.push(right[j]);
-            j += 1;
-        } else {
-            merged.push(left[i]);
-            i += 1;
-        }
-    }
-    merged.extend_from_slice(&left[i..]);
-    merged.extend_from_slice(&right[j..]);
-    entries.copy_from_slice(&merged);
-}
-
-/// Letters after all else, runs of digits by their number.
-fn natural(a: &str, b: &str) -> Ordering {
-    let (x, y): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let Some(i) = x.iter().zip(&y).position(|(c, d)| c != d) else { return x.len().cmp(&y.len()) };
-    let (c, d) = (x[i], y[i]);
-    match (c.is_alphabetic(), d.is_alphabetic()) {
-        (true, true) => return c.cmp(&d),
-        (true, false) => return Ordering::Greater,
-        (false, true) => return Ordering::Less,
-        (false, false) => {}
-    }
-    let digits = |text: &[char]| text[i..].iter().take_while(|c| c.is_ascii_digit()).count();
-    let carry = (c == '0' || d == '0') && x[..i].iter().rev().take_while(|c| c.is_ascii_digit()).any(|c| *c != '0');
-    let number = |text: &[char], count: usize| {
-        text[i..i + count]
-            .iter()
-            .fold(i64::from(carry), |n, c| n.wrapping_mul(10).wrapping_add(i64::from(*c as u32) - i64::from(b'0')))
-    };
-    let (m, n) = (digits(&x), digits(&y));
-    number(&x, m).cmp(&number(&y, n)).then(m.cmp(&n)).then(c.cmp(&d))
 }

@@ -1,0 +1,1 @@
+//! `skaffold.yaml` of every published version, read into one model.
