@@ -3,6 +3,7 @@
 mod bench;
 mod equal;
 mod flow;
+mod fuzz;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,8 @@ enum Command {
     /// Hold what Shipway does against the original tools
     #[command(subcommand)]
     Equal(equal::Equal),
+    /// Feed every reader with made-up input for a while; fails when one panics, hangs or eats memory
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Command::Flow => flow::check(),
         Command::Bench(bench) => bench::run(&bench),
         Command::Equal(equal) => equal::run(&equal),
+        Command::Fuzz(options) => fuzz::run(&options),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
