@@ -2,12 +2,20 @@
 
 type Wrong = (&'static str, String);
 
+/// A translated expression.
+pub struct Translated {
+    pub text: String,
+    /// The names of its groups, by number; the whole is number 0. Go lets a name be given twice, the `regex` crate does not,
+    /// so names are kept here.
+    pub names: Vec<String>,
+}
+
 /// Translates an expression, or says what Go says of it and of which piece.
-pub fn translate(source: &str) -> Result<String, Wrong> {
-    let mut reader =
-        Reader { source, at: 0, out: String::with_capacity(source.len() + 8), depth: 0, repeatable: false, last: 0 };
+pub fn translate(source: &str) -> Result<Translated, Wrong> {
+    let out = String::with_capacity(source.len() + 8);
+    let mut reader = Reader { source, at: 0, out, depth: 0, repeatable: false, last: 0, names: vec![String::new()] };
     reader.all()?;
-    Ok(reader.out)
+    Ok(Translated { text: reader.out, names: reader.names })
 }
 
 struct Reader<'t> {
@@ -19,6 +27,7 @@ struct Reader<'t> {
     repeatable: bool,
     /// Where the last repetition operator began, if one ended just here.
     last: usize,
+    names: Vec<String>,
 }
 
 impl<'t> Reader<'t> {
@@ -150,6 +159,7 @@ impl<'t> Reader<'t> {
         let Some(flags) = rest.strip_prefix("(?") else {
             self.at += 1;
             self.out.push('(');
+            self.names.push(String::new());
             return Ok(());
         };
         if flags.starts_with("P<") || flags.starts_with('<') {
@@ -162,25 +172,29 @@ impl<'t> Reader<'t> {
                 return Err(("invalid named capture", rest[..=end].to_owned()));
             }
             self.at += end + 1;
-            self.out.push_str(&format!("(?P<{name}>"));
+            self.out.push('(');
+            self.names.push(name.to_owned());
             return Ok(());
         }
-        let length = flags.find(|c: char| !matches!(c, 'i' | 'm' | 's' | 'U' | '-')).unwrap_or(flags.len());
-        let end = flags[length..].chars().next();
-        if !matches!(end, Some(':' | ')')) || flags[..length].matches('-').count() > 1 || flags[..length].ends_with('-')
-        {
-            if end.is_none() {
-                return Err(("missing closing )", self.source.to_owned()));
+        let (mut negative, mut flagged, mut length) = (false, false, 2);
+        for c in flags.chars() {
+            length += c.len_utf8();
+            match c {
+                'i' | 'm' | 's' | 'U' => flagged = true,
+                '-' if !negative => (negative, flagged) = (true, false),
+                ':' | ')' if !negative || flagged => {
+                    self.at += length;
+                    // Go takes flags that set nothing.
+                    if &rest[..length] != "(?)" {
+                        self.out.push_str(&rest[..length]);
+                    }
+                    self.depth -= usize::from(c == ')');
+                    return Ok(());
+                }
+                _ => break,
             }
-            let piece: String = rest.chars().take(2 + length + 1).collect();
-            return Err(("invalid or unsupported Perl syntax", piece));
         }
-        self.out.push_str(&rest[..2 + length + 1]);
-        self.at += 2 + length + 1;
-        if end == Some(')') {
-            self.depth -= 1;
-        }
-        Ok(())
+        Err(("invalid or unsupported Perl syntax", rest[..length].to_owned()))
     }
 
     fn escape(&mut self) -> Result<(), Wrong> {
@@ -238,21 +252,19 @@ impl<'t> Reader<'t> {
             None => return Err(("invalid character class range", rest.to_owned())),
         };
         let piece = &rest[..length];
-        // Names that neither side knows are refused here, in Go's words.
-        let text = piece.replace("{^", "{").to_owned();
-        let negated = piece.contains("{^");
-        let text = if negated && text.starts_with("\\p") {
-            text.replacen("\\p", "\\P", 1)
-        } else if negated {
-            text.replacen("\\P", "\\p", 1)
-        } else {
-            text
-        };
-        let text = text.replace("{Any}", "{any}");
-        if regex::Regex::new(&text).is_err() {
-            return Err(("invalid character class range", piece.to_owned()));
+        let wrong = Err(("invalid character class range", piece.to_owned()));
+        let name = piece[2..].trim_start_matches('{').trim_end_matches('}');
+        let (negated, name) = name.strip_prefix('^').map_or((false, name), |name| (true, name));
+        if !name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | ' ')) {
+            return wrong;
         }
-        Ok((text, length))
+        let letter = if piece.starts_with("\\P") == negated { 'p' } else { 'P' };
+        // Go knows categories and scripts, not the many other properties of characters.
+        let known = ["gc=", "sc="].into_iter().map(|kind| format!("\\{letter}{{{kind}{name}}}"));
+        match known.into_iter().find(|text| regex::Regex::new(text).is_ok()) {
+            Some(text) => Ok((text, length)),
+            None => wrong,
+        }
     }
 
     /// An escape that stands for one character.
@@ -273,23 +285,10 @@ impl<'t> Reader<'t> {
             'n' => ('\n', 2),
             'r' => ('\r', 2),
             'v' => ('\x0b', 2),
-            'x' => {
-                let body = &rest[2..];
-                let (digits, length) = match body.strip_prefix('{') {
-                    Some(inner) => match inner.find('}') {
-                        Some(end) => (&inner[..end], end + 4),
-                        None => return wrong(rest.chars().count()),
-                    },
-                    None => match body.get(..2) {
-                        Some(digits) => (digits, 4),
-                        None => return wrong(4),
-                    },
-                };
-                match u32::from_str_radix(digits, 16).ok().and_then(char::from_u32) {
-                    Some(value) => (value, length),
-                    None => return wrong(length),
-                }
-            }
+            'x' => match hexadecimal(&rest[2..]) {
+                Ok((value, length)) => (value, 2 + length),
+                Err(length) => return Err(("invalid escape sequence", rest[..2 + length].to_owned())),
+            },
             '0'..='7' if c == '0' || chars.next().is_some_and(|d| ('0'..='7').contains(&d)) => {
                 let digits: String = rest[1..].chars().take(3).take_while(|d| ('0'..='7').contains(d)).collect();
                 match u32::from_str_radix(&digits, 8).ok().and_then(char::from_u32) {
@@ -313,6 +312,7 @@ impl<'t> Reader<'t> {
             self.at += 1;
             self.out.push('^');
         }
+        // A `-` is itself wherever it is not between two characters: Go reads expressions with Perl's extensions on.
         let mut first = true;
         loop {
             let Some(c) = self.peek() else {
@@ -322,15 +322,6 @@ impl<'t> Reader<'t> {
                 break;
             }
             let rest = self.rest();
-            if c == '-' && !first && !rest.starts_with("-]") {
-                // A bare `-` in the middle is refused unless it is at an end.
-                let next = rest[1..].chars().next();
-                if next.is_none() {
-                    return missing(self);
-                }
-                let piece: String = rest.chars().take(2).collect();
-                return Err(("invalid character class range", piece));
-            }
             first = false;
             if rest.starts_with("[:")
                 && let Some(end) = rest.find(":]")
@@ -340,7 +331,8 @@ impl<'t> Reader<'t> {
                     "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
                     "upper", "word", "xdigit",
                 ];
-                if !NAMES.contains(&name[2..end].trim_start_matches('^')) {
+                let plain = name[2..end].strip_prefix('^').unwrap_or(&name[2..end]);
+                if !NAMES.contains(&plain) {
                     return Err(("invalid character class range", name.to_owned()));
                 }
                 self.out.push_str(name);
@@ -402,4 +394,31 @@ impl<'t> Reader<'t> {
             None => Err(("missing closing ]", self.source.to_owned())),
         }
     }
+}
+
+/// The character that `41` or `{1F600}` stands for and its length, or how much was read until it was wrong.
+fn hexadecimal(text: &str) -> Result<(char, usize), usize> {
+    let (braced, digits) = text.strip_prefix('{').map_or((false, text), |digits| (true, digits));
+    let (mut value, mut count, mut length) = (0, 0, usize::from(braced));
+    for c in digits.chars() {
+        length += c.len_utf8();
+        if braced && c == '}' {
+            return char::from_u32(value).filter(|_| count > 0).map(|c| (c, length)).ok_or(length);
+        }
+        let digit = c.to_digit(16).filter(|_| value <= 0x10_FFFF);
+        // Without braces Go reads two characters before it looks at them.
+        let Some(digit) = digit else {
+            let second = (!braced && count == 0).then(|| digits[c.len_utf8()..].chars().next()).flatten();
+            return Err(length + second.map_or(0, char::len_utf8));
+        };
+        value = value * 16 + digit;
+        count += 1;
+        if braced && value > 0x10_FFFF {
+            return Err(length);
+        }
+        if !braced && count == 2 {
+            return char::from_u32(value).map(|c| (c, length)).ok_or(length);
+        }
+    }
+    Err(length)
 }

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use regex::bytes::{Regex, RegexBuilder};
+use regex::bytes::{Captures, Match, Regex, RegexBuilder};
 
 use super::{Fail, Function, Outcome, bytes, fixed, int};
 use crate::{
@@ -12,8 +12,33 @@ use crate::{
 
 use Param::{Int, Str};
 
-/// A compiled expression.
-pub struct Pattern(Regex);
+/// A compiled expression and the names of its groups.
+pub struct Pattern(Regex, Vec<String>);
+
+impl Pattern {
+    /// What it finds, one after the other. Where nothing is found between the bytes of one character, Go does not look.
+    fn all<'t>(&'t self, text: &'t [u8]) -> impl Iterator<Item = Match<'t>> {
+        self.0.find_iter(text).filter(|found| !found.is_empty() || boundary(text, found.start()))
+    }
+
+    fn captures<'t>(&'t self, text: &'t [u8]) -> impl Iterator<Item = (Match<'t>, Captures<'t>)> {
+        let found = self.0.captures_iter(text).filter_map(|found| Some((found.get(0)?, found)));
+        found.filter(|(whole, _)| !whole.is_empty() || boundary(text, whole.start()))
+    }
+}
+
+/// Whether a place is not within a character.
+fn boundary(text: &[u8], at: usize) -> bool {
+    let lead = (at.saturating_sub(3)..at).rev().find(|i| text[*i] >= 0xC0);
+    lead.is_none_or(|lead| {
+        let end = text.len().min(lead + 4);
+        let valid = match std::str::from_utf8(&text[lead..end]) {
+            Ok(text) => text,
+            Err(error) => std::str::from_utf8(&text[lead..lead + error.valid_up_to()]).unwrap_or_default(),
+        };
+        valid.chars().next().is_none_or(|c| lead + c.len_utf8() <= at)
+    })
+}
 
 pub const TABLE: &[Function] = &[
     fixed("regexMatch", &[Str, Str], |s, v| Ok(Value::Bool(compile(s, v)?.is_ok_and(|p| p.0.is_match(bytes(v, 1)))))),
@@ -63,7 +88,7 @@ fn compile(s: &mut Session<'_>, v: &[Value]) -> Result<Result<Rc<Pattern>, Strin
         return Ok(known.clone());
     }
     s.charge(1000 + source.len() as u64 * 20)?;
-    let made = make(&source.to_str()).map(|regex| Rc::new(Pattern(regex)));
+    let made = make(&source.to_str()).map(Rc::new);
     if s.patterns.len() > 2000 {
         s.patterns.clear();
     }
@@ -80,7 +105,7 @@ fn sure(s: &mut Session<'_>, v: &[Value]) -> Result<Rc<Pattern>, Fail> {
     })
 }
 
-fn make(source: &str) -> Result<Regex, String> {
+fn make(source: &str) -> Result<Pattern, String> {
     let wrong = |message: &str, piece: &str| Err(format!("error parsing regexp: {message}: `{piece}`"));
     if source.len() > 1 << 20 {
         return wrong("expression too large", &source[..source.floor_char_boundary(40)]);
@@ -89,11 +114,12 @@ fn make(source: &str) -> Result<Regex, String> {
         Ok(translated) => translated,
         Err((message, piece)) => return wrong(message, &piece),
     };
-    RegexBuilder::new(&translated)
+    RegexBuilder::new(&translated.text)
         .size_limit(10 << 20)
         .dfa_size_limit(10 << 20)
         .nest_limit(250)
         .build()
+        .map(|regex| Pattern(regex, translated.names))
         .or_else(|_| wrong("expression too large", source))
 }
 
@@ -106,7 +132,7 @@ fn most(v: &[Value]) -> usize {
 }
 
 fn find_all(s: &mut Session<'_>, pattern: &Pattern, v: &[Value]) -> Outcome {
-    let found: Vec<Text> = pattern.0.find_iter(bytes(v, 1)).take(most(v)).map(|m| m.as_bytes().into()).collect();
+    let found: Vec<Text> = pattern.all(bytes(v, 1)).take(most(v)).map(|m| m.as_bytes().into()).collect();
     s.charge(found.len() as u64)?;
     Ok(if found.is_empty() { Value::List(List::nil(Element::Str)) } else { Value::strings(found) })
 }
@@ -115,13 +141,12 @@ fn replace(s: &mut Session<'_>, pattern: &Pattern, v: &[Value], literal: bool) -
     let (text, by) = (bytes(v, 1), bytes(v, 2));
     let mut out = Vec::with_capacity(text.len());
     let mut at = 0;
-    for found in pattern.0.captures_iter(text) {
-        let Some(whole) = found.get(0) else { continue };
+    for (whole, found) in pattern.captures(text) {
         out.extend_from_slice(&text[at..whole.start()]);
         if literal {
             out.extend_from_slice(by);
         } else {
-            expand(&mut out, by, &found);
+            expand(&mut out, by, &found, &pattern.1);
         }
         at = whole.end();
         if out.len() > s.options.limits.text {
@@ -134,7 +159,7 @@ fn replace(s: &mut Session<'_>, pattern: &Pattern, v: &[Value], literal: bool) -
 }
 
 /// `$1`, `${name}`, `$$`.
-fn expand(out: &mut Vec<u8>, template: &[u8], found: &regex::bytes::Captures<'_>) {
+fn expand(out: &mut Vec<u8>, template: &[u8], found: &Captures<'_>, names: &[String]) {
     let mut rest = template;
     while let Some(at) = rest.iter().position(|b| *b == b'$') {
         out.extend_from_slice(&rest[..at]);
@@ -155,7 +180,7 @@ fn expand(out: &mut Vec<u8>, template: &[u8], found: &regex::bytes::Captures<'_>
         let name = &word[..length];
         let group = match name.parse::<usize>() {
             Ok(n) if !name.starts_with('0') || name == "0" => found.get(n),
-            _ => found.name(name),
+            _ => names.iter().enumerate().filter(|(_, known)| *known == name).find_map(|(at, _)| found.get(at)),
         };
         out.extend_from_slice(group.map_or(&b""[..], |m| m.as_bytes()));
         rest = &body[length + usize::from(brace)..];
@@ -174,7 +199,7 @@ fn split(s: &mut Session<'_>, pattern: &Pattern, v: &[Value]) -> Outcome {
     let most = usize::try_from(count).unwrap_or(usize::MAX);
     let mut parts: Vec<Text> = Vec::new();
     let (mut begin, mut end) = (0, 0);
-    for found in pattern.0.find_iter(text).take(most) {
+    for found in pattern.all(text).take(most) {
         s.charge(1)?;
         if parts.len() + 1 == most {
             break;
