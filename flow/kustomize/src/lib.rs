@@ -20,7 +20,7 @@ mod namespace;
 mod order;
 mod origin;
 mod patch;
-mod path;
+pub mod path;
 mod plugin;
 mod read;
 mod reference;

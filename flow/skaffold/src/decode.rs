@@ -63,7 +63,11 @@ impl Decoder<'_> {
                 _ => self.wrong(node, path, "a whole number"),
             },
             Type::Port => match text(node) {
-                Some(text) => Ok(Some(text.parse().map_or(Value::String(text), Value::Int))),
+                Some(text) => match text.parse() {
+                    Ok(0) => Ok(None),
+                    Ok(n) => Ok(Some(Value::Int(n))),
+                    Err(_) => Ok(Some(Value::String(text))),
+                },
                 None => self.wrong(node, path, "a number or a name"),
             },
             Type::Any => Ok(Some(self.any(node)?)),

@@ -46,24 +46,23 @@ fn struct_entries(map: &Map, of: &str, entries: &mut Vec<(Node, Node)>) {
 
 /// A struct with all that is always written, as one value.
 fn written(map: &Map, of: &str) -> Value {
-    fn value(value: &Value, of: &Type) -> Value {
-        match (of, value) {
-            (_, Value::Null) => Value::Null,
-            (Type::Maybe(inner), other) => self::value(other, inner),
-            (Type::Struct(name), Value::Map(map)) => written(map, name),
-            (Type::List(inner), Value::List(items)) => {
-                Value::List(items.iter().map(|item| self::value(item, inner)).collect())
-            }
-            (_, other) => other.clone(),
-        }
-    }
     let mut out = Map::new();
     for field in schema::fields(of).iter().filter(|field| field.in_version(Version::newest())) {
         match map.get(field.name) {
-            Some(found) => out.insert(field.name.to_owned(), value(found, &field.of)),
+            Some(found) => out.insert(field.name.to_owned(), whole(found, &field.of)),
             None if field.always => out.insert(field.name.to_owned(), zero(&field.of)),
             None => None,
         };
     }
     Value::Map(out)
+}
+
+fn whole(value: &Value, of: &Type) -> Value {
+    match (of, value) {
+        (_, Value::Null) => Value::Null,
+        (Type::Maybe(inner), other) => whole(other, inner),
+        (Type::Struct(name), Value::Map(map)) => written(map, name),
+        (Type::List(inner), Value::List(items)) => Value::List(items.iter().map(|item| whole(item, inner)).collect()),
+        (_, other) => other.clone(),
+    }
 }
