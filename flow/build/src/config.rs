@@ -234,6 +234,18 @@ impl Platform {
             _ => return None,
         })
     }
+
+    /// The platform of an architecture by Debian's name.
+    pub fn of_debian(name: &str) -> Option<Self> {
+        let (architecture, variant) = match name {
+            "i386" => ("386", None),
+            "armhf" => ("arm", Some("v7".to_owned())),
+            "ppc64el" => ("ppc64le", None),
+            "amd64" | "arm64" | "riscv64" | "s390x" => (name, None),
+            _ => return None,
+        };
+        Some(Self { os: "linux".into(), architecture: architecture.into(), variant })
+    }
 }
 
 impl std::fmt::Display for Platform {

@@ -10,7 +10,7 @@ pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
 /// Why an image could not be described, assembled or exported.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
-    /// The Dockerfile is wrong at a place that is shown.
+    /// A Dockerfile, or the definition of a base image, is wrong at a place that is shown.
     #[error("{0}")]
     Dockerfile(Box<Diagnostic>),
     /// The build context holds something that cannot be used, or too much.
@@ -19,6 +19,9 @@ pub enum Error {
     /// A definition of a base image is wrong.
     #[error("base image {name}: {reason}")]
     Definition { name: String, reason: String },
+    /// A lock file that was made for another definition.
+    #[error("base image {name}: its lock file is of another definition: {reason}")]
+    Stale { name: String, reason: String },
     /// The archive could not be reached, and what is needed is not cached.
     #[error("cannot fetch {url}: {reason}")]
     Fetch { url: String, reason: String, source: Option<Cause> },

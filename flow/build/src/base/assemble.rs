@@ -18,6 +18,7 @@ use super::{
     archive::{Archive, Cache, Lock, Package, Snapshot, blocking},
     deb::{Control, Deb, DebEntry, DebKind},
     definition::Definition,
+    lock::{BaseLock, LockedPackage},
     resolve::{Request, resolve},
     system,
     tree::{Content, Node, NodeKind, Tree},
@@ -100,9 +101,108 @@ pub async fn assemble(
     now: Timestamp,
     progress: OnProgress,
 ) -> Result<BaseImage> {
+    newest(definition, archive, registry, now, true, progress).await
+}
+
+/// As [`assemble`], for a definition of somebody's own: without a tag, for another one may have the same name; for the architecture and
+/// from the snapshot that it names.
+pub async fn assemble_file(
+    definition: &Definition,
+    archive: &Archive,
+    registry: &Registry,
+    now: Timestamp,
+    progress: OnProgress,
+) -> Result<BaseImage> {
+    let other = variant(definition, archive)?;
+    newest(definition, other.as_ref().unwrap_or(archive), registry, definition.snapshot.unwrap_or(now), false, progress)
+        .await
+}
+
+/// Assembles exactly the packages of a lock. With all of them cached, no network is needed.
+///
+/// # Errors
+/// [`Error::Stale`] when the definition asks for something else than the lock was made for.
+pub async fn assemble_locked(
+    definition: &Definition,
+    lock: &BaseLock,
+    archive: &Archive,
+    registry: &Registry,
+    progress: OnProgress,
+) -> Result<BaseImage> {
+    definition.check()?;
+    lock.check(definition, &archive.options().architecture)?;
+    let (suite, packages, releases) = (&definition.suite, &lock.packages, &lock.releases);
+    let key = key(definition, &serde_json::json!([suite, lock.date, packages, releases]), &lock.asked.architecture);
+    if let Some(image) = known(archive.cache(), registry, &key).await? {
+        return Ok(image);
+    }
+    progress(Progress::Resolved { packages: packages.len(), bytes: packages.iter().map(|p| p.size).sum() });
+    let count = counter(&progress);
+    let mut fetches = Vec::with_capacity(packages.len());
+    for package in packages {
+        let Some(release) = lock.release_of(package) else {
+            return Err(Error::malformed("the lock file", format!("does not have the release of {}", package.name)));
+        };
+        fetches.push(archive.fetch_locked(release, package, &count).boxed());
+    }
+    futures::stream::iter(fetches).buffer_unordered(DOWNLOADS).try_collect::<()>().await?;
+    let chosen = Chosen {
+        packages: packages.clone(),
+        date: lock.date,
+        lock: Lock { releases: releases.clone() },
+        platform: platform(&lock.asked.architecture)?,
+    };
+    make(definition, archive, registry, chosen, &[], &key, &progress).await
+}
+
+/// Chooses the packages of a definition from the archive as it is now, or as the definition says that it was.
+pub async fn lock_packages(
+    definition: &Definition,
+    archive: &Archive,
+    now: Timestamp,
+    progress: OnProgress,
+) -> Result<BaseLock> {
+    definition.check()?;
+    let other = variant(definition, archive)?;
+    let archive = other.as_ref().unwrap_or(archive);
+    let snapshot = archive.snapshot(&definition.suite, definition.snapshot.unwrap_or(now)).await?;
+    progress(Progress::Index { packages: snapshot.index.len(), date: snapshot.date });
+    let packages = choose(definition, archive, &snapshot)?;
+    Ok(BaseLock::new(definition, &archive.options().architecture, &snapshot, &packages))
+}
+
+/// The archive that a definition is assembled from, where it is another one.
+fn variant(definition: &Definition, archive: &Archive) -> Result<Option<Archive>> {
+    let architecture = definition.architecture.as_deref().filter(|wanted| *wanted != archive.options().architecture);
+    let other = architecture.is_some() || definition.snapshot.is_some();
+    other.then(|| archive.variant(architecture, definition.snapshot)).transpose()
+}
+
+fn platform(architecture: &str) -> Result<Platform> {
+    let unknown = || Error::malformed(architecture, "is no architecture that images have a name for");
+    Platform::of_debian(architecture).ok_or_else(unknown)
+}
+
+/// The packages of an image, all of them in the cache.
+struct Chosen {
+    packages: Vec<LockedPackage>,
+    date: Timestamp,
+    lock: Lock,
+    platform: Platform,
+}
+
+async fn newest(
+    definition: &Definition,
+    archive: &Archive,
+    registry: &Registry,
+    now: Timestamp,
+    tagged: bool,
+    progress: OnProgress,
+) -> Result<BaseImage> {
     definition.check()?;
     let lock = archive.lock(&definition.suite, now).await?;
-    let key = assembly_key(definition, archive, &lock)?;
+    let architecture = &archive.options().architecture;
+    let key = key(definition, &serde_json::json!([lock, tagged]), architecture);
     if let Some(image) = known(archive.cache(), registry, &key).await? {
         return Ok(image);
     }
@@ -111,19 +211,39 @@ pub async fn assemble(
     let packages = choose(definition, archive, &snapshot)?;
     progress(Progress::Resolved { packages: packages.len(), bytes: packages.iter().map(|p| p.size).sum() });
     fetch(archive, &snapshot, &packages, &progress).await?;
-
-    let date = snapshot.date;
-    let lock = snapshot.lock.clone();
+    let locked = BaseLock::new(definition, architecture, &snapshot, &packages);
+    let chosen = Chosen {
+        packages: locked.packages,
+        date: snapshot.date,
+        lock: snapshot.lock.clone(),
+        platform: platform(architecture)?,
+    };
     // The index is large, and no longer needed.
     drop(snapshot);
+    let day = chosen.date.to_string()[..10].replace('-', "");
+    let tags = [definition.suite.clone(), format!("{}-{day}", definition.suite)];
+    make(definition, archive, registry, chosen, if tagged { &tags } else { &[] }, &key, &progress).await
+}
+
+/// Unpacks and publishes, and remembers what came of it.
+async fn make(
+    definition: &Definition,
+    archive: &Archive,
+    registry: &Registry,
+    chosen: Chosen,
+    tags: &[String],
+    key: &str,
+    progress: &OnProgress,
+) -> Result<BaseImage> {
+    let chosen = Arc::new(chosen);
     let tree = {
-        let (definition, cache, packages, progress) =
-            (definition.clone(), archive.cache().clone(), packages.clone(), progress.clone());
-        blocking(move || build_tree(&definition, &cache, &packages, &progress)).await?
+        let (definition, cache, chosen, progress) =
+            (definition.clone(), archive.cache().clone(), chosen.clone(), progress.clone());
+        blocking(move || build_tree(&definition, &cache, &chosen.packages, &progress)).await?
     };
-    let image = publish(definition, registry, tree, &packages, date, lock, &progress).await?;
+    let image = publish(definition, registry, tree, &chosen, tags, progress).await?;
     let text = serde_json::to_string(&image).map_err(|e| Error::malformed("the assembled image", e.to_string()))?;
-    archive.cache().note(&key, &text)?;
+    archive.cache().note(key, &text)?;
     Ok(image)
 }
 
@@ -139,10 +259,10 @@ pub fn choose(definition: &Definition, archive: &Archive, snapshot: &Snapshot) -
 }
 
 /// What the result depends on. The version is raised when the assembly itself changes.
-fn assembly_key(definition: &Definition, archive: &Archive, lock: &Lock) -> Result<String> {
-    const VERSION: u32 = 1;
-    let key = serde_json::json!({ "v": VERSION, "definition": definition, "lock": lock, "for": archive.options().architecture });
-    Ok(format!("assembled {key}"))
+fn key(definition: &Definition, of: &serde_json::Value, architecture: &str) -> String {
+    const VERSION: u32 = 2;
+    let key = serde_json::json!({ "v": VERSION, "definition": definition, "of": of, "for": architecture });
+    format!("assembled {key}")
 }
 
 async fn known(cache: &Cache, registry: &Registry, key: &str) -> Result<Option<BaseImage>> {
@@ -154,9 +274,14 @@ async fn known(cache: &Cache, registry: &Registry, key: &str) -> Result<Option<B
     Ok(found.map(|_| image))
 }
 
+/// Adds bytes up and tells the sum.
+fn counter(progress: &OnProgress) -> impl Fn(u64) + Sync {
+    let (bytes, progress) = (AtomicU64::new(0), progress.clone());
+    move |more: u64| progress(Progress::Fetched { bytes: bytes.fetch_add(more, Ordering::Relaxed) + more })
+}
+
 async fn fetch(archive: &Archive, snapshot: &Snapshot, packages: &[Package], progress: &OnProgress) -> Result<()> {
-    let bytes = AtomicU64::new(0);
-    let count = |more: u64| progress(Progress::Fetched { bytes: bytes.fetch_add(more, Ordering::Relaxed) + more });
+    let count = counter(progress);
     let mut fetches = Vec::with_capacity(packages.len());
     for package in packages {
         fetches.push(archive.fetch(snapshot, package, &count).boxed());
@@ -171,7 +296,12 @@ struct Unpacked {
 }
 
 /// Unpacks all packages on all cores, and merges them in the order of their names. Blocks.
-fn build_tree(definition: &Definition, cache: &Cache, packages: &[Package], progress: &OnProgress) -> Result<Tree> {
+fn build_tree(
+    definition: &Definition,
+    cache: &Cache,
+    packages: &[LockedPackage],
+    progress: &OnProgress,
+) -> Result<Tree> {
     let drop = definition.drop.iter().map(|pattern| Glob::ignore(pattern.trim_matches('/')));
     let drop = drop
         .collect::<Result<Vec<_>, _>>()
@@ -208,23 +338,48 @@ fn build_tree(definition: &Definition, cache: &Cache, packages: &[Package], prog
     // The directories of the root have the modes that base-files gives them.
     let first = unpacked.iter().position(|(index, _)| packages[*index].name == "base-files");
     let order = first.into_iter().chain((0..unpacked.len()).filter(|at| Some(*at) != first));
+    let mut status = String::new();
     for at in order {
         let (index, package) = &unpacked[at];
         merge(&mut tree, package)?;
-        system::register(&mut tree, &packages[*index].name, &package.control)?;
+        let name = &packages[*index].name;
+        if definition.package_manager {
+            let paths = package.entries.iter().map(|(entry, _)| entry.path.clone());
+            system::register_installed(&mut tree, &mut status, name, &package.control, paths)?;
+        } else {
+            system::register(&mut tree, name, &package.control)?;
+        }
+    }
+    if definition.package_manager {
+        system::package_manager(&mut tree, definition, status)?;
     }
     system::complete(&mut tree, definition)?;
+    check(&tree, definition)?;
+    Ok(tree)
+}
+
+/// Refuses what an image must not have, or must.
+fn check(tree: &Tree, definition: &Definition) -> Result<()> {
+    let wrong = |reason: String| Err(Error::Definition { name: definition.name.clone(), reason });
+    let has = |paths: &[&'static str]| paths.iter().copied().find(|path| tree.leads_to_file(path));
     if !definition.shell
-        && let Some(shell) = ["usr/bin/sh", "usr/bin/dash", "usr/bin/bash"].iter().find(|path| tree.leads_to_file(path))
+        && let Some(shell) = has(&["usr/bin/sh", "usr/bin/dash", "usr/bin/bash"])
     {
-        let reason = format!("must not have a shell, and has /{shell}: say `shell: true`, or leave out what brings it");
-        return Err(Error::Definition { name: definition.name.clone(), reason });
+        return wrong(format!(
+            "must not have a shell, and has /{shell}: say `shell: true`, or leave out what brings it"
+        ));
     }
     if definition.shell && !tree.leads_to_file("/bin/sh") {
-        let reason = "must have a shell, and no package brings /bin/sh: add dash".to_owned();
-        return Err(Error::Definition { name: definition.name.clone(), reason });
+        return wrong("must have a shell, and no package brings /bin/sh: add dash".to_owned());
     }
-    Ok(tree)
+    if !definition.package_manager
+        && let Some(manager) = has(&["usr/bin/apt", "usr/bin/apt-get", "usr/bin/dpkg"])
+    {
+        return wrong(format!(
+            "must not have a package manager, and has /{manager}: say `package-manager: true`, or leave out what brings it"
+        ));
+    }
+    Ok(())
 }
 
 fn merge(tree: &mut Tree, package: &Unpacked) -> Result<()> {
@@ -267,14 +422,14 @@ impl Spill {
     }
 }
 
-fn unpack(cache: &Cache, package: &Package, drop: &[Glob], spill: &mut Spill) -> Result<Unpacked> {
+fn unpack(cache: &Cache, package: &LockedPackage, drop: &[Glob], spill: &mut Spill) -> Result<Unpacked> {
     let what = format!("{} {}", package.name, package.version);
     let Some(file) = cache.verified(&package.sha256, Some(package.size))? else {
         return Err(Error::malformed(format!("package {what}"), "vanished from the cache"));
     };
     let mut deb = Deb::open(&what, std::io::BufReader::with_capacity(128 << 10, file))?;
     let control = deb.control()?;
-    system::check_control(&control, &package.name, &package.version.to_string())?;
+    system::check_control(&control, &package.name, &package.version)?;
     let mut entries: Vec<(DebEntry, Option<Content>)> = Vec::new();
     let mut contents: HashMap<String, (Content, u32)> = HashMap::new();
     deb.each(|mut entry, content| {
@@ -322,18 +477,17 @@ async fn publish(
     definition: &Definition,
     registry: &Registry,
     tree: Tree,
-    packages: &[Package],
-    date: Timestamp,
-    lock: Lock,
+    chosen: &Chosen,
+    tags: &[String],
     progress: &OnProgress,
 ) -> Result<BaseImage> {
+    let Chosen { packages, date, lock, platform } = chosen;
     let repository = definition.repository();
     let seconds = date.as_second();
     let layer: LayerInfo = LayerStream::write(registry, move |out| tree.write(seconds, out).map(|_| ())).await?;
     progress(Progress::Packed { bytes: layer.size });
 
-    let platform = Platform::host();
-    let mut config = ImageConfig::empty(&platform);
+    let mut config = ImageConfig::empty(platform);
     config.created = Some(date.to_string());
     config.rootfs.diff_ids = vec![layer.diff_id.to_string()];
     config.history = vec![History {
@@ -359,15 +513,13 @@ async fn publish(
     }
     run.labels.insert("org.opencontainers.image.base.name".into(), "scratch".into());
 
-    let day = date.to_string()[..10].replace('-', "");
-    let tags = [definition.suite.clone(), format!("{}-{day}", definition.suite)];
     let tags: Vec<&str> = tags.iter().map(String::as_str).collect();
     let pushed = push(registry, &repository, &tags, &config, std::slice::from_ref(&layer), &Default::default()).await?;
     let installed = packages.iter().map(|package| InstalledPackage {
         name: package.name.clone(),
-        version: package.version.to_string(),
+        version: package.version.clone(),
         architecture: package.architecture.clone(),
         sha256: package.sha256.clone(),
     });
-    Ok(BaseImage { repository, digest: pushed, size: layer.size, packages: installed.collect(), lock })
+    Ok(BaseImage { repository, digest: pushed, size: layer.size, packages: installed.collect(), lock: lock.clone() })
 }

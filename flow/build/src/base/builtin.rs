@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::definition::{DEFAULT_SUITE, Definition, ExtraFile, User};
 
 /// Needed only by maintainer scripts, which are never run: package configuration, accounts, services and their languages.
-const SCRIPTS_ONLY: [&str; 12] = [
+pub(super) const SCRIPTS_ONLY: [&str; 12] = [
     "adduser",
     "cdebconf",
     "debconf",
@@ -40,7 +40,7 @@ fn words(words: &[&str]) -> Vec<String> {
 }
 
 /// A definition without packages: what all have in common.
-fn bare(name: &str, description: &str) -> Definition {
+pub(super) fn bare(name: &str, description: &str) -> Definition {
     Definition {
         name: name.into(),
         suite: DEFAULT_SUITE.into(),
@@ -64,6 +64,12 @@ fn bare(name: &str, description: &str) -> Definition {
         shell: false,
         files: Vec::new(),
         drop: Vec::new(),
+        architecture: None,
+        snapshot: None,
+        package_manager: false,
+        timezone: None,
+        certificates: Vec::new(),
+        copied: Vec::new(),
     }
 }
 

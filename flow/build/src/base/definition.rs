@@ -55,6 +55,46 @@ pub struct Definition {
     /// What of the packages is left out, as globs of paths without the leading slash, besides documentation and translations.
     #[serde(default)]
     pub drop: Vec<String>,
+    /// Debian's name of the architecture, for example `arm64`; the archive's own where none is named. Nothing is run, so that any can be
+    /// assembled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<String>,
+    /// The archive as it was at that time, from an archive of snapshots.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<records::Timestamp>,
+    /// Whether `apt` and `dpkg` are there and know what is installed. Where not, an image with one of them is refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub package_manager: bool,
+    /// The local time, as a name of the time zone database; UTC where none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// Certificates of authorities besides those of `ca-certificates`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CopiedFile>,
+    /// Files that were read beside the definition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub copied: Vec<CopiedFile>,
+}
+
+/// A file whose content stands beside the definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct CopiedFile {
+    /// Absolute, in the image; the name alone for certificates.
+    pub path: String,
+    pub mode: u32,
+    /// The number of the user and group that owns it.
+    pub owner: u32,
+    /// Of the content, so that what it is in a key is short.
+    pub sha256: String,
+    #[serde(skip)]
+    pub content: bytes::Bytes,
+}
+
+impl CopiedFile {
+    pub fn new(path: impl Into<String>, mode: u32, owner: u32, content: bytes::Bytes) -> Self {
+        Self { path: path.into(), mode, owner, sha256: super::archive::sha256(&content).hex().to_owned(), content }
+    }
 }
 
 /// An account.
@@ -123,6 +163,11 @@ impl Definition {
         if self.packages.is_empty() {
             return wrong("names no packages".into());
         }
+        if let Some(architecture) = &self.architecture
+            && crate::Platform::of_debian(architecture).is_none()
+        {
+            return wrong(format!("`{architecture}` is no architecture of Debian, for example amd64"));
+        }
         if let Some(reason) = self.packages.iter().find_map(|package| relation::relation(package).err()) {
             return wrong(reason);
         }
@@ -145,14 +190,16 @@ impl Definition {
             }
         }
         for file in &self.files {
-            let inside = file.path.starts_with('/') && file.path.len() > 1 && !file.path.contains('\0');
-            if !inside || file.path[1..].split('/').any(|part| matches!(part, "" | "." | "..")) {
+            if !is_inside(&file.path) {
                 return wrong(format!("`{}` must be an absolute path without `..`", file.path));
             }
             if file.content.is_some() && file.link.is_some() {
                 return wrong(format!("{} cannot be a file and a link", file.path));
             }
             file.mode_bits()?;
+        }
+        if let Some(file) = self.copied.iter().find(|file| !is_inside(&file.path)) {
+            return wrong(format!("`{}` must be an absolute path without `..`", file.path));
         }
         for pattern in &self.drop {
             if let Err(error) = crate::glob::Glob::ignore(pattern) {
@@ -161,6 +208,12 @@ impl Definition {
         }
         Ok(())
     }
+}
+
+/// Whether a path is absolute, clean, and not the root.
+pub(super) fn is_inside(path: &str) -> bool {
+    path.strip_prefix('/')
+        .is_some_and(|inside| !inside.contains('\0') && inside.split('/').all(|part| !matches!(part, "" | "." | "..")))
 }
 
 impl ExtraFile {

@@ -36,6 +36,8 @@ pub struct Unresolvable {
     pub reason: String,
     pub chain: Vec<String>,
     pub hint: Option<String>,
+    /// The package of the list that asks for it, in the end.
+    pub asked: Option<String>,
 }
 
 impl fmt::Display for Unresolvable {
@@ -151,6 +153,7 @@ impl Resolution<'_> {
                         ),
                         chain,
                         hint: None,
+                        asked: self.asked(&package.name),
                     })));
                 }
             }
@@ -177,6 +180,17 @@ impl Resolution<'_> {
         }
         links.reverse();
         links
+    }
+
+    /// What the list says, that the package is there for.
+    fn asked(&self, name: &str) -> Option<String> {
+        let mut name = name;
+        loop {
+            match self.because.get(name)? {
+                (Some(by), _) => name = by,
+                (None, wanted) => return Some(wanted.clone()),
+            }
+        }
     }
 
     fn unmet(&self, clause: &Clause, by: Option<&str>) -> Result<Error> {
@@ -215,6 +229,7 @@ impl Resolution<'_> {
             reason: format!("{clause} cannot be had: {}", found.join("; ")),
             chain,
             hint,
+            asked: by.map_or_else(|| Some(clause.to_string()), |by| self.asked(by)),
         })))
     }
 }

@@ -296,6 +296,7 @@ impl Mirror {
         Archive::open(ArchiveOptions {
             mirror: self.url.clone(),
             security_mirror: None,
+            snapshots: format!("{}/snapshots", self.url),
             components: vec!["main".into()],
             architecture: "amd64".into(),
             cache: cache.to_owned(),

@@ -23,7 +23,8 @@ pub use cache::Cache;
 pub use index::{Index, Package, Priority};
 pub use keyring::{Keyring, SignedText};
 pub use options::{
-    ArchiveOptions, DEFAULT_FRESH, DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, Lock, LockedRelease, Refresh, Source,
+    ArchiveOptions, DEFAULT_FRESH, DEFAULT_MIRROR, DEFAULT_SECURITY_MIRROR, DEFAULT_SNAPSHOTS, Lock, LockedRelease,
+    Refresh, Source,
 };
 pub use release::{Release, Vouched};
 
@@ -32,6 +33,9 @@ use crate::{Error, Result};
 /// How long a mirror is waited for while a cached index would do, and after which time it is asked again when it did not answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(600);
+
+/// How long after a release a snapshot is sure to have its packages.
+const SNAPSHOT_AFTER: Duration = Duration::from_secs(6 * 3600);
 
 /// A Debian archive. Cheap to share; its index is in memory only while somebody holds a [`Snapshot`].
 pub struct Archive {
@@ -63,6 +67,18 @@ impl Archive {
             snapshots: tokio::sync::Mutex::default(),
             verified: std::sync::Mutex::default(),
         })
+    }
+
+    /// The same archive for another architecture, or as it was at a time.
+    pub fn variant(&self, architecture: Option<&str>, at: Option<Timestamp>) -> Result<Self> {
+        let mut options = self.options.clone();
+        if let Some(architecture) = architecture {
+            architecture.clone_into(&mut options.architecture);
+        }
+        if let Some(at) = at {
+            options = options.at(at);
+        }
+        Self::open(options)
     }
 
     pub fn options(&self) -> &ArchiveOptions {
@@ -323,15 +339,59 @@ impl Archive {
 
     /// Makes sure that a package is in the cache, verified. `progress` is told the bytes that come from the network.
     pub async fn fetch(&self, snapshot: &Snapshot, package: &Package, progress: &(dyn Fn(u64) + Sync)) -> Result<()> {
-        if self.is_cached(&package.sha256, package.size).await? {
-            return Ok(());
-        }
         let Some(source) = snapshot.sources.get(package.origin) else {
             return Err(Error::malformed(&package.name, "comes from a source that is not there"));
         };
-        let url = format!("{}/{}", source.mirror, package.filename);
-        self.online(&url)?;
-        self.mirrors.fetch(&self.cache, &url, &package.sha256, package.size, progress).await
+        self.fetch_file(&[source.mirror.clone()], &package.filename, &package.sha256, package.size, progress).await
+    }
+
+    /// As [`Archive::fetch`] for a package that a lock names: the mirror of today is asked, then the one that it was locked from, then the
+    /// archive of snapshots, for mirrors keep no versions that were replaced. Whoever sends it, its checksum must be the locked one.
+    pub async fn fetch_locked(
+        &self,
+        release: &LockedRelease,
+        package: &super::lock::LockedPackage,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
+        let locked = &release.source;
+        let today = match (&self.options.security_mirror, locked.suite.ends_with("-security")) {
+            (Some(security), true) => security.clone(),
+            _ => self.options.mirror.clone(),
+        };
+        // A package that came with a release stays for some hours at least.
+        let then = release.date.checked_add(SNAPSHOT_AFTER).unwrap_or(release.date);
+        let old = options::snapshot_of(&self.options.snapshots, &locked.mirror, then);
+        let mut mirrors = vec![today.trim_end_matches('/').to_owned(), locked.mirror.clone(), old];
+        mirrors.dedup();
+        self.fetch_file(&mirrors, &package.filename, &package.sha256, package.size, progress).await
+    }
+
+    /// A file from the first of the mirrors that has it. What is cached is not asked for.
+    async fn fetch_file(
+        &self,
+        mirrors: &[String],
+        filename: &str,
+        sha256: &str,
+        size: u64,
+        progress: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
+        if self.is_cached(sha256, size).await? {
+            return Ok(());
+        }
+        let mut first = None;
+        for mirror in mirrors {
+            let url = format!("{mirror}/{filename}");
+            self.online(&url)?;
+            match self.mirrors.fetch(&self.cache, &url, sha256, size, progress).await {
+                Ok(()) => return Ok(()),
+                Err(error @ (Error::Fetch { .. } | Error::Altered { .. })) => {
+                    tracing::debug!(%error, "trying the next mirror");
+                    first.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(first.unwrap_or_else(|| Error::malformed(filename, "comes from no mirror")))
     }
 }
 

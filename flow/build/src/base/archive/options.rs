@@ -12,6 +12,8 @@ use crate::{Error, Result};
 pub const DEFAULT_MIRROR: &str = "http://deb.debian.org/debian";
 /// Where its security updates are.
 pub const DEFAULT_SECURITY_MIRROR: &str = "http://deb.debian.org/debian-security";
+/// Where the archive is as it was at earlier times.
+pub const DEFAULT_SNAPSHOTS: &str = "http://snapshot.debian.org/archive";
 /// How long an index is used before the mirror is asked for a newer one.
 pub const DEFAULT_FRESH: Duration = Duration::from_secs(6 * 3600);
 
@@ -49,6 +51,8 @@ pub struct ArchiveOptions {
     pub mirror: String,
     /// `None` when another mirror than Debian's is used that has no security updates beside it.
     pub security_mirror: Option<String>,
+    /// Where it is as it was at earlier times: below it lies `debian/20260131T000000Z` and its like.
+    pub snapshots: String,
     pub components: Vec<String>,
     /// Debian's name, for example `amd64`.
     pub architecture: String,
@@ -69,12 +73,23 @@ impl ArchiveOptions {
         Ok(Self {
             mirror: DEFAULT_MIRROR.into(),
             security_mirror: Some(DEFAULT_SECURITY_MIRROR.into()),
+            snapshots: DEFAULT_SNAPSHOTS.into(),
             components: vec!["main".into()],
             architecture: architecture.into(),
             cache: cache.into(),
             keyring: Keyring::debian()?,
             refresh: Refresh::After(DEFAULT_FRESH),
         })
+    }
+
+    /// The same as the archive was at a time. What is signed there does not change any more, so that it is asked for once.
+    pub fn at(mut self, time: Timestamp) -> Self {
+        self.mirror = snapshot_of(&self.snapshots, &self.mirror, time);
+        self.security_mirror = self.security_mirror.map(|mirror| snapshot_of(&self.snapshots, &mirror, time));
+        if !matches!(self.refresh, Refresh::Offline) {
+            self.refresh = Refresh::After(Duration::from_secs(u32::MAX.into()));
+        }
+        self
     }
 
     /// The same with another mirror. Security updates come from Debian only while the mirror is Debian's, unless one is named.
@@ -86,6 +101,14 @@ impl ArchiveOptions {
         };
         self
     }
+}
+
+/// The address of a mirror's archive as it was at a time.
+pub(super) fn snapshot_of(snapshots: &str, mirror: &str, time: Timestamp) -> String {
+    let name = mirror.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    // A mirror at the root of its host is one of Debian.
+    let name = if name.is_empty() || name.contains([':', '.']) { "debian" } else { name };
+    format!("{}/{name}/{}", snapshots.trim_end_matches('/'), time.strftime("%Y%m%dT%H%M%SZ"))
 }
 
 /// A snapshot that can be asked for again.
