@@ -3,12 +3,14 @@
 mod output;
 mod scope;
 mod stored;
+mod traces;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use template::{Cause, Family, Hooks, Offline, Options, Renderer, Set};
 
 pub use output::Shown;
+pub use traces::{Behind, Traces};
 
 use crate::{
     Capabilities, Chart, Error, Flavor, Warnings,
@@ -94,6 +96,28 @@ impl Render<'_> {
 
     /// Renders a chart with the values that the user gives.
     pub fn run(&self, chart: &Chart, given: &yaml::Map, warnings: &Warnings) -> Result<Rendered, Error> {
+        self.render(chart, given, warnings, None)
+    }
+
+    /// The same, with the lines and values behind every byte of the rendered templates, if `options.trace` is on.
+    pub fn run_traced(
+        &self,
+        chart: &Chart,
+        given: &yaml::Map,
+        warnings: &Warnings,
+    ) -> Result<(Rendered, Traces), Error> {
+        let mut traces = Traces::default();
+        let rendered = self.render(chart, given, warnings, Some(&mut traces))?;
+        Ok((rendered, traces))
+    }
+
+    fn render(
+        &self,
+        chart: &Chart,
+        given: &yaml::Map,
+        warnings: &Warnings,
+        traces: Option<&mut Traces>,
+    ) -> Result<Rendered, Error> {
         let (part, values) = self.prepare(chart, given, warnings)?;
         if !part.metadata.kube_version.is_empty()
             && !compatible(&part.metadata.kube_version, &self.capabilities.kube.plain)
@@ -103,7 +127,17 @@ impl Render<'_> {
                 have: self.capabilities.kube.version.clone(),
             });
         }
-        let mut files = self.templates(&part, &values, |_, _| {})?;
+        let mut files = match traces {
+            Some(traces) => {
+                let scopes = self.scopes(&part, &values);
+                traces.tables = scope::tables(&scopes);
+                let seen = |path: &str, rendered: &template::Rendered| {
+                    traces.files.insert(path.to_owned(), rendered.clone());
+                };
+                self.carry_out(&scopes, seen)?
+            }
+            None => self.templates(&part, &values, |_, _| {})?,
+        };
         let notes = self.notes(&mut files, &part);
         let texts = files.iter().map(|(path, text)| (path.as_str(), text.as_str()));
         let (hooks, manifests) = manifest::sort(texts, Order::Install, self.flavor, warnings)?;
@@ -130,6 +164,19 @@ impl Render<'_> {
         }
         let chart = stored::chart(&part);
         Ok(Rendered { files, manifests, hooks, crds, notes, manifest, chart })
+    }
+
+    /// The definitions of custom resources alone (path and text), for whoever makes them before the rest is rendered.
+    pub fn definitions(
+        &self,
+        chart: &Chart,
+        given: &yaml::Map,
+        warnings: &Warnings,
+    ) -> Result<Vec<(String, String)>, Error> {
+        let given = table(given);
+        let mut part = Part::new(chart);
+        part.settle(&given, self.flavor, warnings)?;
+        Ok(scope::crds(&part))
     }
 
     /// The chart with what takes part of it, and the values that its templates see.
@@ -159,9 +206,20 @@ impl Render<'_> {
         &self,
         part: &Part<'_>,
         values: &template::Map,
+        seen: impl FnMut(&str, &template::Rendered),
+    ) -> Result<BTreeMap<String, String>, Error> {
+        self.carry_out(&self.scopes(part, values), seen)
+    }
+
+    fn scopes(&self, part: &Part<'_>, values: &template::Map) -> BTreeMap<String, scope::Scope> {
+        scope::all(part, values, &self.release, &self.capabilities, self.flavor)
+    }
+
+    fn carry_out(
+        &self,
+        scopes: &BTreeMap<String, scope::Scope>,
         mut seen: impl FnMut(&str, &template::Rendered),
     ) -> Result<BTreeMap<String, String>, Error> {
-        let scopes = scope::all(part, values, &self.release, &self.capabilities, self.flavor);
         let family = match self.flavor {
             Flavor::Helm3 => Family::Helm3,
             Flavor::Helm4 => Family::Helm4,

@@ -9,7 +9,7 @@ use crate::{
     printf,
     quote::quote_str,
     render::{MissingKey, Session},
-    trace::{Recorder, Traced},
+    trace::{Guards, Read, Recorder, Traced},
     tree::{Branch, Command, Invocation, Node, Operand, Pipe, Term, Tree, Variable, is_empty},
     value::{Element, MapType, Param, Signature, Text, Value},
 };
@@ -115,6 +115,8 @@ pub struct Exec<'t, 's, 'h> {
     scope: &'t Scope<'t>,
     tree: &'t Tree,
     vars: Vec<Option<Held>>,
+    /// What was read for a variable, by its slot; only while it is traced.
+    heard: HashMap<usize, Vec<Read>>,
     at: At<'t>,
 }
 
@@ -130,7 +132,7 @@ pub fn run(
     stacker::maybe_grow(256 << 10, 2 << 20, || {
         let mut vars = vec![None; tree.slots];
         vars[0] = Some(dot.clone());
-        let mut exec = Exec { session, scope, tree, vars, at: At::Start };
+        let mut exec = Exec { session, scope, tree, vars, heard: HashMap::new(), at: At::Start };
         exec.walk(&dot, &tree.body, &mut Sink { out, trace }).map(|_| ())
     })
 }
@@ -168,9 +170,12 @@ impl<'t> Exec<'t, '_, '_> {
             return self.fail(Cause::Limit(message));
         }
         if let Some(trace) = &mut sink.trace {
-            let nested = if literal { Vec::new() } else { std::mem::take(&mut self.session.nested) };
-            if !bytes.is_empty() {
-                trace.run(sink.out.len(), &self.tree.source, self.tree.source.locate(pos).0, literal, nested);
+            let (source, line) = (&self.tree.source, self.tree.source.locate(pos).0);
+            match (bytes.is_empty(), literal) {
+                (false, true) => trace.literal(sink.out.len(), source, line, self.session.guards.clone()),
+                (false, false) => trace.action(sink.out.len(), source, line, self.session),
+                (true, true) => {}
+                (true, false) => self.session.nested.clear(),
             }
         }
         sink.out.extend_from_slice(bytes);
@@ -187,6 +192,7 @@ impl<'t> Exec<'t, '_, '_> {
                 }
                 Node::Action(pipe) => {
                     self.at = At::Action(pipe);
+                    self.session.reads.clear();
                     let value = self.pipe(dot, pipe)?;
                     if pipe.decl.is_empty() {
                         self.at = At::Action(pipe);
@@ -207,7 +213,9 @@ impl<'t> Exec<'t, '_, '_> {
                 Node::If(branch) | Node::With(branch) => {
                     let with = matches!(node, Node::With(_));
                     self.at = At::Branch(if with { "with" } else { "if" }, branch);
+                    self.session.reads.clear();
                     let value = self.pipe(dot, &branch.pipe)?;
+                    let guards = self.guard();
                     let flow = if value.value.truth() {
                         self.nest(|exec| exec.walk(if with { &value } else { dot }, &branch.body, sink))?
                     } else if let Some(otherwise) = &branch.otherwise {
@@ -215,12 +223,15 @@ impl<'t> Exec<'t, '_, '_> {
                     } else {
                         Flow::On
                     };
+                    self.session.guards = guards;
                     if !matches!(flow, Flow::On) {
                         return Ok(flow);
                     }
                 }
                 Node::Range(branch) => {
+                    let guards = self.session.guards.clone();
                     let flow = self.nest(|exec| exec.range(dot, branch, sink))?;
+                    self.session.guards = guards;
                     if !matches!(flow, Flow::On) {
                         return Ok(flow);
                     }
@@ -231,13 +242,35 @@ impl<'t> Exec<'t, '_, '_> {
         Ok(Flow::On)
     }
 
+    /// While it is traced: what was read just now decides about what comes. Returns what decided before.
+    fn guard(&mut self) -> Option<Rc<Guards>> {
+        let outer = self.session.guards.clone();
+        if self.session.options.trace {
+            let reads = std::mem::take(&mut self.session.reads);
+            self.session.guards = Some(Rc::new(Guards { reads, outer: outer.clone() }));
+        }
+        outer
+    }
+
+    /// Notes that a key of a map is read.
+    fn read(&mut self, receiver: &Value, key: &Text) {
+        if let Value::Map(map) = receiver
+            && self.session.options.trace
+            && self.session.reads.len() < 1000
+        {
+            self.session.reads.push(Read { table: map.address(), key: key.to_string() });
+        }
+    }
+
     fn nest<T>(&mut self, what: impl FnOnce(&mut Self) -> Run<T>) -> Run<T> {
         stacker::maybe_grow(256 << 10, 2 << 20, || what(self))
     }
 
     fn range(&mut self, dot: &Held, branch: &'t Branch, sink: &mut Sink<'_>) -> Run<Flow> {
         self.at = At::Branch("range", branch);
+        self.session.reads.clear();
         let over = self.pipe(dot, &branch.pipe)?.value.plain();
+        self.guard();
         let ran = match &over {
             Value::Nil => false,
             Value::Int(..) | Value::Uint(..) => {
@@ -341,14 +374,17 @@ impl<'t> Exec<'t, '_, '_> {
             None => Held::none(),
         };
         self.session.nested.clear();
+        let guards = self.guard();
         self.session.depth += 1;
         let done = run(self.session, self.scope, tree, dot, sink.out, sink.trace.as_deref_mut());
         self.session.depth -= 1;
+        self.session.guards = guards;
         done
     }
 
     fn pipe(&mut self, dot: &Held, pipe: &'t Pipe) -> Run<Held> {
         self.at = At::Pipe(pipe);
+        let heard = self.session.reads.len();
         let mut value: Option<Held> = None;
         for command in &pipe.commands {
             let mut next = self.command(dot, command, value)?;
@@ -358,6 +394,10 @@ impl<'t> Exec<'t, '_, '_> {
         let value = value.unwrap_or_default();
         for variable in &pipe.decl {
             self.set(variable, value.clone())?;
+            if self.session.options.trace {
+                let reads = self.session.reads.get(heard..).unwrap_or_default().to_vec();
+                self.heard.insert(variable.slot, reads);
+            }
         }
         Ok(value)
     }
@@ -437,6 +477,11 @@ impl<'t> Exec<'t, '_, '_> {
                     Some(Some(value)) => value.clone(),
                     _ => return self.error(format!("undefined variable: {}", variable.idents[0])),
                 };
+                if let Some(heard) = self.heard.get(&variable.slot)
+                    && self.session.reads.len() < 1000
+                {
+                    self.session.reads.extend_from_slice(heard);
+                }
                 if variable.idents.len() == 1 {
                     if args.is_some_and(|args| args.len() > 1) || last.is_some() {
                         return self.error(format!("can't give argument to non-function {operand}"));
@@ -467,6 +512,7 @@ impl<'t> Exec<'t, '_, '_> {
             receiver = self.field(dot, ident, operand, &[], None, receiver)?;
         }
         let args = args.and_then(|args| args.get(1..)).unwrap_or_default();
+        self.read(&receiver.value, end);
         self.field(dot, end, operand, args, last, receiver)
     }
 
@@ -676,6 +722,7 @@ impl<'t> Exec<'t, '_, '_> {
         let mut recorder = self.session.options.trace.then(Recorder::default);
         // What was included so far belongs to the line outside.
         let before = std::mem::take(&mut self.session.nested);
+        let reads = std::mem::take(&mut self.session.reads);
         let depth = std::mem::take(&mut self.session.depth);
         let within = self.session.within;
         if within >= self.session.options.limits.nesting {
@@ -686,6 +733,7 @@ impl<'t> Exec<'t, '_, '_> {
         self.session.within -= 1;
         self.session.depth = depth;
         self.session.nested = before;
+        self.session.reads = reads;
         done.map_err(|error| Fail::Nested { prefix: String::new(), error })?;
         if let Some(recorder) = recorder {
             self.session.nested.push(Rc::new(Traced { text: out.clone(), runs: recorder.runs }));

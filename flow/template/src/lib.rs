@@ -29,6 +29,7 @@ mod words;
 pub use error::{Cause, Error, Place};
 pub use functions::{Family, path::clean as clean_path};
 pub use render::{Cache, Hooks, Limits, MissingKey, Offline, Options, Rendered, Renderer, Set};
+pub use trace::{Behind, Read};
 pub use value::{Element, IntKind, List, Map, MapType, Object, Param, Signature, Text, UintKind, Value};
 
 /// The names of all functions that templates of a family may call, in order.

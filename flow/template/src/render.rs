@@ -12,7 +12,7 @@ use crate::{
     exec::{self, Held, Scope, unvalued},
     functions::{Fail, Family, regex::Pattern},
     parse::{Parsed, parse},
-    trace::{Recorder, Traced},
+    trace::{Behind, Guards, Read, Recorder, Traced},
     tree::{Tree, is_empty},
     value::{Text, Value},
 };
@@ -192,10 +192,11 @@ impl Set {
 }
 
 /// What a template gave.
+#[derive(Clone)]
 pub struct Rendered {
     /// The output, without Go's `<no value>` marks where Helm takes them out.
     pub text: Vec<u8>,
-    trace: Option<Traced>,
+    trace: Option<Rc<Traced>>,
 }
 
 impl Rendered {
@@ -207,6 +208,11 @@ impl Rendered {
     /// The template lines behind a byte of the output, outermost first. Empty if [`Options::trace`] was off.
     pub fn locate(&self, offset: usize) -> Vec<Place> {
         self.trace.as_ref().map(|trace| trace.locate(offset)).unwrap_or_default()
+    }
+
+    /// What was read for a byte of the output. Nothing if [`Options::trace`] was off.
+    pub fn behind(&self, offset: usize) -> Behind {
+        self.trace.as_ref().map(|trace| trace.behind(offset)).unwrap_or_default()
     }
 }
 
@@ -238,6 +244,8 @@ impl<'a> Renderer<'a> {
         self.session.depth = 0;
         self.session.within = 0;
         self.session.nested.clear();
+        self.session.reads.clear();
+        self.session.guards = None;
         exec::run(&mut self.session, &scope, tree, Held::bare(data), &mut out, recorder.as_mut()).map_err(|e| *e)?;
         if self.set.family != Family::Go {
             if let Some(recorder) = &mut recorder {
@@ -245,7 +253,7 @@ impl<'a> Renderer<'a> {
             }
             out = unvalued(out);
         }
-        let trace = recorder.map(|recorder| Traced { text: out.clone(), runs: recorder.runs });
+        let trace = recorder.map(|recorder| Rc::new(Traced { text: out.clone(), runs: recorder.runs }));
         Ok(Rendered { text: out, trace })
     }
 }
@@ -263,6 +271,10 @@ pub struct Session<'h> {
     pub within: usize,
     /// What the action that is being carried out has included.
     pub nested: Vec<Rc<Traced>>,
+    /// What the action that is being carried out has read; only while it is traced.
+    pub reads: Vec<Read>,
+    /// What decided that it is carried out.
+    pub guards: Option<Rc<Guards>>,
     /// The template and byte of the call of a random function.
     pub place: (Arc<str>, usize),
     pub draws: HashMap<(Arc<str>, usize), u64>,
@@ -283,6 +295,8 @@ impl<'h> Session<'h> {
             depth: 0,
             within: 0,
             nested: Vec::new(),
+            reads: Vec::new(),
+            guards: None,
             place: ("".into(), 0),
             draws: HashMap::new(),
             patterns: HashMap::new(),

@@ -289,6 +289,11 @@ impl Map {
     pub fn same(&self, other: &Self) -> bool {
         Rc::ptr_eq(&self.0, &other.0)
     }
+
+    /// A number that no other map has as long as this one lives.
+    pub fn address(&self) -> usize {
+        Rc::as_ptr(&self.0).addr()
+    }
 }
 
 impl AsRef<[u8]> for Text {

@@ -1,6 +1,6 @@
 //! The engine as its users see it: errors, bounds, places of output.
 
-use template::{Family, Limits, Options, Renderer, Set, Value};
+use template::{Family, Limits, Map, Options, Renderer, Set, Value};
 
 fn set(texts: &[(&str, &str)]) -> Set {
     let mut set = Set::new(Family::Helm3);
@@ -115,4 +115,56 @@ fn random_things_depend_on_seed_and_place_alone() {
     assert_ne!(one(text, 1), one(text, 2));
     let words: Vec<String> = one(text, 1).split(' ').map(str::to_owned).collect();
     assert_ne!(words[2], words[3]);
+}
+
+#[test]
+fn what_was_read_for_a_line_is_known() {
+    let mut set = Set::new(Family::Helm4);
+    let main = "\
+{{- $name := .Values.name }}
+name: {{ $name }}
+{{- with .Values.image }}
+image: {{ .repository }}:{{ .tag }}
+{{- end }}
+{{- range .Values.ports }}
+port: {{ . }}
+{{- end }}
+labels:
+  {{- include \"labels\" . | nindent 2 }}
+plain: text
+";
+    set.parse("c/templates/_h.tpl", "{{ define \"labels\" }}app: {{ .Values.app }}{{ end }}").unwrap();
+    set.parse("c/templates/a.yaml", main).unwrap();
+    let image = Map::new();
+    image.insert("repository", "nginx");
+    image.insert("tag", "1.27");
+    let values = Map::new();
+    values.insert("name", "web");
+    values.insert("app", "shop");
+    values.insert("image", Value::Map(image.clone()));
+    values.insert("ports", Value::list(vec![Value::Float(80.0)]));
+    let root = Map::new();
+    root.insert("Values", Value::Map(values.clone()));
+    let options = Options { trace: true, ..Options::default() };
+    let done = Renderer::new(&set, options).render("c/templates/a.yaml", Value::Map(root)).unwrap();
+    let text = done.to_str().into_owned();
+    let names = |reads: &[template::Read]| -> Vec<String> {
+        let known = reads.iter().filter_map(|read| match read.table {
+            table if table == values.address() => Some(format!("values.{}", read.key)),
+            table if table == image.address() => Some(format!("image.{}", read.key)),
+            _ => None,
+        });
+        known.collect()
+    };
+    let behind = |needle: &str| {
+        let behind = done.behind(text.find(needle).unwrap());
+        (names(&behind.reads), names(&behind.guards))
+    };
+    let (none, one) = (Vec::<String>::new(), |text: &str| vec![text.to_owned()]);
+    assert_eq!(behind("web"), (one("values.name"), none.clone()), "{text}");
+    assert_eq!(behind("1.27"), (one("image.tag"), one("values.image")));
+    assert_eq!(behind("80"), (none.clone(), one("values.ports")));
+    assert_eq!(behind("app: shop"), (none.clone(), none.clone()), "literal text in front of the value");
+    assert_eq!(behind("shop"), (one("values.app"), none.clone()));
+    assert_eq!(behind("plain"), (none.clone(), none));
 }

@@ -1,6 +1,9 @@
 //! What each template sees: the built-in objects of its chart.
 
-use std::{collections::BTreeMap, rc::Rc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    rc::Rc,
+};
 
 use bytes::Bytes;
 use template::{Map, MapType, Value};
@@ -94,6 +97,50 @@ impl Shared {
 
 fn text(data: &Bytes) -> Rc<str> {
     String::from_utf8_lossy(data).into()
+}
+
+/// The address of every table of values and its path from the values of the root chart.
+pub(super) fn tables(scopes: &BTreeMap<String, Scope>) -> HashMap<usize, Vec<String>> {
+    let mut charts: BTreeMap<usize, (Vec<String>, Map)> = BTreeMap::new();
+    for scope in scopes.values() {
+        let base = scope.base.strip_suffix("/templates").unwrap_or(&scope.base);
+        let path: Vec<String> = base.split("/charts/").skip(1).map(str::to_owned).collect();
+        if let Some(Value::Map(values)) = scope.objects.get("Values") {
+            charts.insert(scope.objects.address(), (path, values));
+        }
+    }
+    let mut charts: Vec<(Vec<String>, Map)> = charts.into_values().collect();
+    // What is shared (`global`) goes by its shortest path.
+    charts.sort_by_key(|(path, _)| path.len());
+    let mut tables = HashMap::new();
+    for (mut path, values) in charts {
+        note(&Value::Map(values), &mut path, &mut tables);
+    }
+    tables
+}
+
+fn note(value: &Value, path: &mut Vec<String>, tables: &mut HashMap<usize, Vec<String>>) {
+    match value {
+        Value::Map(map) => {
+            if tables.contains_key(&map.address()) {
+                return;
+            }
+            tables.insert(map.address(), path.clone());
+            for (key, value) in map.pairs() {
+                path.push(key.to_string());
+                note(&value, path, tables);
+                path.pop();
+            }
+        }
+        Value::List(list) => {
+            for (i, item) in list.iter().enumerate() {
+                path.push(i.to_string());
+                note(item, path, tables);
+                path.pop();
+            }
+        }
+        _ => {}
+    }
 }
 
 /// The definitions of custom resources of a chart, then those of its subcharts.
