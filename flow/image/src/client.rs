@@ -3,6 +3,7 @@
 //! HTTPS, except to loopback and to hosts that are named as plain. Credentials go only to the host they are for, or to the token server
 //! that this host names. What comes in is checked against its digest and bounded.
 
+mod artifact;
 mod authenticate;
 mod pull;
 mod push;
@@ -14,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{Stream, StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
 use http::{StatusCode, header};
 use records::Digest;
 use reqwest::{RequestBuilder, Response, Url};
@@ -65,6 +66,13 @@ pub struct Manifest {
     pub digest: Digest,
     pub media_type: String,
     pub content: Bytes,
+}
+
+/// A blob on its way from another registry.
+pub struct RemoteBlob {
+    /// Bytes of the whole, if the registry says.
+    pub size: Option<u64>,
+    pub chunks: BoxStream<'static, Result<Bytes>>,
 }
 
 /// What is to be done in a repository.
@@ -129,12 +137,23 @@ impl Client {
         reference: &Reference,
         digest: &Digest,
     ) -> Result<impl Stream<Item = Result<Bytes>> + Send + Unpin + use<>> {
+        Ok(self.blob_from(reference, digest, 0).await?.chunks)
+    }
+
+    /// The same from a byte on, where another connection broke off.
+    pub async fn blob_from(&self, reference: &Reference, digest: &Digest, first: u64) -> Result<RemoteBlob> {
         let target = self.target(reference)?;
         let url = target.url(&format!("blobs/{digest}"))?;
-        let response = self.send(&target, Access::Pull, || self.http.get(url.clone())).await?;
+        let request = || match first {
+            0 => self.http.get(url.clone()),
+            _ => self.http.get(url.clone()).header(header::RANGE, format!("bytes={first}-")),
+        };
+        let response = self.send(&target, Access::Pull, request).await?;
         let what = format!("blob {digest} of {reference}");
-        let response = expect(response, &[StatusCode::OK], &what, Kind::BlobUnknown).await?;
-        Ok(response.bytes_stream().map_err(move |e| unreachable(&what, e)).boxed())
+        let status = if first == 0 { StatusCode::OK } else { StatusCode::PARTIAL_CONTENT };
+        let response = expect(response, &[status], &what, Kind::BlobUnknown).await?;
+        let size = response.content_length().and_then(|length| length.checked_add(first));
+        Ok(RemoteBlob { size, chunks: response.bytes_stream().map_err(move |e| unreachable(&what, e)).boxed() })
     }
 
     fn target(&self, reference: &Reference) -> Result<Target> {
@@ -261,6 +280,9 @@ async fn expect(response: Response, statuses: &[StatusCode], what: &str, absent:
         _ => Kind::Remote,
     };
     let host = response.url().host_str().unwrap_or_default().to_owned();
+    let retry_after_s = retry_after(response.headers());
+    // Some say with it that they have had enough of us, others that they are away.
+    let kind = if status == StatusCode::SERVICE_UNAVAILABLE && retry_after_s.is_some() { Kind::TooMany } else { kind };
     let body = collect(response, MAX_ERROR, what).await.unwrap_or_default();
     let said = serde_json::from_slice::<serde_json::Value>(&body).ok().and_then(|body| {
         let first = &body["errors"][0];
@@ -268,7 +290,21 @@ async fn expect(response: Response, statuses: &[StatusCode], what: &str, absent:
         Some(text.chars().take(300).collect::<String>())
     });
     let said = said.unwrap_or_else(|| status.to_string());
-    Err(Error::new(kind, format!("{host} answered for {what}: {}", said.trim_end())))
+    let error = Error::new(kind, format!("{host} answered for {what}: {}", said.trim_end()));
+    Err(Error { retry_after_s, ..error })
+}
+
+/// Seconds that a registry wants to be left alone: `Retry-After`.
+fn retry_after(headers: &http::HeaderMap) -> Option<u64> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let after = text(header::RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = after.parse() {
+        return Some(seconds);
+    }
+    // A date, told against the other's own clock.
+    let read = |text: &str| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok();
+    let (after, now) = (read(after)?, read(text(header::DATE.as_str())?)?);
+    u64::try_from(after.duration_since(now).as_secs()).ok()
 }
 
 async fn collect(response: Response, limit: usize, what: &str) -> Result<Bytes> {
@@ -301,6 +337,23 @@ mod tests {
         assert_eq!(base("[::1]:5000/a"), "http://[::1]:5000/a");
         assert_eq!(base("r.example.org/a/b"), "https://r.example.org/a/b");
         assert_eq!(base("127.0.0.1.example.org/a"), "https://127.0.0.1.example.org/a");
+    }
+
+    #[test]
+    fn registries_say_how_long_they_want_to_be_left_alone() {
+        let of = |pairs: &[(&str, &str)]| {
+            let mut headers = http::HeaderMap::new();
+            for (name, value) in pairs {
+                headers.insert(http::HeaderName::try_from(*name).unwrap(), value.parse().unwrap());
+            }
+            retry_after(&headers)
+        };
+        let date = ("date", "Sat, 21 Nov 2026 08:00:00 GMT");
+        assert_eq!(of(&[("retry-after", " 17 ")]), Some(17));
+        assert_eq!(of(&[("retry-after", "Sat, 21 Nov 2026 08:02:00 GMT"), date]), Some(120));
+        assert_eq!(of(&[("retry-after", "Sat, 21 Nov 2026 07:02:00 GMT"), date]), None);
+        assert_eq!(of(&[("retry-after", "soon"), date]), None);
+        assert_eq!(of(&[date]), None);
     }
 
     #[test]

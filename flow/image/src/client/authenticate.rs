@@ -75,7 +75,10 @@ impl Client {
             if let Some(service) = challenge.get("service") {
                 query.append_pair("service", service);
             }
-            query.append_pair("scope", &target.scope(access));
+            // Whoever logs in wants nothing of a repository yet.
+            if !target.repository.is_empty() {
+                query.append_pair("scope", &target.scope(access));
+            }
         }
         let mut request = self.http.get(url);
         if let Some(credentials) = credentials {

@@ -109,7 +109,7 @@ impl Client {
 }
 
 /// Where the content of an upload is to be sent.
-fn location(response: &reqwest::Response, digest: &Digest) -> Result<Url> {
+pub(super) fn location(response: &reqwest::Response, digest: &Digest) -> Result<Url> {
     let named = response.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
     let mut url = named.and_then(|named| response.url().join(named).ok()).ok_or_else(|| {
         Error::new(
