@@ -71,7 +71,8 @@ pub fn check(file: &Dockerfile, from: &Instruction, config: &ImageConfig) -> Vec
 
 fn unpinned(file: &Dockerfile, instruction: &Instruction, image: &str) -> Option<Warning> {
     let Kind::From(from) = &instruction.kind else { return None };
-    if image.contains('@') || image.contains('$') || image == "scratch" {
+    // A file of the context has its versions in its lock.
+    if image.contains('@') || image.contains('$') || image == "scratch" || image.starts_with("./") {
         return None;
     }
     let last = image.rsplit('/').next().unwrap_or(image);

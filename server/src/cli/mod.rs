@@ -1,5 +1,6 @@
 //! The command line: what can be said, and what runs for it.
 
+mod base;
 mod build;
 mod build_progress;
 mod client;
@@ -53,6 +54,8 @@ enum Command {
     Demo(demo::Options),
     /// Build an image from a Dockerfile, without a server or a daemon
     Build(Box<build::Options>),
+    /// Assemble base images from Debian packages, lock them, and say what a rebuild would change
+    Base(base::Options),
     /// Build and push the images of a Compose project, or print it as one file
     Compose(compose::Options),
     /// The images of the local store: list, inspect, tag, load, save, pull, push
@@ -127,6 +130,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Demo(options) => demo::main(options).await,
         Command::Build(options) => build::main(*options).await,
+        Command::Base(options) => base::main(options).await,
         Command::Compose(options) => compose::main(options).await,
         Command::Image(options) => image::main(options).await,
         Command::Run(options) => run::local(options).await,

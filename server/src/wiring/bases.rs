@@ -2,12 +2,16 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use build::base::{Archive, NAMES, Progress, assemble, builtin};
-use futures::FutureExt;
+use build::base::{
+    Archive, BaseImage, BaseLock, NAMES, OnProgress, Progress, assemble, assemble_file, assemble_locked, builtin,
+    lock_packages,
+};
+use futures::{FutureExt, future::BoxFuture};
 use image::{Reference, Registry};
 use records::Digest;
 use tokio::sync::Mutex;
 
+use super::recipes::{self, Loaded};
 use crate::{
     clock::Clock,
     fault::{Class, Fault, Result},
@@ -69,25 +73,49 @@ impl Bases {
         let definition = builtin(name).ok_or_else(|| Fault::not_found(format!("there is no base image `{name}`")))?;
         let lock = self.assembling.lock().await.entry(name.to_owned()).or_default().clone();
         let _one_at_a_time = lock.lock().await;
-        // Progress comes from other threads; it is handed on from this one.
-        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-        let progress = Arc::new(move |progress: Progress| drop(sender.send(progress)));
-        let assembled = assemble(&definition, &self.archive, &self.registry, (self.clock)(), progress).boxed();
-        tokio::pin!(assembled);
-        let mut teller = Teller::default();
-        loop {
-            tokio::select! {
-                done = &mut assembled => {
-                    let base = done.map_err(|e| {
-                        Fault::new(Class::Unavailable, format!("base image {name}: {}", crate::fault::chain(&e)))
-                            .hint("the mirror is set with --mirror; packages that were fetched once are used again offline")
-                    })?;
-                    return Ok((base.repository, base.digest));
-                }
-                Some(progress) = receiver.recv() => {
-                    if let Some(text) = teller.tell(&progress) {
-                        say(&format!("base image {name}: {text}"));
-                    }
+        let assembled =
+            |progress| assemble(&definition, &self.archive, &self.registry, (self.clock)(), progress).boxed();
+        let base = told(name, say, assembled).await.map_err(|e| {
+            Fault::new(Class::Unavailable, format!("base image {name}: {}", crate::fault::chain(&e)))
+                .hint("the mirror is set with --mirror; packages that were fetched once are used again offline")
+        })?;
+        Ok((base.repository, base.digest))
+    }
+
+    /// A base image of somebody's own: exactly what its lock says, or the newest where it has none. `path` is what hints call the file.
+    pub async fn recipe(&self, loaded: &Loaded, path: &str, say: &(dyn Fn(&str) + Sync)) -> Result<BaseImage> {
+        let Loaded { recipe, definition, lock, .. } = loaded;
+        let now = (self.clock)();
+        let assembled = |progress: OnProgress| match lock {
+            Some(lock) => assemble_locked(definition, lock, &self.archive, &self.registry, progress).boxed(),
+            None => assemble_file(definition, &self.archive, &self.registry, now, progress).boxed(),
+        };
+        told(recipe.name(), say, assembled).await.map_err(|e| recipes::explain(recipe, path, e))
+    }
+
+    /// The packages that a base image of somebody's own would be made of now.
+    pub async fn lock(&self, loaded: &Loaded, path: &str, say: &(dyn Fn(&str) + Sync)) -> Result<BaseLock> {
+        let Loaded { recipe, definition, .. } = loaded;
+        let chosen = |progress: OnProgress| lock_packages(definition, &self.archive, (self.clock)(), progress).boxed();
+        told(recipe.name(), say, chosen).await.map_err(|e| recipes::explain(recipe, path, e))
+    }
+}
+
+/// Works, and says how far it is. Progress comes from other threads; it is handed on from this one.
+async fn told<'a, T>(
+    name: &str,
+    say: &(dyn Fn(&str) + Sync),
+    work: impl FnOnce(OnProgress) -> BoxFuture<'a, build::Result<T>>,
+) -> build::Result<T> {
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let mut work = work(Arc::new(move |progress: Progress| drop(sender.send(progress))));
+    let mut teller = Teller::default();
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            Some(progress) = receiver.recv() => {
+                if let Some(text) = teller.tell(&progress) {
+                    say(&format!("base image {name}: {text}"));
                 }
             }
         }

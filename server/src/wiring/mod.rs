@@ -13,6 +13,7 @@ mod local;
 mod manifests;
 mod node;
 mod observe;
+pub mod recipes;
 mod registry;
 mod release;
 mod rollout;
@@ -26,9 +27,11 @@ mod worktree;
 use std::{path::Path, process::ExitCode};
 
 pub use builder::{
-    Built, Happening, Home, Place, Progress, Request, Store, build, load,
-    names::to_give,
-    output::{Output, OutputKind, Saved, archive, push, to_file},
+    Built, Happening, Home, Place, Progress, Request, Store, build,
+    describe::tag,
+    load,
+    names::{repository, to_give},
+    output::{self, Output, OutputKind, Saved, archive, push, to_file},
 };
 pub use local::run_local;
 pub use registry::{cleaning, serve as serve_registry};

@@ -8,39 +8,75 @@ use store::{Change, Expect};
 use super::{Home, Work, describe::is_whole, names};
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::images::describe,
+    wiring::{images::describe, recipes},
 };
 
 /// The kind under which assembled bases are remembered.
 const BASE: &str = "build/base";
 
 impl Work<'_> {
-    pub(super) async fn base(&mut self, name: &str) -> Result<ResolvedBase> {
+    /// `root` is where files of the context lie.
+    pub(super) async fn base(&mut self, name: &str, root: &std::path::Path) -> Result<ResolvedBase> {
         let short = name.strip_prefix("base/").unwrap_or(name);
-        let (repository, digest) = match NAMES.contains(&short) {
-            true => self.assembled(short).await?,
-            false => self.by_reference(name).await?,
+        let (repository, digest) = match (recipes::is_file(name), NAMES.contains(&short)) {
+            (true, _) => self.file(name, root).await?,
+            (_, true) => self.assembled(short).await?,
+            (_, false) => self.by_reference(name).await?,
         };
         let found = describe(&self.home.registry, &repository, &digest).await.map_err(Fault::usage)?;
         Ok(ResolvedBase { name: name.to_owned(), repository, digest, config: found.config, layers: found.layers })
     }
 
-    /// A base of our own. It stays what it is until `--pull` asks the archive again.
-    async fn assembled(&mut self, name: &str) -> Result<(String, Digest)> {
-        let log = self.home.records.log().clone();
-        if !self.request.pull
-            && let Some(entry) = log.get(BASE, name).await?
-            && let Ok((repository, digest)) = serde_json::from_slice::<(String, Digest)>(&entry.value)
-            && is_whole(&self.home.registry, &repository, &digest).await
+    /// A base of the person's own. Without a lock it stays what it is until `--pull` asks the archive again, or it is changed.
+    async fn file(&mut self, name: &str, root: &std::path::Path) -> Result<(String, Digest)> {
+        let loaded = recipes::load(&recipes::Below(root), name, "").await?;
+        let wanted = self.request.platform.clone().unwrap_or_else(build::Platform::host);
+        if let Some(platform) = loaded.recipe.platform().filter(|platform| *platform != wanted) {
+            return Err(Fault::usage(format!("{name} is for {platform}, and this build for {wanted}")));
+        }
+        let key = serde_json::to_vec(&loaded.definition).map_err(|e| Fault::from_error(Class::Internal, &e))?;
+        let key = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key);
+        let key: String = key.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        if loaded.lock.is_none()
+            && let Some(known) = self.remembered(&key).await?
         {
-            return Ok((repository, digest));
+            return Ok(known);
         }
         let progress = self.progress.clone();
-        let say = move |text: &str| progress.note(text);
-        let found = self.shop().await?.bases.resolve(name, &say).await?;
-        let value = serde_json::to_vec(&found).map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
+        let base = self.home.bases()?.recipe(&loaded, name, &|text| progress.note(text)).await?;
+        let found = (base.repository, base.digest);
+        self.remember(&key, &found).await?;
+        Ok(found)
+    }
+
+    /// What a name came to before.
+    async fn remembered(&self, name: &str) -> Result<Option<(String, Digest)>> {
+        if self.request.pull {
+            return Ok(None);
+        }
+        let Some(entry) = self.home.records.log().get(BASE, name).await? else { return Ok(None) };
+        let Ok((repository, digest)) = serde_json::from_slice::<(String, Digest)>(&entry.value) else {
+            return Ok(None);
+        };
+        let whole = is_whole(&self.home.registry, &repository, &digest).await;
+        Ok(whole.then_some((repository, digest)))
+    }
+
+    async fn remember(&self, name: &str, found: &(String, Digest)) -> Result<()> {
+        let value = serde_json::to_vec(found).map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
         let change = Change { kind: BASE.into(), key: name.into(), expect: Expect::Any, value, delete: false };
-        log.append(vec![change]).await?;
+        self.home.records.log().append(vec![change]).await?;
+        Ok(())
+    }
+
+    /// A base of our own. It stays what it is until `--pull` asks the archive again.
+    async fn assembled(&mut self, name: &str) -> Result<(String, Digest)> {
+        if let Some(known) = self.remembered(name).await? {
+            return Ok(known);
+        }
+        let progress = self.progress.clone();
+        let found = self.home.bases()?.resolve(name, &|text| progress.note(text)).await?;
+        self.remember(name, &found).await?;
         Ok(found)
     }
 

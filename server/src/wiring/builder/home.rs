@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use build::base::{Archive, ArchiveOptions};
 use image::{Registry, client};
 use source::Repositories;
 use store::{Blobs, Records, directory::DirectoryBlobs, sqlite::SqliteLog};
@@ -13,7 +14,10 @@ use store::{Blobs, Records, directory::DirectoryBlobs, sqlite::SqliteLog};
 use crate::{
     clock::{self, Clock},
     fault::{Class, Fault, Result},
-    wiring::workshop::{Ground, Workshop},
+    wiring::{
+        bases::Bases,
+        workshop::{Ground, Workshop},
+    },
 };
 
 /// Where a local store lies, and what it is reached with.
@@ -90,6 +94,21 @@ impl Home {
         let client = client::Client::new(options).map_err(|e| Fault::from_error(Class::Internal, &e))?;
         let records = Records::new(log.clone());
         Ok(Self { data, place: place.clone(), records, blobs, registry, clock, client, log })
+    }
+
+    /// What assembles base images; nothing is run for that.
+    pub fn bases(&self) -> Result<Bases> {
+        self.bases_with(|_| {})
+    }
+
+    /// As [`Home::bases`], with changed options of the archive.
+    pub fn bases_with(&self, change: impl FnOnce(&mut ArchiveOptions)) -> Result<Bases> {
+        let unavailable = |e: build::Error| Fault::from_error(Class::Unavailable, &e);
+        let packages = self.place.package_cache.clone().unwrap_or_else(|| self.data.join("packages"));
+        let mut options = ArchiveOptions::debian(packages).map_err(unavailable)?.with_mirror(&self.place.mirror, None);
+        change(&mut options);
+        let archive = Archive::open(options).map_err(unavailable)?;
+        Ok(Bases::new(archive, self.registry.clone(), self.clock.clone(), Vec::new()))
     }
 
     /// What runs containers. Opened only when something must be run.

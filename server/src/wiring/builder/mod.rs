@@ -2,7 +2,7 @@
 
 mod bases;
 mod catalog;
-mod describe;
+pub mod describe;
 mod epoch;
 mod home;
 pub mod load;
@@ -140,7 +140,7 @@ impl Work<'_> {
         let file = build::dockerfile::parse(&ground.name, &ground.text).map_err(|e| Fault::usage(e.to_string()))?;
         let dates = epoch::Dates::of(&ground.root, request.build_args.get("SOURCE_DATE_EPOCH")).await?;
         let mut options = self.options(dates.image).await?;
-        let bases = self.bases(&file, &options).await?;
+        let bases = self.bases(&file, &options, &ground.root).await?;
         let cancel = self.cancel.clone();
         let plan = loop {
             // What is copied is hashed now.
@@ -274,11 +274,16 @@ impl Work<'_> {
     }
 
     /// Every image that the build stands on, by digest.
-    async fn bases(&mut self, file: &Dockerfile, options: &build::Options) -> Result<HashMap<String, ResolvedBase>> {
+    async fn bases(
+        &mut self,
+        file: &Dockerfile,
+        options: &build::Options,
+        root: &Path,
+    ) -> Result<HashMap<String, ResolvedBase>> {
         let mut bases = HashMap::new();
         for name in build::base_names(file, options).map_err(|e| Fault::usage(e.to_string()))? {
             let cancel = self.cancel.clone();
-            let found = Self::unless_cancelled(&cancel, self.base(&name)).await;
+            let found = Self::unless_cancelled(&cancel, self.base(&name, root)).await;
             match found {
                 Ok(base) => drop(bases.insert(name, base)),
                 // The Dockerfile's own error shows the line.

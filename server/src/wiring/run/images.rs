@@ -13,7 +13,7 @@ use store::Expect;
 use super::carry::Attempt;
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::{layers, workshop::Workshop},
+    wiring::{layers, recipes, workshop::Workshop},
 };
 
 /// An image whose vertices are in the graph.
@@ -61,7 +61,20 @@ pub async fn lower<'a>(
     let mut bases: HashMap<String, ResolvedBase> = HashMap::new();
     for name in build::base_names(&dockerfile, &options).map_err(broken)? {
         let say = |text: &str| board.note(&image.name, text);
-        let (repository, digest) = match shop.bases.resolve(&name, &say).await {
+        let resolved = match recipes::is_file(&name) {
+            true => {
+                let beside = recipes::InTree { files: tree, directory: &image.context };
+                let shown = if image.context.is_empty() { String::new() } else { format!("{}/", image.context) };
+                match recipes::load(&beside, &name, &shown).await {
+                    Ok(loaded) => {
+                        shop.bases.recipe(&loaded, &name, &say).await.map(|base| (base.repository, base.digest))
+                    }
+                    Err(fault) => Err(fault),
+                }
+            }
+            false => shop.bases.resolve(&name, &say).await,
+        };
+        let (repository, digest) = match resolved {
             Ok(found) => found,
             // The Dockerfile's own error shows the line.
             Err(fault) if fault.class == Class::NotFound => continue,
