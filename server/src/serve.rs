@@ -2,6 +2,7 @@
 
 use std::{ffi::OsString, io::ErrorKind, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
+use image::registry::http::{Direct, Listener};
 use store::{Blobs, LeasedBlobs, ObjectBlobs, Records, directory::DirectoryBlobs, sqlite::SqliteLog};
 use tokio::{
     net::TcpListener,
@@ -37,8 +38,9 @@ pub async fn up(config: Config) -> Result<()> {
     tracing::info!(address = %app.rooms.address(), data = %app.config.data.display(), "ready");
     let cancel = app.supervisor.token();
     let registry = wiring::serve_registry(&app)?;
-    let served = axum::serve(listener, http::router(app.clone(), registry))
-        .with_graceful_shutdown(async move { cancel.cancelled().await });
+    let router = http::router(app.clone(), registry).into_make_service_with_connect_info::<Direct>();
+    let served =
+        axum::serve(Listener::new(listener), router).with_graceful_shutdown(async move { cancel.cancelled().await });
     let mut served = tokio::spawn(served.into_future());
     let reason = tokio::select! {
         _ = terminate.recv() => "SIGTERM",

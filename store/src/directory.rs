@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{ErrorKind, Read, Seek, Write},
+    io::{ErrorKind, Read, Seek},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,7 +17,7 @@ use records::Digest;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
 
-use crate::{BlobReader, BlobWriter, Blobs, Error, Kind, Result, blobs};
+use crate::{BlobReader, BlobWriter, Blobs, Error, Kind, Result, WriteBehind, blobs, shared_sync::SharedSync};
 
 /// Bytes that gather before the disk is touched. A blob that is smaller needs one trip to the thread pool.
 const GATHER: usize = 256 << 10;
@@ -31,6 +31,8 @@ pub struct DirectoryBlobs {
 
 struct Inner {
     dir: PathBuf,
+    /// The directories of the algorithms, in their order.
+    names: [SharedSync; 2],
     /// Shared while the directory is in use: nobody sweeps what others are writing.
     _lock: File,
 }
@@ -63,7 +65,9 @@ impl Inner {
             }
         }
         lock.lock_shared().map_err(failed)?;
-        Ok(Self { dir, _lock: lock })
+        let [sha256, sha512] = ALGORITHMS.map(|name| File::open(dir.join(name)).map(SharedSync::new));
+        let names = [sha256.map_err(failed)?, sha512.map_err(failed)?];
+        Ok(Self { dir, names, _lock: lock })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
@@ -98,8 +102,9 @@ impl Inner {
     }
 
     fn sync_names(&self, digest: &Digest) -> Result<()> {
-        let synced = File::open(self.dir.join(digest.algorithm())).and_then(|dir| dir.sync_all());
-        synced.map_err(|e| io(e, format!("cannot write blob {digest}")))
+        let [sha256, sha512] = &self.names;
+        let names = if digest.algorithm() == "sha512" { sha512 } else { sha256 };
+        names.sync().map_err(|e| io(e, format!("cannot write blob {digest}")))
     }
 
     /// Gives finished content its name.
@@ -164,6 +169,7 @@ struct Begun {
     sum: Context,
     /// Made when there is more than fits into memory.
     file: Option<NamedTempFile>,
+    behind: WriteBehind,
 }
 
 impl Begun {
@@ -174,7 +180,9 @@ impl Begun {
         };
         for chunk in chunks {
             self.sum.update(chunk);
-            file.write_all(chunk).map_err(|e| io(e, format!("cannot write to {}", inner.dir.display())))?;
+            self.behind
+                .write_all(file.as_file_mut(), chunk)
+                .map_err(|e| io(e, format!("cannot write to {}", inner.dir.display())))?;
         }
         self.file = Some(file);
         Ok(())
@@ -274,7 +282,7 @@ impl BlobWriter for Writer {
 #[async_trait]
 impl Blobs for DirectoryBlobs {
     async fn writer(&self) -> Result<Box<dyn BlobWriter>> {
-        let begun = Begun { sum: Context::new(&digest::SHA256), file: None };
+        let begun = Begun { sum: Context::new(&digest::SHA256), file: None, behind: WriteBehind::default() };
         let inner = self.inner.clone();
         Ok(Box::new(Writer {
             inner,

@@ -16,8 +16,10 @@ pub mod memory;
 pub mod mirror;
 pub mod object;
 pub mod records;
+mod shared_sync;
 pub mod sqlite;
 mod tail;
+mod write_behind;
 
 pub use blobs::{BlobReader, BlobWriter, Blobs};
 pub use directory::DirectoryBlobs;
@@ -30,3 +32,4 @@ pub use mirror::Mirror;
 pub use object::ObjectBlobs;
 pub use records::{Records, Versioned};
 pub use sqlite::SqliteLog;
+pub use write_behind::WriteBehind;

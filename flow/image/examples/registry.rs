@@ -6,7 +6,7 @@ use image::{
     Registry,
     registry::{
         events::Events,
-        http::{AllowAll, Extras, router_with},
+        http::{AllowAll, Direct, Extras, Listener, router_with},
     },
 };
 use store::{DirectoryBlobs, LeasedBlobs, SqliteLog};
@@ -26,6 +26,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tokio::spawn(writing.run());
     let extras = Extras { events: Some(events), ..Extras::default() };
     let listener = tokio::net::TcpListener::bind(address).await?;
-    axum::serve(listener, router_with(registry, Arc::new(AllowAll), extras)).await?;
+    let router = router_with(registry, Arc::new(AllowAll), extras);
+    axum::serve(Listener::new(listener), router.into_make_service_with_connect_info::<Direct>()).await?;
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod gate;
 pub mod http;
 mod images;
 mod manifests;
+mod quota;
 mod referrers;
 mod repositories;
 pub mod robots;
@@ -35,9 +36,10 @@ pub use entries::ManifestInfo;
 pub(crate) use images::choose;
 pub use images::{Found, Layer};
 pub use manifests::{MAX_MANIFEST, ManifestRef, Pushed};
+pub use quota::{Room, Usage};
 pub use referrers::Referrers;
 pub use repositories::Listing;
-pub use settings::{Quarantine, Settings, Upstream, Usage};
+pub use settings::{Quarantine, Settings, Upstream};
 
 /// What the registry accepts from clients.
 #[derive(Debug, Clone)]
@@ -84,7 +86,8 @@ struct Inner {
     cleaning: Mutex<()>,
     opened: records::Timestamp,
     settings: settings::Cache,
-    usages: settings::Usages,
+    usages: quota::Usages,
+    asked: quota::Asked,
     named: gate::Named,
 }
 
@@ -105,7 +108,7 @@ impl Registry {
         let locks = std::array::from_fn(|_| Mutex::new(()));
         let opened = clock();
         let cleaning = Mutex::new(());
-        let (settings, usages, named) = Default::default();
+        let (settings, usages, asked, named) = Default::default();
         Self {
             inner: Arc::new(Inner {
                 blobs,
@@ -118,6 +121,7 @@ impl Registry {
                 opened,
                 settings,
                 usages,
+                asked,
                 named,
             }),
         }

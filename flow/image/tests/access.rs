@@ -283,3 +283,82 @@ async fn what_was_done_is_written_down() {
     assert_eq!(registry.forget_events(now).await.unwrap(), 4);
     assert!(registry.events("", Timestamp::UNIX_EPOCH, 9).await.unwrap().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_can_be_asked_for_with_a_form() {
+    let world = world().await;
+    let registry = &world.served.registry;
+    let grants = vec![grant("team/app", &[Verb::Pull, Verb::Push])];
+    let (_, secret) = registry.create_robot("team", "ci", grants, false, None).await.unwrap();
+    let ask = |form: &[(&str, &str)]| {
+        let pairs = form.iter().map(|(name, value)| format!("{name}={}", value.replace('+', "%2B").replace(' ', "+")));
+        let request = world.http.post(world.url("/v2/token")).body(pairs.collect::<Vec<_>>().join("&"));
+        request.header("content-type", "application/x-www-form-urlencoded").send()
+    };
+    let base = [("grant_type", "password"), ("service", "shipway"), ("client_id", "containerd")];
+    let scope = ("scope", "repository:team/app:pull,push repository:other/app:pull");
+    let good = [&base[..], &[scope, ("username", "team+ci"), ("password", secret.as_str())]].concat();
+    let body: Value = ask(&good).await.unwrap().json().await.unwrap();
+    assert_eq!(body["token_type"], "Bearer");
+    let token = body["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(world.bearer(Method::POST, "/v2/team/app/blobs/uploads/", &token).await.status(), 202);
+    assert_eq!(world.bearer(Method::POST, "/v2/other/app/blobs/uploads/", &token).await.status(), 401);
+
+    let wrong = ask(&[&base[..], &[("username", "team+ci"), ("password", "no")]].concat()).await.unwrap();
+    assert_eq!(wrong.status(), 401);
+    assert_eq!(wrong.json::<Value>().await.unwrap()["error"], "invalid_grant");
+    let refresh = ask(&[("grant_type", "refresh_token"), ("refresh_token", "x")]).await.unwrap();
+    assert_eq!(refresh.status(), 400);
+    assert_eq!(refresh.json::<Value>().await.unwrap()["error"], "unsupported_grant_type");
+    let long = "x".repeat(20_000);
+    assert!(ask(&[("grant_type", long.as_str())]).await.unwrap().status().is_client_error());
+    let no_form = world.http.post(world.url("/v2/token")).body("{}").send().await.unwrap();
+    assert_eq!(no_form.json::<Value>().await.unwrap()["error"], "invalid_request");
+}
+
+/// 20 pushes of 100 bytes each at the same time, by each of the ways, where there is room for 7.
+#[tokio::test(flavor = "multi_thread")]
+async fn pushes_at_the_same_time_stay_within_the_quota() {
+    for way in ["?digest", "put", "patch"] {
+        let world = world().await;
+        let registry = &world.served.registry;
+        let settings = Settings { quota_bytes: Some(750), quota_tags: Some(3), ..Settings::default() };
+        registry.set_settings("team", Some(&settings)).await.unwrap();
+        let admin = Some(("admin", "root"));
+        let pushes = (0..20).map(|n: u8| {
+            let content = vec![n; 100];
+            let digest = image::hash::digest(image::hash::Algorithm::Sha256, &content);
+            let world = &world;
+            async move {
+                let begun = world.ask(Method::POST, &format!("/v2/team/r{n}/blobs/uploads/"), admin).await;
+                let mut place = begun.headers()["location"].to_str().unwrap().to_owned();
+                let send = |method, path: String, body: Vec<u8>| {
+                    world.http.request(method, world.url(&path)).basic_auth("admin", Some("root")).body(body).send()
+                };
+                let done = match way {
+                    "?digest" => {
+                        send(Method::POST, format!("/v2/team/r{n}/blobs/uploads/?digest={digest}"), content).await
+                    }
+                    "put" => send(Method::PUT, format!("{place}?digest={digest}"), content).await,
+                    _ => {
+                        let part = send(Method::PATCH, place.clone(), content).await.unwrap();
+                        place = part.headers()["location"].to_str().unwrap().to_owned();
+                        send(Method::PUT, format!("{place}?digest={digest}"), Vec::new()).await
+                    }
+                };
+                done.unwrap().status().as_u16()
+            }
+        });
+        let statuses = futures::future::join_all(pushes).await;
+        let taken = statuses.iter().filter(|status| **status == 201).count();
+        assert!(statuses.iter().all(|status| [201, 403].contains(status)), "{way}: {statuses:?}");
+        assert!((1..=7).contains(&taken), "{way}: {statuses:?}");
+        assert_eq!(registry.usage("team").await.unwrap().bytes, taken as u64 * 100, "{way}");
+        // One after the other, all the room there is can be used.
+        for n in 0..20u8 {
+            let content = vec![n; 100];
+            let _ = registry.put_blob(&format!("team/r{n}"), content).await;
+        }
+        assert_eq!(registry.usage("team").await.unwrap().bytes, 700, "{way}");
+    }
+}

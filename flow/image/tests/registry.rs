@@ -233,20 +233,26 @@ async fn abandoned_uploads_expire() {
         let registry = open(Stores::Memory, home.path(), limits.clone(), clock()).await;
         let orphan = registry.start_upload("a", Algorithm::Sha256).await.unwrap();
         registry.append_upload("a", &orphan, None, chunks(&["x"])).await.unwrap();
-        (registry.start_upload("a", Algorithm::Sha256).await.unwrap(), orphan)
+        let old = registry.start_upload("a", Algorithm::Sha256).await.unwrap();
+        registry.append_upload("a", &old, None, chunks(&["xy"])).await.unwrap();
+        (old, orphan)
     };
     let registry = open(Stores::Memory, home.path(), limits, clock()).await;
     now.fetch_add(60, Ordering::Relaxed);
     // Touched by this process, so it is not abandoned.
-    assert_eq!(registry.upload_size("a", &old).await.unwrap(), 0);
+    assert_eq!(registry.upload_size("a", &old).await.unwrap(), 2);
     now.fetch_add(60, Ordering::Relaxed);
     registry.expire_uploads(clock()()).await.unwrap();
     assert_eq!(registry.upload_size("a", &orphan).await.unwrap_err().kind, Kind::UploadUnknown);
-    assert_eq!(registry.upload_size("a", &old).await.unwrap(), 0);
+    assert_eq!(registry.upload_size("a", &old).await.unwrap(), 2);
     now.fetch_add(700, Ordering::Relaxed);
     registry.start_upload("a", Algorithm::Sha256).await.unwrap();
     assert_eq!(registry.upload_size("a", &old).await.unwrap_err().kind, Kind::UploadUnknown);
-    assert_eq!(std::fs::read_dir(home.path().join("uploads")).unwrap().count(), 1);
+    assert_eq!(
+        std::fs::read_dir(home.path().join("uploads")).unwrap().count(),
+        0,
+        "one that nothing arrived for has no files"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

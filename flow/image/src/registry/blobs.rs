@@ -113,14 +113,19 @@ impl Registry {
         }
     }
 
+    /// Whether `repository` holds the blob, by its records.
+    pub(super) async fn holds(&self, repository: &str, digest: &Digest) -> Result<bool> {
+        check_repository(repository)?;
+        let key = entries::by_digest(repository, digest);
+        // Manifests are blobs of their repository, too.
+        Ok(self.log().get(entries::BLOB, &key).await?.is_some()
+            || self.log().get(entries::MANIFEST, &key).await?.is_some())
+    }
+
     /// The size of a blob that `repository` holds, or `None`.
     pub async fn blob_size(&self, repository: &str, digest: &Digest) -> Result<Option<u64>> {
-        check_repository(repository)?;
-        if self.log().get(entries::BLOB, &entries::by_digest(repository, digest)).await?.is_none() {
-            // Manifests are blobs of their repository, too.
-            if self.log().get(entries::MANIFEST, &entries::by_digest(repository, digest)).await?.is_none() {
-                return Ok(None);
-            }
+        if !self.holds(repository, digest).await? {
+            return Ok(None);
         }
         // Asked of the store itself: should the content be lost, a client that pushes again heals it.
         Ok(self.blobs().stat(digest).await?)
@@ -194,9 +199,7 @@ impl Registry {
     }
 
     pub(super) async fn link_stored(&self, repository: &str, stored: &StoredBlob) -> Result<()> {
-        if self.log().get(entries::BLOB, &entries::by_digest(repository, &stored.digest)).await?.is_none() {
-            self.check_quota(repository, stored.size, 0).await?;
-        }
+        let _room = self.room_for_blob(repository, &stored.digest, stored.size).await?;
         let _guard = self.lock(repository).await;
         let mut changes = Vec::new();
         self.link_changes(repository, stored, &mut changes).await?;

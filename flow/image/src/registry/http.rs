@@ -4,27 +4,29 @@ mod answer;
 mod authorize;
 mod blobs;
 mod door;
-mod file;
 mod guard;
 mod listings;
 mod manifests;
+mod oauth;
 mod path;
 mod tokens;
 mod uploads;
+mod wire;
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use axum::{
     Router,
     body::Body,
-    extract::{Request, State},
+    extract::{ConnectInfo, Request, State},
     response::Response,
     routing::any,
 };
-use http::{HeaderMap, Method, header};
+use http::{HeaderMap, Method, Version, header};
 
 pub use authorize::{Action, AllowAll, Authorize, Caller, Decision, Issued, Scope, basic};
 pub use door::{Door, IsAdmin};
+pub use wire::{Direct, Listener};
 
 use super::{Registry, events::Events, gate::Gate, upstream::Upstreams};
 use answer::{failure, plain};
@@ -69,6 +71,10 @@ struct Call {
     method: Method,
     headers: HeaderMap,
     query: Query,
+    /// Whether the connection sends files itself.
+    direct: bool,
+    /// How long its client may send nothing.
+    stall: Duration,
 }
 
 impl Call {
@@ -83,9 +89,12 @@ async fn handle(State(server): State<Server>, request: Request) -> Response {
     let head = parts.method == Method::HEAD;
     let path = parts.uri.path().strip_prefix("/v2").unwrap_or_default().to_owned();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let call = Call { method: parts.method, headers: parts.headers, query };
+    // Frames of HTTP/2 would be put around what stands for a file.
+    let direct = parts.version <= Version::HTTP_11 && parts.extensions.get::<ConnectInfo<Direct>>().is_some();
+    let stall = server.registry.limits().stall;
+    let call = Call { method: parts.method, headers: parts.headers, query, direct, stall };
     let answered = match path.as_str() {
-        "/token" => server.token(&call).await,
+        "/token" => server.token(&call, body).await,
         _ => server.answer(&path, &call, body).await,
     };
     let mut response = match answered {

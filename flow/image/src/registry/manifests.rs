@@ -170,7 +170,7 @@ impl Registry {
             };
             self.referrer_change(repository, subject, referrer, &mut changes).await?;
         }
-        let mut seen = HashSet::new();
+        let (mut seen, mut rooms) = (HashSet::new(), Vec::new());
         for tag in tags.iter().filter(|tag| seen.insert(**tag)) {
             let key = entries::by_tag(repository, tag);
             let found = self.log().get(entries::TAG, &key).await?;
@@ -182,7 +182,7 @@ impl Registry {
                 self.check_mutable(repository, tag).await?;
             }
             if current.is_none() && reach == Reach::Repository {
-                self.check_quota(repository, 0, 1).await?;
+                rooms.push(self.room_for_tag(repository, tag).await?);
             }
             if current.is_none_or(|current| current.digest != digest) {
                 let value = entries::Tag { digest: digest.clone(), updated: now };

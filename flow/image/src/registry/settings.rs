@@ -182,25 +182,6 @@ impl Registry {
         }
         Ok(())
     }
-
-    /// `Denied` when the repository's project would hold more bytes or tags than it may.
-    pub(super) async fn check_quota(&self, repository: &str, bytes: u64, tags: u64) -> Result<()> {
-        let (part, settings) = self.all_settings().await?.of(repository);
-        if settings.quota_bytes.is_none() && settings.quota_tags.is_none() {
-            return Ok(());
-        }
-        let used = self.usage(&part).await?;
-        let whose = if part.is_empty() { "the registry".to_owned() } else { part };
-        let over = |more: u64, used: u64, limit: Option<u64>, what: &str| match limit {
-            Some(limit) if more > 0 && used.saturating_add(more) > limit => Err(Error::new(
-                Kind::Denied,
-                format!("{whose} may hold {limit} {what}, holds {used}, and this would add {more}: remove some first"),
-            )),
-            _ => Ok(()),
-        };
-        over(bytes, used.bytes, settings.quota_bytes, "bytes")?;
-        over(tags, used.tags, settings.quota_tags, "tags")
-    }
 }
 
 fn check(part: &str, settings: &Settings) -> Result<()> {
@@ -222,69 +203,6 @@ fn check(part: &str, settings: &Settings) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// How much there is below a part of the name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Usage {
-    pub bytes: u64,
-    pub tags: u64,
-}
-
-/// Usage by part of the name, at a version of the log.
-#[derive(Default)]
-pub(super) struct Usages(Mutex<BTreeMap<String, (Seq, Usage)>>);
-
-impl Registry {
-    /// How much all repositories below a part of the name hold. Counted once, and then followed.
-    pub async fn usage(&self, part: &str) -> Result<Usage> {
-        let below =
-            |key: &str| part.is_empty() || key.strip_prefix(part).is_some_and(|rest| rest.starts_with(['/', '@', ':']));
-        let known = self.inner.usages.0.lock().unwrap_or_else(PoisonError::into_inner).get(part).copied();
-        let (mut at, mut usage) = match known {
-            Some(known) => known,
-            None => {
-                let mut usage = Usage::default();
-                let page = self.log().list(entries::BLOB, part, None, 1).await?;
-                // What is written while it is counted is counted twice at worst, until the next start; never left out.
-                let at = page.at;
-                for entry in self.all(entries::BLOB, part).await?.iter().filter(|entry| below(&entry.key)) {
-                    usage.bytes += entries::read::<entries::Blob>(entry)?.size;
-                }
-                usage.tags =
-                    self.all(entries::TAG, part).await?.iter().filter(|entry| below(&entry.key)).count() as u64;
-                (at, usage)
-            }
-        };
-        let head = *self.log().head().borrow();
-        for kind in [entries::BLOB, entries::TAG] {
-            let mut from = at;
-            loop {
-                let changes = self.log().changes(kind, from, 1000).await?;
-                for entry in changes.iter().filter(|entry| entry.seq <= head && below(&entry.key)) {
-                    // A change of an entry that is there already adds nothing.
-                    let new = !entry.deleted && entry.created == entry.seq;
-                    match kind {
-                        entries::BLOB if new => usage.bytes += entries::read::<entries::Blob>(entry)?.size,
-                        entries::BLOB if entry.deleted => {
-                            usage.bytes = usage.bytes.saturating_sub(entries::read::<entries::Blob>(entry)?.size);
-                        }
-                        entries::TAG if new => usage.tags += 1,
-                        entries::TAG if entry.deleted => usage.tags = usage.tags.saturating_sub(1),
-                        _ => {}
-                    }
-                }
-                match changes.last() {
-                    Some(last) if last.seq < head => from = last.seq,
-                    _ => break,
-                }
-            }
-        }
-        at = at.max(head);
-        let mut usages = self.inner.usages.0.lock().unwrap_or_else(PoisonError::into_inner);
-        usages.insert(part.to_owned(), (at, usage));
-        Ok(usage)
-    }
 }
 
 #[cfg(test)]

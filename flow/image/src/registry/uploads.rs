@@ -1,15 +1,16 @@
 //! Uploads in parts: each is a file of its own until it is finished, so that it can go on after a lost connection or a restart.
 //!
-//! `<id>.json` says what the upload is for and `<id>.data` holds what has arrived. The bytes of a part that broke off are kept: the
-//! client asks how far it got. What is hashed and counted is exactly what was handed to the file.
+//! `<id>.json` says what the upload is for and `<id>.data` holds what has arrived; both are made when the first part arrives, for most
+//! uploads come in one piece and need neither. The bytes of a part that broke off are kept: the client asks how far it got.
+
+mod growing;
 
 use std::{
     collections::HashMap,
-    io::SeekFrom,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -18,17 +19,11 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use records::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::{
-    fs::{self, File},
-    io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt},
-};
+use tokio::fs;
 
-use super::{Registry, StoredBlob, blobs::CHUNK};
-use crate::{
-    Error, Kind, Result,
-    hash::{Algorithm, Hasher},
-    reference::check_repository,
-};
+use self::growing::Growing;
+use super::{Registry, StoredBlob};
+use crate::{Error, Kind, Result, hash::Algorithm, reference::check_repository};
 
 /// How long a request waits for another one on the same upload, for example one whose client went away.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -51,15 +46,15 @@ struct Purpose {
 
 struct Session {
     repository: String,
+    started: Timestamp,
     touched: AtomicI64,
+    /// Whether it has files.
+    kept: AtomicBool,
     state: tokio::sync::Mutex<State>,
 }
 
 struct State {
-    /// Opened with the first byte.
-    file: Option<File>,
-    hasher: Hasher,
-    received: u64,
+    file: Growing,
     /// Set when it ended, for those who waited for it meanwhile.
     over: bool,
 }
@@ -83,7 +78,9 @@ impl Uploads {
     }
 
     async fn forget(&self, id: &str) {
-        self.sessions().remove(id);
+        if self.sessions().remove(id).is_some_and(|session| !session.kept.load(Ordering::Relaxed)) {
+            return;
+        }
         for path in [self.data(id), self.purpose(id)] {
             if let Err(error) = fs::remove_file(&path).await
                 && error.kind() != std::io::ErrorKind::NotFound
@@ -111,27 +108,31 @@ impl Registry {
             }
         }
         let id = new_id()?;
-        fs::create_dir_all(&uploads.directory).await.map_err(|e| cannot("make", &uploads.directory, e))?;
-        let purpose = Purpose { repository: repository.into(), algorithm: algorithm.to_string(), started: now };
-        let text = serde_json::to_vec(&purpose)
-            .map_err(|e| Error::new(Kind::Malformed, "cannot describe an upload").caused(e))?;
-        let path = uploads.purpose(&id);
-        fs::write(&path, text).await.map_err(|e| cannot("write", &path, e))?;
-        let state = State { file: None, hasher: Hasher::new(algorithm), received: 0, over: false };
+        let state = State { file: Growing::new(uploads.data(&id), algorithm), over: false };
         let session = Session {
             repository: repository.into(),
+            started: now,
             touched: AtomicI64::new(now.as_second()),
+            kept: AtomicBool::new(false),
             state: tokio::sync::Mutex::new(state),
         };
         uploads.sessions().insert(id.clone(), Arc::new(session));
         Ok(id)
     }
 
+    /// What has arrived, to be read while more does; there must be something.
+    pub(super) async fn upload_file(&self, id: &str) -> Result<std::fs::File> {
+        let path = self.inner.uploads.data(id);
+        let opened =
+            tokio::task::spawn_blocking(move || std::fs::File::open(&path).map_err(|e| cannot("open", &path, e)));
+        opened.await.map_err(|e| Error::new(Kind::Io, "the registry is stopping").caused(e))?
+    }
+
     /// How many bytes of the upload have arrived.
     pub async fn upload_size(&self, repository: &str, id: &str) -> Result<u64> {
         let session = self.session(repository, id).await?;
         let state = self.enter(id, &session).await?;
-        Ok(state.received)
+        Ok(state.file.received())
     }
 
     /// Takes the next part of an upload. With `range` (first byte and length) the part must begin where the last one ended
@@ -145,9 +146,9 @@ impl Registry {
     ) -> Result<u64> {
         let session = self.session(repository, id).await?;
         let mut state = self.enter(id, &session).await?;
-        self.receive(id, &mut state, range, chunks).await?;
+        self.receive(id, &session, &mut state, range, chunks).await?;
         session.touched.store(self.now().as_second(), Ordering::Relaxed);
-        Ok(state.received)
+        Ok(state.file.received())
     }
 
     /// Takes the last part, and makes what has arrived a blob of `repository` if its digest is `digest`; else the upload is over.
@@ -162,7 +163,7 @@ impl Registry {
         let session = self.session(repository, id).await?;
         let mut state = self.enter(id, &session).await?;
         let _pin = self.pin([digest]).await;
-        if state.received == 0 && range.is_none() {
+        if state.file.received() == 0 && range.is_none() {
             // All of it comes at once: straight into the store. When it breaks off nothing was received, and the upload goes on.
             match self.store_stream(chunks, Some(digest)).await {
                 Ok(stored) => {
@@ -180,8 +181,8 @@ impl Registry {
                 }
             }
         }
-        self.receive(id, &mut state, range, chunks).await?;
-        let stored = match self.keep_upload(id, &state, digest).await {
+        self.receive(id, &session, &mut state, range, chunks).await?;
+        let stored = match self.keep_upload(id, &mut state, digest).await {
             Err(error) if error.kind == Kind::DigestInvalid => {
                 state.over = true;
                 self.inner.uploads.forget(id).await;
@@ -196,18 +197,19 @@ impl Registry {
     }
 
     /// Brings what has arrived into the store: the file itself where its hash is known and the store can take it over.
-    async fn keep_upload(&self, id: &str, state: &State, digest: &Digest) -> Result<StoredBlob> {
+    async fn keep_upload(&self, id: &str, state: &mut State, digest: &Digest) -> Result<StoredBlob> {
         let path = self.inner.uploads.data(id);
-        if Algorithm::of(digest) == state.hasher.algorithm() {
-            let found = state.hasher.clone().finish();
+        let received = state.file.received();
+        if Algorithm::of(digest) == state.file.algorithm() {
+            let found = state.file.hash().await.map_err(|e| cannot("write", &path, e))?.finish();
             if found != *digest {
                 return Err(wrong_digest(&found, digest));
             }
             // The content may be there from an earlier push, or from a request like this one whose client went away.
-            if self.blobs().size(digest).await? == Some(state.received)
-                || (state.file.is_some() && self.blobs().adopt(&path, digest).await?)
+            if self.blobs().size(digest).await? == Some(received)
+                || (received > 0 && self.blobs().adopt(&path, digest).await?)
             {
-                return Ok(StoredBlob { digest: found, size: state.received });
+                return Ok(StoredBlob { digest: found, size: received });
             }
         }
         match fs::File::open(&path).await {
@@ -290,30 +292,15 @@ impl Registry {
     async fn resume(&self, id: &str) -> Result<Arc<Session>> {
         let uploads = &self.inner.uploads;
         let purpose = read_purpose(&uploads.purpose(id)).await.ok_or_else(|| unknown(id))?;
-        let mut hasher = Hasher::new(purpose.algorithm.parse()?);
-        let mut received = 0;
         let path = uploads.data(id);
-        let file = match fs::OpenOptions::new().read(true).write(true).open(&path).await {
-            Ok(mut file) => {
-                let mut buffer = vec![0; CHUNK];
-                loop {
-                    match file.read(&mut buffer).await.map_err(|e| cannot("read", &path, e))? {
-                        0 => break,
-                        read => {
-                            hasher.update(&buffer[..read]);
-                            received += read as u64;
-                        }
-                    }
-                }
-                Some(file)
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-            Err(e) => return Err(cannot("open", &path, e)),
-        };
+        let file = Growing::resume(path.clone(), purpose.algorithm.parse()?).await;
+        let file = file.map_err(|e| cannot("read", &path, e))?;
         let session = Session {
             repository: purpose.repository,
+            started: purpose.started,
             touched: AtomicI64::new(self.now().as_second()),
-            state: tokio::sync::Mutex::new(State { file, hasher, received, over: false }),
+            kept: AtomicBool::new(true),
+            state: tokio::sync::Mutex::new(State { file, over: false }),
         };
         // Another request may have been quicker; then its session counts.
         Ok(uploads.sessions().entry(id.to_owned()).or_insert_with(|| Arc::new(session)).clone())
@@ -326,13 +313,11 @@ impl Registry {
         if state.over {
             return Err(unknown(id));
         }
-        if let Some(file) = &mut state.file {
-            // A request that went away may have left a write under way.
-            if let Err(error) = file.flush().await {
-                state.over = true;
-                self.inner.uploads.forget(id).await;
-                return Err(Error::io(format!("write upload {id}"), error));
-            }
+        // A request that went away may have left a write under way.
+        if let Err(error) = state.file.settle().await {
+            state.over = true;
+            self.inner.uploads.forget(id).await;
+            return Err(Error::io(format!("write upload {id}"), error));
         }
         Ok(state)
     }
@@ -340,11 +325,12 @@ impl Registry {
     async fn receive(
         &self,
         id: &str,
+        session: &Session,
         state: &mut State,
         range: Option<(u64, u64)>,
         mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
     ) -> Result<()> {
-        let start = state.received;
+        let start = state.file.received();
         if let Some((first, _)) = range
             && first != start
         {
@@ -353,42 +339,40 @@ impl Registry {
                 format!("upload {id} has {start} bytes: the next part must begin at {start}, not {first}"),
             ));
         }
-        let before = state.hasher.clone();
+        let failed = |e| Error::io(format!("write upload {id}"), e);
+        let before = state.file.hash().await.map_err(failed)?;
         let mut failure = None;
         while let Some(chunk) = chunks.next().await {
-            let wrote = match chunk {
-                Ok(chunk) => match self.check_blob_size(state.received + chunk.len() as u64) {
-                    Ok(()) if range.is_some_and(|(_, length)| state.received - start + chunk.len() as u64 > length) => {
-                        Err(wrong_length(range))
+            let taken = match chunk {
+                Ok(chunk) => {
+                    let received = state.file.received() + chunk.len() as u64;
+                    match self.check_blob_size(received) {
+                        Ok(()) if range.is_some_and(|(_, length)| received - start > length) => {
+                            Err(wrong_length(range))
+                        }
+                        Ok(()) => self.take(id, session, state, chunk).await,
+                        Err(error) => Err(error),
                     }
-                    Ok(()) => self.write(id, state, chunk).await,
-                    Err(error) => Err(error),
-                },
+                }
                 Err(error) => Err(error),
             };
-            if let Err(error) = wrote {
+            if let Err(error) = taken {
                 failure = Some(error);
                 break;
             }
         }
-        if failure.is_none() && range.is_some_and(|(_, length)| state.received - start != length) {
+        if failure.is_none() && range.is_some_and(|(_, length)| state.file.received() - start != length) {
             failure = Some(wrong_length(range));
         }
-        if let Some(file) = &mut state.file
-            && let Err(error) = file.flush().await
-        {
-            failure = Some(Error::io(format!("write upload {id}"), error));
+        // However it ended: what the client is told has arrived is in the file.
+        if let Err(error) = state.file.settle().await {
+            failure = Some(failed(error));
         }
         let Some(error) = failure else { return Ok(()) };
         match error.kind {
             Kind::SizeInvalid => {
-                if let Some(file) = &mut state.file {
-                    let path = self.inner.uploads.data(id);
-                    file.set_len(start).await.map_err(|e| cannot("shorten", &path, e))?;
-                    file.seek(SeekFrom::Start(start)).await.map_err(|e| cannot("shorten", &path, e))?;
-                }
-                state.hasher = before;
-                state.received = start;
+                let path = self.inner.uploads.data(id);
+                state.file.cut(start, before).await.map_err(|e| cannot("shorten", &path, e))?;
             }
             // What the file holds is no longer certain.
             Kind::Io | Kind::Store(_) => {
@@ -400,24 +384,29 @@ impl Registry {
         Err(error)
     }
 
-    async fn write(&self, id: &str, state: &mut State, chunk: Bytes) -> Result<()> {
+    async fn take(&self, id: &str, session: &Session, state: &mut State, chunk: Bytes) -> Result<()> {
         let path = self.inner.uploads.data(id);
-        let file = match &mut state.file {
-            Some(file) => file,
-            none => {
-                let options = || fs::OpenOptions::new().read(true).write(true).create_new(true).to_owned();
-                none.insert(options().open(&path).await.map_err(|e| cannot("write", &path, e))?)
-            }
-        };
-        let mut rest = &chunk[..];
-        while !rest.is_empty() {
-            // `write` takes bytes or none, also when this request is dropped in the middle: the count and the hash stay true.
-            let taken = file.write(&rest[..rest.len().min(CHUNK)]).await.map_err(|e| cannot("write", &path, e))?;
-            state.hasher.update(&rest[..taken]);
-            state.received += taken as u64;
-            rest = &rest[taken..];
+        if !session.kept.load(Ordering::Relaxed) {
+            self.write_purpose(id, session, state.file.algorithm()).await?;
         }
-        Ok(())
+        state.file.push(chunk).await.map_err(|e| cannot("write", &path, e))
+    }
+
+    /// Writes down what the upload is for, so that it can go on after a restart.
+    async fn write_purpose(&self, id: &str, session: &Session, algorithm: Algorithm) -> Result<()> {
+        let uploads = &self.inner.uploads;
+        let (repository, started) = (session.repository.clone(), session.started);
+        let purpose = Purpose { repository, algorithm: algorithm.to_string(), started };
+        let text = serde_json::to_vec(&purpose)
+            .map_err(|e| Error::new(Kind::Malformed, "cannot describe an upload").caused(e))?;
+        // Before there can be any: whoever ends it from now on removes them.
+        session.kept.store(true, Ordering::Relaxed);
+        let (directory, path) = (uploads.directory.clone(), uploads.purpose(id));
+        let written = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(&directory).map_err(|e| cannot("make", &directory, e))?;
+            std::fs::write(&path, text).map_err(|e| cannot("write", &path, e))
+        });
+        written.await.map_err(|e| Error::new(Kind::Io, "the registry is stopping").caused(e))?
     }
 }
 

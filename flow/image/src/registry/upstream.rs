@@ -3,6 +3,8 @@
 //! A tag is looked up again when it was last looked up some time ago; when the other registry is away or has had enough of us, what is here is
 //! handed out as it is. What is named by digest and is here never asks anybody.
 
+mod coming;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, PoisonError},
@@ -10,14 +12,19 @@ use std::{
 };
 
 use records::{Digest, Timestamp};
-use tokio::sync::Mutex as AsyncMutex;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
+pub use self::coming::Coming;
+
+use self::coming::Progress;
 use super::{ManifestRef, Registry, Upstream, blobs, manifests::Reach};
 use crate::{Error, Kind, Reference, Result, client::Client};
 
 /// How long a registry that is away is not asked again, and one that has had enough of us.
-const AWAY_S: i64 = 10;
-const ENOUGH_S: i64 = 60;
+const AWAY_S: u64 = 10;
+const ENOUGH_S: u64 = 60;
+/// The longest that another registry may tell us to leave it alone.
+const LONGEST_S: u64 = 6 * 3600;
 /// Tags whose last look-up is remembered.
 const LOOKED_UP: usize = 50_000;
 
@@ -36,6 +43,8 @@ struct Inner {
     paused: Mutex<HashMap<String, (Timestamp, Error)>>,
     /// One fetch of a thing at a time: whoever asks meanwhile waits for it.
     fetching: Mutex<HashMap<String, Arc<AsyncMutex<()>>>>,
+    /// Blobs on their way, by repository and digest.
+    coming: Mutex<HashMap<String, watch::Receiver<Progress>>>,
 }
 
 /// How what is here compares with the other registry.
@@ -48,8 +57,8 @@ pub enum Freshness {
 
 impl Upstreams {
     pub fn new(registry: Registry, client: Client) -> Self {
-        let (looked_up, paused, fetching) = Default::default();
-        Self { inner: Arc::new(Inner { registry, client, looked_up, paused, fetching }) }
+        let (looked_up, paused, fetching, coming) = Default::default();
+        Self { inner: Arc::new(Inner { registry, client, looked_up, paused, fetching, coming }) }
     }
 
     /// Sees to it that the manifest is here, if it can be had.
@@ -102,30 +111,71 @@ impl Upstreams {
         }
     }
 
-    /// Sees to it that the blob is here. Only what a manifest of the repository names is fetched.
+    /// Sees to it that the blob is here as a whole. Only what a manifest of the repository names is fetched.
     pub async fn blob(&self, part: &str, upstream: &Upstream, repository: &str, digest: &Digest) -> Result<()> {
-        let inner = &*self.inner;
-        if inner.registry.blob_size(repository, digest).await?.is_some() {
-            return Ok(());
+        match self.begin(part, upstream, repository, digest).await? {
+            Some(progress) => Coming::whole(progress).await,
+            None => Ok(()),
         }
-        let _one = inner.one(format!("{repository} {digest}")).await;
+    }
+
+    /// Sees to it that the blob is here or on its way; `None` when it is here. However many ask, it is fetched once, and whoever asks may
+    /// go away without an end to that.
+    pub async fn coming(
+        &self,
+        part: &str,
+        upstream: &Upstream,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Option<Coming>> {
+        match self.begin(part, upstream, repository, digest).await? {
+            Some(progress) => Coming::follow(progress).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn begin(
+        &self,
+        part: &str,
+        upstream: &Upstream,
+        repository: &str,
+        digest: &Digest,
+    ) -> Result<Option<watch::Receiver<Progress>>> {
+        let inner = &*self.inner;
+        let key = format!("{repository} {digest}");
+        let _one = inner.one(key.clone()).await;
+        if let Some(progress) = inner.coming().get(&key) {
+            return Ok(Some(progress.clone()));
+        }
         if inner.registry.blob_size(repository, digest).await?.is_some() {
-            return Ok(());
+            return Ok(None);
         }
         if !inner.registry.is_named(repository, digest).await? {
             return Err(blobs::unknown(repository, digest));
         }
         let remote = remote(part, upstream, repository, &format!("@{digest}"))?;
-        inner
-            .ask(&remote, async {
-                let chunks = inner.client.blob(&remote, digest).await?;
-                inner.registry.put_stream(repository, chunks, digest).await.map(drop)
-            })
-            .await
+        let (sender, progress) = watch::channel(Progress::default());
+        inner.coming().insert(key.clone(), progress.clone());
+        let (upstreams, repository, digest) = (self.clone(), repository.to_owned(), digest.clone());
+        tokio::spawn(async move {
+            let inner = &*upstreams.inner;
+            let fetch = coming::fetch(&inner.registry, &inner.client, &remote, &repository, &digest, &sender);
+            let outcome = inner.ask(&remote, fetch).await;
+            if let Err(error) = &outcome {
+                tracing::warn!(%remote, %digest, %error, "not fetched");
+            }
+            inner.coming().remove(&key);
+            coming::end(&sender, outcome);
+        });
+        Ok(Some(progress))
     }
 }
 
 impl Inner {
+    fn coming(&self) -> std::sync::MutexGuard<'_, HashMap<String, watch::Receiver<Progress>>> {
+        self.coming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn one(&self, what: String) -> tokio::sync::OwnedMutexGuard<()> {
         let lock = {
             let mut fetching = self.fetching.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,18 +193,20 @@ impl Inner {
         {
             let mut paused = self.paused.lock().unwrap_or_else(PoisonError::into_inner);
             paused.retain(|_, (until, _)| *until > now);
-            if let Some((_, error)) = paused.get(&host) {
-                return Err(error.clone());
+            if let Some((until, error)) = paused.get(&host) {
+                let left = u64::try_from(until.duration_since(now).as_secs()).unwrap_or(0);
+                return Err(Error { retry_after_s: Some(left.max(1)), ..error.clone() });
             }
         }
         let done = work.await;
         if let Err(error) = &done {
-            let seconds = match error.kind {
-                Kind::TooMany => ENOUGH_S,
-                Kind::Remote => AWAY_S,
+            let seconds = match (error.kind, error.retry_after_s) {
+                (Kind::TooMany | Kind::Remote, Some(said)) => said.clamp(1, LONGEST_S),
+                (Kind::TooMany, None) => ENOUGH_S,
+                (Kind::Remote, None) => AWAY_S,
                 _ => return done,
             };
-            if let Ok(until) = now.checked_add(Duration::from_secs(seconds as u64)) {
+            if let Ok(until) = self.registry.now().checked_add(Duration::from_secs(seconds)) {
                 self.paused.lock().unwrap_or_else(PoisonError::into_inner).insert(host, (until, error.clone()));
             }
         }

@@ -8,7 +8,7 @@ use image::{
     Clock, Registry,
     registry::{
         Limits,
-        http::{AllowAll, Authorize, Extras, router_with},
+        http::{AllowAll, Authorize, Direct, Extras, Listener, router_with},
     },
 };
 use store::{Blobs, DirectoryBlobs, Log, MemoryBlobs, MemoryLog, SqliteLog};
@@ -75,8 +75,8 @@ pub async fn serve_extras(
 ) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let app = router_with(registry.clone(), authorize, extras);
-    let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    let app = router_with(registry.clone(), authorize, extras).into_make_service_with_connect_info::<Direct>();
+    let task = tokio::spawn(async move { axum::serve(Listener::new(listener), app).await.unwrap() });
     Served { registry, host, directory, task }
 }
 

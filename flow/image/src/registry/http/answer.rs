@@ -45,7 +45,11 @@ pub fn failure(error: &Error) -> Response {
         Kind::Store(_) | Kind::Io if status.is_server_error() => "the registry failed; see its log".to_owned(),
         _ => error.message.clone(),
     };
-    errors(status, code, &message)
+    let mut response = errors(status, code, &message);
+    if let Some(seconds) = error.retry_after_s {
+        set(&mut response, header::RETRY_AFTER, &seconds.to_string());
+    }
+    response
 }
 
 fn errors(status: StatusCode, code: &str, message: &str) -> Response {

@@ -6,7 +6,7 @@ use records::Digest;
 use tokio::io::AsyncReadExt;
 use tokio_util::io::ReaderStream;
 
-use super::{Call, Server, answer, answer::set, file};
+use super::{Call, Server, answer, answer::set, wire};
 use crate::{
     Error, Kind, Result,
     registry::{
@@ -17,11 +17,21 @@ use crate::{
 
 impl Server {
     pub(super) async fn get_blob(&self, repository: &str, digest: &Digest, call: &Call) -> Result<Response> {
+        let mut coming = None;
         if call.method != Method::HEAD {
-            self.fetch_blob(repository, digest).await?;
+            coming = self.fetch_blob(repository, digest).await?;
             self.admit_blob(repository, digest, call).await?;
         }
-        let size = self.registry.blob_size(repository, digest).await?.ok_or_else(|| unknown(repository, digest))?;
+        let file = match self.registry.blobs().path(digest).filter(|_| call.method == Method::GET && coming.is_none()) {
+            Some(path) if self.registry.holds(repository, digest).await? => wire::open(path, digest).await?,
+            _ => None,
+        };
+        let size = match (&coming, &file) {
+            (Some(coming), _) => Some(coming.size()),
+            (None, Some(file)) => Some(file.size),
+            (None, None) => self.registry.blob_size(repository, digest).await?,
+        };
+        let size = size.ok_or_else(|| unknown(repository, digest))?;
         if call.method == Method::HEAD {
             self.renew(repository, digest, call).await?;
         }
@@ -41,9 +51,10 @@ impl Server {
         let body = if call.method == Method::HEAD || status == StatusCode::NOT_MODIFIED || wanted.length == 0 {
             Body::empty()
         } else {
-            match self.registry.blobs().path(digest) {
-                Some(path) => file::body(path, digest, wanted.first, wanted.length).await?,
-                None => {
+            match (coming, file) {
+                (Some(coming), _) => Body::from_stream(coming.read(wanted.first, wanted.length)),
+                (None, Some(file)) => file.body(wanted.first, wanted.length, call.direct),
+                (None, None) => {
                     let content = self.registry.blobs().read(digest, wanted.first, Some(wanted.length)).await?;
                     // Never more than was announced, whatever the store gives.
                     Body::from_stream(ReaderStream::with_capacity(content.take(wanted.length), CHUNK))

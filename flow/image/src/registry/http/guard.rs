@@ -1,17 +1,17 @@
 //! What stands around every request besides who asks: tokens, aliases, quarantine, copies of other registries, and the record of it all.
 
-use axum::response::Response;
+use axum::{body::Body, response::Response};
 use http::{HeaderMap, Method, StatusCode, header};
 use records::Digest;
 use serde_json::json;
 
-use super::{Action, Call, Decision, Scope, Server, answer, path::Endpoint};
+use super::{Action, Call, Decision, Scope, Server, answer, oauth, path::Endpoint};
 use crate::{
     Error, Kind, Result,
     registry::{
         ManifestRef,
         events::{self, Event},
-        upstream::Freshness,
+        upstream::{Coming, Freshness},
     },
 };
 
@@ -28,19 +28,27 @@ pub fn base(headers: &HeaderMap) -> String {
 }
 
 impl Server {
-    /// `/v2/token`: a token for the scopes that are asked for.
-    pub(super) async fn token(&self, call: &Call) -> Result<Response> {
-        if call.method != Method::GET {
-            return Err(super::unsupported(&call.method));
-        }
+    /// `/v2/token`: a token for the scopes that are asked for, by GET with Basic or by POST with a form as OAuth 2 has it.
+    pub(super) async fn token(&self, call: &Call, body: Body) -> Result<Response> {
+        let (credentials, scopes) = match call.method {
+            Method::GET => (call.credentials().map(str::to_owned), call.query.all("scope").to_vec()),
+            Method::POST => match oauth::read(call, body).await? {
+                Ok(asked) => (Some(asked.authorization), asked.scopes),
+                Err(refusal) => return Ok(refusal),
+            },
+            _ => return Err(super::unsupported(&call.method)),
+        };
         // Several scopes come as several parameters, or in one with spaces.
-        let scopes = call.query.all("scope").iter().flat_map(|scope| scope.split([' ', '+'])).map(str::to_owned);
-        let scopes: Vec<String> = scopes.collect();
-        let Some(issued) = self.authorize.token(call.credentials(), &scopes).await? else {
-            return Ok(answer::challenge(&[answer::BASIC.to_owned()]));
+        let scopes = scopes.iter().flat_map(|scope| scope.split([' ', '+'])).map(str::to_owned);
+        let scopes: Vec<String> = scopes.filter(|scope| !scope.is_empty()).collect();
+        let Some(issued) = self.authorize.token(credentials.as_deref(), &scopes).await? else {
+            return Ok(match call.method {
+                Method::POST => oauth::refusal(StatusCode::UNAUTHORIZED, "invalid_grant", "user or token is wrong"),
+                _ => answer::challenge(&[answer::BASIC.to_owned()]),
+            });
         };
         let body = json!({
-            "token": issued.token, "access_token": issued.token,
+            "token": issued.token, "access_token": issued.token, "token_type": "Bearer", "scope": scopes.join(" "),
             "expires_in": issued.expires_in, "issued_at": issued.issued_at,
         });
         let mut response = answer::plain(StatusCode::OK, body.to_string());
@@ -93,11 +101,12 @@ impl Server {
         Ok(upstreams.manifest(&part, upstream, repository, reference).await? == Freshness::Stale)
     }
 
-    pub(super) async fn fetch_blob(&self, repository: &str, digest: &Digest) -> Result<()> {
+    /// Sees to it that a blob of a copy is here, or gives what is on its way.
+    pub(super) async fn fetch_blob(&self, repository: &str, digest: &Digest) -> Result<Option<Coming>> {
         let (part, settings) = self.registry.all_settings().await?.of(repository);
         match (&settings.upstream, &self.extras.upstreams) {
-            (Some(upstream), Some(upstreams)) => upstreams.blob(&part, upstream, repository, digest).await,
-            _ => Ok(()),
+            (Some(upstream), Some(upstreams)) => upstreams.coming(&part, upstream, repository, digest).await,
+            _ => Ok(None),
         }
     }
 

@@ -21,6 +21,7 @@ impl Server {
         } else if let Some(digest) = call.query.get("digest") {
             let digest = path::digest(digest)?;
             let announced = length(&call.headers);
+            let _room = self.registry.room_for_blob(repository, &digest, announced.unwrap_or(0)).await?;
             let chunks = chunks(body, announced, self.registry.limits().stall);
             self.registry.put_stream(repository, std::pin::pin!(chunks), &digest).await?;
             return Ok(created(repository, &digest));
@@ -79,6 +80,9 @@ impl Server {
         let digest = path::digest(digest)?;
         let range = part(&call.headers)?;
         let announced = length(&call.headers);
+        let received = self.registry.upload_size(repository, id).await?;
+        let coming = received.saturating_add(announced.unwrap_or(0));
+        let _room = self.registry.room_for_blob(repository, &digest, coming).await?;
         let chunks = chunks(body, announced, self.registry.limits().stall);
         match self.registry.finish_upload(repository, id, &digest, range, std::pin::pin!(chunks)).await {
             Ok(_) => Ok(created(repository, &digest)),

@@ -1,0 +1,141 @@
+//! Connections on which parts of files go from the page cache to the socket by sendfile(2), without passing through this process.
+//!
+//! The HTTP library writes bytes and knows nothing of files. So a body on such a connection is made of [stand-ins](standin): slices of a
+//! region that nobody reads, each of which stands for a piece of a file. [`Wire`], asked to write such a slice, has the kernel send the
+//! piece. Only HTTP/1 on [`Listener`]'s connections gets them ([`Direct`]); whatever would look into a body must not be put around those.
+
+mod body;
+mod standin;
+
+use std::{
+    io::{self, IoSlice},
+    net::SocketAddr,
+    os::fd::AsRawFd,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener as Accepts},
+};
+use nix::sys::socket::{MsgFlags, sendmsg};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+
+pub use body::open;
+
+/// Accepts connections that can send files. Use with `Router::into_make_service_with_connect_info::<Direct>()`.
+pub struct Listener(TcpListener);
+
+/// That a request came over a connection that can send files.
+#[derive(Debug, Clone, Copy)]
+pub struct Direct(());
+
+impl Listener {
+    pub fn new(listener: TcpListener) -> Self {
+        Self(listener)
+    }
+}
+
+impl Accepts for Listener {
+    type Io = Wire;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Wire, SocketAddr) {
+        let (stream, address) = Accepts::accept(&mut self.0).await;
+        // Answers are written whole: there is nothing to gather, and the last piece of one must not wait for the client's word.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot turn off the gathering of small packets");
+        }
+        (Wire(stream), address)
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, Listener>> for Direct {
+    fn connect_info(_: IncomingStream<'_, Listener>) -> Self {
+        Self(())
+    }
+}
+
+/// A connection. It knows what stands for pieces of files.
+pub struct Wire(TcpStream);
+
+impl Wire {
+    /// Writes when the socket takes something.
+    fn poll(&self, cx: &mut Context<'_>, mut write: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.0.poll_write_ready(cx))?;
+            match self.0.try_io(Interest::WRITABLE, &mut write) {
+                // The socket is full after all.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn poll_bytes(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        let plain = bufs.iter().take_while(|buf| standin::piece(buf).is_none()).count();
+        if plain == bufs.len() {
+            return Pin::new(&mut self.0).poll_write_vectored(cx, bufs);
+        }
+        if bufs[..plain].iter().any(|buf| !buf.is_empty()) {
+            // The head of an answer goes out with what follows it.
+            let more = MsgFlags::from_bits_retain(libc::MSG_MORE);
+            let send = || sendmsg::<()>(self.0.as_raw_fd(), &bufs[..plain], &[], more, None);
+            return self.poll(cx, || send().map_err(io::Error::from));
+        }
+        let Some((file, offset)) = standin::piece(&bufs[plain]) else { return Poll::Ready(Ok(0)) };
+        let length = bufs[plain].len();
+        self.poll(cx, || {
+            let mut from = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+            // SAFETY: both descriptors are open for the time of the call, and `from` outlives it.
+            let sent = unsafe { libc::sendfile(self.0.as_raw_fd(), file.as_raw_fd(), &mut from, length) };
+            match usize::try_from(sent) {
+                Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was")),
+                Ok(sent) => Ok(sent),
+                Err(_) => Err(io::Error::last_os_error()),
+            }
+        })
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_bytes(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_bytes(cx, bufs)
+    }
+
+    /// Always: else the HTTP library would copy slices together, and copy what nobody may read.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
