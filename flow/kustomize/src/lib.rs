@@ -66,6 +66,16 @@ pub struct Options<'a> {
     pub keep_order: bool,
     /// Adds the label `app.kubernetes.io/managed-by`.
     pub managed_by: bool,
+    /// Is told what every step made of the objects.
+    pub observer: Option<&'a dyn Observer>,
+}
+
+/// Follows a build, so that it can be said who made or changed what.
+pub trait Observer {
+    /// A step of the kustomization `file` is done. `kind` is its name in kustomize (`PatchTransformer`), or `Resource` when
+    /// objects were read, `what` the file or the name it is about, empty where there is none. Each object comes with the id it
+    /// had first; its nodes know their lines in the files that they were read from.
+    fn step(&self, file: &str, kind: &str, what: &str, objects: &[(Id, &yaml::Node)]);
 }
 
 /// One object that a kustomization makes.

@@ -83,8 +83,10 @@ pub fn build(files: &dyn Files, root: &str, options: &Options<'_>) -> Result<Bui
     }
     let mut gathered = target.accumulate(Gathered::default())?;
     customize::hashes(&mut gathered.resources)?;
+    target.observe("HashTransformer", "", &gathered.resources.list);
     let config = gathered.config.clone().unwrap_or_else(config::defaults);
     reference::update(&mut gathered.resources, &config.references)?;
+    target.observe("NameReferenceTransformer", "", &gathered.resources.list);
     let unused = variable::resolve(&mut gathered.resources, &gathered.vars, &config.variables)?;
     if !unused.is_empty() {
         let warning = format!("well-defined vars that were never replaced: {}", unused.join(","));
@@ -142,6 +144,13 @@ fn finished(mut resource: Resource, origins: bool, transformations: bool, manage
 }
 
 impl<'a> Target<'a> {
+    fn observe(&self, kind: &str, what: &str, resources: &[Resource]) {
+        if let Some(observer) = self.options.observer {
+            let objects: Vec<_> = resources.iter().map(|resource| (resource.first_id(), &resource.node)).collect();
+            observer.step(&path::join(&self.root, self.file), kind, what, &objects);
+        }
+    }
+
     /// Finds and reads the kustomization of the root.
     fn load(&mut self) -> Result<()> {
         let mut found = None;
@@ -298,6 +307,7 @@ impl<'a> Target<'a> {
                 resource.origin = Some(origin.append(name));
             }
         }
+        self.observe("Resource", name, &found);
         gathered.resources.append_all(found).map_err(|error| error.during(format!("merging resources from '{name}'")))
     }
 
@@ -372,6 +382,7 @@ impl<'a> Target<'a> {
                 let options = generate::options(args.options.as_ref(), k.generator_options.as_ref());
                 let mut resource = generate::generate(made, args, options.as_ref(), &load)?;
                 resource.origin = self.origin.as_ref().map(|origin| origin.built_in(self.file, kind));
+                self.observe(kind, &args.name, std::slice::from_ref(&resource));
                 gathered
                     .resources
                     .absorb_all(vec![resource])
@@ -399,6 +410,7 @@ impl<'a> Target<'a> {
                 resource.origin =
                     self.origin.as_ref().map(|origin| origin.built_in(self.file, "HelmChartInflationGenerator"));
             }
+            self.observe("HelmChartInflationGenerator", &chart.name, &made);
             gathered.resources.absorb_all(made)?;
         }
         for generator in self.plugins(&k.generators)? {
@@ -429,8 +441,9 @@ impl<'a> Target<'a> {
         let k = &self.kustomization;
         let config = gathered.config.clone().unwrap_or_else(config::defaults);
         let resources = &mut gathered.resources;
-        let done = |resources: &mut Resources, kind: &str| {
+        let done = |resources: &mut Resources, kind: &str, what: &str| {
             resources.drop_gone();
+            self.observe(kind, what, &resources.list);
             if let Some(origin) = &self.origin {
                 let change = origin.built_in(self.file, kind);
                 for resource in &mut resources.list {
@@ -454,11 +467,11 @@ impl<'a> Target<'a> {
                 let at = resources.by_id(&patch.first_id())?;
                 patch::merge_selected(resources, &self.schema, patch, &[at])?;
             }
-            done(resources, "PatchStrategicMergeTransformer");
+            done(resources, "PatchStrategicMergeTransformer", "");
         }
         for patch in &k.patches {
             patch::apply(resources, &self.schema, patch, |name| self.text(name))?;
-            done(resources, "PatchTransformer");
+            done(resources, "PatchTransformer", &patch.path);
         }
         if !k.namespace.is_empty() {
             let setting = Setting {
@@ -468,15 +481,15 @@ impl<'a> Target<'a> {
                 unset_only: false,
             };
             setting.apply(resources)?;
-            done(resources, "NamespaceTransformer");
+            done(resources, "NamespaceTransformer", "");
         }
         if !k.name_prefix.is_empty() {
             customize::affix(resources, End::Prefix, &k.name_prefix, &config.name_prefix)?;
-            done(resources, "PrefixTransformer");
+            done(resources, "PrefixTransformer", "");
         }
         if !k.name_suffix.is_empty() {
             customize::affix(resources, End::Suffix, &k.name_suffix, &config.name_suffix)?;
-            done(resources, "SuffixTransformer");
+            done(resources, "SuffixTransformer", "");
         }
         for label in &k.labels {
             let mut specs: Vec<_> = label.fields.iter().map(crate::FieldSpec::from).collect();
@@ -496,35 +509,35 @@ impl<'a> Target<'a> {
                 )?;
             }
             customize::mark(resources, &label.pairs, &specs)?;
-            done(resources, "LabelTransformer");
+            done(resources, "LabelTransformer", "");
         }
         if !k.common_labels.is_empty() {
             customize::mark(resources, &k.common_labels, &config.common_labels)?;
         }
         if !k.common_labels.is_empty() || !k.labels.is_empty() {
-            done(resources, "LabelTransformer");
+            done(resources, "LabelTransformer", "");
         }
         if !k.common_annotations.is_empty() {
             customize::mark(resources, &k.common_annotations, &config.common_annotations)?;
-            done(resources, "AnnotationsTransformer");
+            done(resources, "AnnotationsTransformer", "");
         }
         for entry in &k.patches_json6902 {
             self.json6902(resources, entry)?;
-            done(resources, "PatchJson6902Transformer");
+            done(resources, "PatchJson6902Transformer", &entry.path);
         }
         for replica in &k.replicas {
             customize::replicas(resources, replica, &config.replicas)?;
-            done(resources, "ReplicaCountTransformer");
+            done(resources, "ReplicaCountTransformer", &replica.name);
         }
         for entry in &k.images {
             image::apply(resources, entry, &config.images)?;
-            done(resources, "ImageTagTransformer");
+            done(resources, "ImageTagTransformer", &entry.name);
         }
         if !k.replacements.is_empty() {
             for entry in self.replacements(&k.replacements)? {
                 replacement::apply(resources, &entry)?;
             }
-            done(resources, "ReplacementTransformer");
+            done(resources, "ReplacementTransformer", "");
         }
         for transformer in self.plugins(&k.transformers)? {
             plugin::transform(self, resources, &self.schema, &transformer)?;

@@ -3,7 +3,7 @@ use std::fmt;
 use crate::Unpinned;
 
 /// What is wrong with manifests.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Something in a file.
     #[error("{0}")]
@@ -18,6 +18,26 @@ pub enum Error {
     Below { file: String, what: &'static str },
     #[error("{from}: {source}")]
     Kustomization { from: String, source: Box<kustomize::Error> },
+    #[error("{from}: {source}")]
+    Chart { from: String, source: Box<chart::Error> },
+    /// There is nothing at a path.
+    #[error("{0}: no such file or directory")]
+    Missing(String),
+    #[error("{file}: {cause}")]
+    Unreadable { file: String, cause: String },
+    /// A text that is no YAML.
+    #[error("{file}: {source}")]
+    Yaml { file: String, source: Box<yaml::Error> },
+    /// An object that is asked for and was not rendered.
+    #[error("no object is called `{wanted}`; there are: {}", listed(.all))]
+    NoObject { wanted: String, all: Vec<String> },
+    #[error("`{wanted}` fits several objects: {}; write its kind, and its namespace, in front of it", listed(.all))]
+    Ambiguous { wanted: String, all: Vec<String> },
+    #[error("{object} has no field `{field}`; there are: {}", listed(.known))]
+    NoField { object: String, field: String, known: Vec<String> },
+    /// What is behind a field was not noted while it was rendered.
+    #[error("it was rendered without noting what is behind each line")]
+    NotTraced,
     #[error("{from} makes more than {limit} objects: split them over several projects")]
     TooMany { from: String, limit: usize },
     /// Images that are not known by digest.
@@ -60,6 +80,15 @@ impl fmt::Display for Problem {
         let gutter = " ".repeat(number.len());
         let indent = " ".repeat(caret.min(text.chars().count()));
         write!(f, "{at}: {message}\n{gutter} |\n{number} | {text}\n{gutter} | {indent}^\n{gutter} = hint: {hint}")
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(30).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => "none".to_owned(),
+        count if count > 30 => format!("{shown} and {} more", count - 30),
+        _ => shown,
     }
 }
 

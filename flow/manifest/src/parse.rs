@@ -76,12 +76,22 @@ fn known(path: &str) -> Result<()> {
 }
 
 /// A document of a YAML stream: its text, and how many lines are in front of it.
-struct Document<'a> {
-    text: &'a str,
-    before: usize,
+pub(crate) struct Document<'a> {
+    pub text: &'a str,
+    pub before: usize,
 }
 
-impl Document<'_> {
+impl<'a> Document<'a> {
+    /// Without the line that begins it, if nothing else stands on that; and how many lines that took.
+    pub fn body(&self) -> (usize, &'a str) {
+        let Some((first, rest)) = self.text.split_once('\n') else { return (0, self.text) };
+        let marker = first.trim_end().strip_prefix("---").map(str::trim_start);
+        match marker {
+            Some(after) if after.is_empty() || after.starts_with('#') => (1, rest),
+            _ => (0, self.text),
+        }
+    }
+
     /// The line (from 1) in the file of the first line with content.
     fn first_line(&self) -> u64 {
         let blank = |line: &&str| {
@@ -93,7 +103,7 @@ impl Document<'_> {
 }
 
 /// `---` at the start of a line begins a document wherever it stands (YAML 1.2.2, 9.1.2), so that no parsing is needed to find it.
-fn documents(text: &str) -> Vec<Document<'_>> {
+pub(crate) fn documents(text: &str) -> Vec<Document<'_>> {
     let mut found = Vec::new();
     let (mut start, mut before, mut at) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {
