@@ -25,6 +25,12 @@ pub trait Files {
 
     /// The path behind every symbolic link; nothing when there is no such file or directory.
     fn canonical(&self, path: &str) -> Option<String>;
+
+    /// The names in a directory, links followed, in any order: the bytes of a file, nothing for a directory. Only charts
+    /// need it.
+    fn list(&self, directory: &str) -> Result<Vec<(String, Option<u64>)>, FileError> {
+        Err(FileError::Other(format!("the directory {directory} cannot be listed")))
+    }
 }
 
 /// Files that are not on a disk.
@@ -54,12 +60,36 @@ impl Files for Memory {
         let path = path::clean(path);
         (self.files.contains_key(&path) || self.is_dir(&path)).then_some(path)
     }
+
+    fn list(&self, directory: &str) -> Result<Vec<(String, Option<u64>)>, FileError> {
+        let directory = path::clean(directory);
+        let below = self.files.iter().filter_map(|(file, text)| {
+            let rest = if directory == "/" {
+                file.strip_prefix('/')
+            } else {
+                file.strip_prefix(&directory)?.strip_prefix('/')
+            };
+            Some(match rest?.split_once('/') {
+                Some((name, _)) => (name.to_owned(), None),
+                None => (rest?.to_owned(), Some(text.len() as u64)),
+            })
+        });
+        Ok(below.collect::<BTreeMap<_, _>>().into_iter().collect())
+    }
 }
 
 /// Inflates charts.
 pub trait Charts {
-    /// The manifests of a chart. `root` is the directory of the kustomization, which paths in `chart` are relative to.
-    fn inflate(&self, files: &dyn Files, root: &str, globals: &ChartGlobals, chart: &Chart) -> Result<String, String>;
+    /// The manifests of a chart. `root` is the directory of the kustomization, which paths in `chart` are relative to;
+    /// `load` reads a file that the kustomization may read.
+    fn inflate(
+        &self,
+        files: &dyn Files,
+        root: &str,
+        load: &dyn Fn(&str) -> Result<String, String>,
+        globals: &ChartGlobals,
+        chart: &Chart,
+    ) -> Result<String, String>;
 }
 
 /// Brings what is not in the files.

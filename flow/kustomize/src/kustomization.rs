@@ -44,6 +44,7 @@ pub struct Kustomization {
     pub secret_generator: Vec<GeneratorArgs>,
     pub helm_globals: Option<ChartGlobals>,
     pub helm_charts: Vec<Chart>,
+    pub helm_chart_inflation_generator: Vec<OldChart>,
     pub generator_options: Option<GeneratorOptions>,
     pub configurations: Vec<String>,
     pub generators: Vec<String>,
@@ -288,6 +289,21 @@ pub struct Chart {
     pub devel: bool,
 }
 
+/// An entry of the old `helmChartInflationGenerator`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct OldChart {
+    pub chart_name: String,
+    pub chart_version: String,
+    pub chart_repo_url: String,
+    pub chart_home: String,
+    pub helm_home: String,
+    pub values: String,
+    pub values_local: serde_json::Value,
+    pub values_merge: String,
+    pub release_name: String,
+}
+
 const V1BETA1: &str = "kustomize.config.k8s.io/v1beta1";
 const V1ALPHA1: &str = "kustomize.config.k8s.io/v1alpha1";
 pub(crate) const COMPONENT: &str = "Component";
@@ -343,6 +359,25 @@ impl Kustomization {
         self.resources.extend(bases);
         let images = std::mem::take(&mut self.image_tags);
         self.images.extend(images);
+        for old in std::mem::take(&mut self.helm_chart_inflation_generator) {
+            let globals = self.helm_globals.get_or_insert_default();
+            if !old.chart_home.is_empty() {
+                globals.chart_home = old.chart_home;
+            }
+            if !old.helm_home.is_empty() {
+                globals.config_home = old.helm_home;
+            }
+            self.helm_charts.push(Chart {
+                name: old.chart_name,
+                version: old.chart_version,
+                repo: old.chart_repo_url,
+                values_file: old.values,
+                values_inline: old.values_local,
+                values_merge: old.values_merge,
+                release_name: old.release_name,
+                ..Chart::default()
+            });
+        }
         for args in self.config_map_generator.iter_mut().chain(&mut self.secret_generator) {
             if !args.env.is_empty() {
                 args.envs.push(std::mem::take(&mut args.env));

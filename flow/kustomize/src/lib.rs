@@ -4,6 +4,7 @@
 //! byte as `kustomize build` prints them. No disk, no network, no clock: charts and remote bases come through [`Charts`]
 //! and [`Remote`], which the caller implements or leaves out.
 
+mod address;
 mod config;
 mod customize;
 mod edit;
@@ -13,6 +14,7 @@ mod files;
 mod generate;
 mod id;
 mod image;
+mod inflate;
 mod json_patch;
 mod kustomization;
 mod merge;
@@ -33,10 +35,12 @@ mod target;
 mod tree;
 mod variable;
 
+pub use address::Address;
 pub use edit::Edit;
 pub use error::{Error, Result};
 pub use files::{Charts, FileError, Files, Memory, Remote};
 pub use id::{Gvk, Id};
+pub use inflate::{Fetch, Inflate};
 pub use kustomization::{
     Chart, ChartGlobals, FieldSpec, GeneratorArgs, GeneratorOptions, Image, Kustomization, Label, NAMES, Patch,
     Replica, Selector,

@@ -10,7 +10,7 @@ use crate::{
     config::{self, Config, References},
     customize::{self, End},
     generate::{self, Made},
-    image,
+    image, inflate,
     kustomization::{RawFieldSpec, ReplacementField, SortOptions, read_value},
     namespace::{Setting, Subjects},
     order, patch, read, replacement,
@@ -90,13 +90,21 @@ fn built_in(plugin: &Resource) -> bool {
 }
 
 /// Runs a generator.
-pub fn generate(plugin: &Resource, load: &dyn Fn(&str) -> Result<Vec<u8>>) -> Result<Vec<Resource>> {
+pub fn generate(
+    target: &Target<'_>,
+    plugin: &Resource,
+    load: &dyn Fn(&str) -> Result<Vec<u8>>,
+) -> Result<Vec<Resource>> {
     if !built_in(plugin) {
         return Err(unknown(plugin, "generators"));
     }
     let made = match plugin.kind() {
         "ConfigMapGenerator" => Made::ConfigMap,
         "SecretGenerator" => Made::Secret,
+        "HelmChartInflationGenerator" => {
+            let (globals, chart) = inflate::from_object(tree::to_value(plugin.node.clone())?).map_err(Error::Wrong)?;
+            return target.inflate(&globals, &chart);
+        }
         _ => return Err(unknown(plugin, "generators")),
     };
     let own: GeneratorSettings = settings(plugin)?;

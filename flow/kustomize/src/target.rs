@@ -396,31 +396,37 @@ impl<'a> Target<'a> {
                 chart.namespace =
                     if k.namespace.is_empty() { self.chart_namespace.clone() } else { k.namespace.clone() };
             }
-            let Some(charts) = self.options.charts else {
-                return Err(Error::Refused(format!(
-                    "must specify --enable-helm to inflate the chart {:?} of {}",
-                    chart.name,
-                    path::join(&self.root, self.file)
-                )));
-            };
-            let text = charts.inflate(self.files, &self.root, &globals, &chart).map_err(Error::Wrong)?;
-            let mut made = read::resources(&text, &chart.name)?;
+            let mut made = self.inflate(&globals, &chart)?;
             for resource in &mut made {
-                resource.from_chart = true;
                 resource.origin =
                     self.origin.as_ref().map(|origin| origin.built_in(self.file, "HelmChartInflationGenerator"));
             }
-            self.observe("HelmChartInflationGenerator", &chart.name, &made);
             gathered.resources.absorb_all(made)?;
         }
         for generator in self.plugins(&k.generators)? {
-            let mut made = plugin::generate(&generator, &load)?;
+            let mut made = plugin::generate(self, &generator, &load)?;
             for resource in &mut made {
                 resource.origin.clone_from(&generator.origin);
             }
             gathered.resources.absorb_all(made)?;
         }
         Ok(())
+    }
+
+    /// What a chart makes.
+    pub fn inflate(&self, globals: &crate::ChartGlobals, chart: &crate::Chart) -> Result<Vec<Resource>> {
+        let Some(charts) = self.options.charts else {
+            return Err(Error::Refused(format!(
+                "must specify --enable-helm to inflate the chart {:?} of {}",
+                chart.name,
+                path::join(&self.root, self.file)
+            )));
+        };
+        let load = |name: &str| self.text(name).map_err(|error| error.to_string());
+        let text = charts.inflate(self.files, &self.root, &load, globals, chart).map_err(Error::Wrong)?;
+        let mut made = read::resources(&text, &chart.name)?;
+        made.iter_mut().for_each(|resource| resource.from_chart = true);
+        Ok(made)
     }
 
     /// Configurations of plugins: inline, or from files and directories.
