@@ -4,7 +4,7 @@ mod plan;
 mod record;
 mod stored;
 
-pub use plan::{HEARTBEAT, History, Install, Patience, Rollback, Upgrade, hooks, pending};
+pub use plan::{HEARTBEAT, History, Install, OWNER, Rollback, Upgrade, hooks, pending};
 pub(crate) use record::stamp;
-pub use record::{Info, Record, Status};
+pub use record::{Claim, Info, Record, Status};
 pub use stored::{Access, SECRET_TYPE, SYSTEM_LABELS, decode, encode, key, labels, reserved};

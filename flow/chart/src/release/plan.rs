@@ -1,33 +1,18 @@
 //! What an operation does with the revisions that are there: which is current, which number comes next, what is
 //! superseded, what is pruned, and how a release whose operation was cut short goes on. Decisions only.
 
-use jiff::Timestamp;
-
 use super::{Record, Status};
 use crate::{Error, manifest::Event, manifest::Hook};
 
-/// The label with which a running operation of ours says every few seconds that it is alive (seconds since 1970).
+/// The annotation of a stored revision that names the process that works on it.
+pub const OWNER: &str = "shipway.dev/owner";
+/// The annotation that such a process changes every few seconds.
 pub const HEARTBEAT: &str = "shipway.dev/heartbeat";
 
 /// The revisions of one release, the oldest first.
 #[derive(Clone, Debug, Default)]
 pub struct History {
     records: Vec<Record>,
-}
-
-/// When a pending revision counts as left behind by a process that is gone.
-#[derive(Clone, Copy, Debug)]
-pub struct Patience {
-    /// Seconds without a heartbeat, for an operation that has beaten before.
-    pub beat: i64,
-    /// Seconds since the record was last written, for an operation that never beats (another tool's).
-    pub silent: i64,
-}
-
-impl Default for Patience {
-    fn default() -> Self {
-        Self { beat: 30, silent: 600 }
-    }
 }
 
 /// How an install starts.
@@ -81,28 +66,16 @@ impl History {
         self.records.iter().rev().find(|record| record.info.status == Status::Deployed)
     }
 
-    /// The pending revisions whose operation is gone, with the record each is to become. They are written before anything
-    /// else, so that a release is never stuck behind a process that no longer runs.
-    pub fn abandoned(&self, now: Timestamp, patience: Patience) -> Vec<Record> {
-        let gone = |record: &&Record| {
-            if !record.info.status.is_pending() && record.info.status != Status::Uninstalling {
-                return false;
-            }
-            let beat = record.labels.get(HEARTBEAT).and_then(|beat| beat.parse::<i64>().ok());
-            match (beat, record.info.last_deployed) {
-                (Some(beat), _) => now.as_second() - beat > patience.beat,
-                (None, Some(time)) => now.as_second() - time.as_second() > patience.silent,
-                (None, None) => true,
-            }
-        };
-        let interrupted = |record: &Record| {
-            let mut record = record.clone();
-            let what = record.info.status;
-            record.labels.remove(HEARTBEAT);
-            record.set(Status::Failed, format!("Interrupted while {what}: the process that did it is gone"));
-            record
-        };
-        self.records.iter().filter(gone).filter(|record| record.info.status.is_pending()).map(interrupted).collect()
+    /// The revisions whose operation has begun and not ended. Whoever finds that the process of one is gone writes it down
+    /// as [`Record::interrupted`] before anything else, so that a release is never stuck behind a process that is no more.
+    pub fn unsettled(&self) -> impl Iterator<Item = &Record> {
+        self.records.iter().filter(|record| record.is_unsettled())
+    }
+
+    /// The interrupted revisions that came after the deployed one: what they made may be there, and is nobody else's.
+    pub fn leftovers(&self) -> impl Iterator<Item = &Record> {
+        let deployed = self.deployed().map_or(0, |record| record.version);
+        self.records.iter().filter(move |record| record.version > deployed && record.is_interrupted())
     }
 
     /// The history with some revisions as they are now.
@@ -120,9 +93,13 @@ impl History {
     pub fn install(&self, replace: bool) -> Result<Install, Error> {
         let Some(last) = self.last() else { return Ok(Install { revision: 1, supersedes: None }) };
         match (last.info.status, replace) {
+            // It was never told that it worked, so it is begun again.
+            _ if last.is_interrupted() && self.deployed().is_none() => {
+                Ok(Install { revision: last.version + 1, supersedes: None })
+            }
             (Status::Uninstalled, true) => Ok(Install { revision: last.version + 1, supersedes: Some(last.version) }),
             (Status::Failed, true) => Ok(Install { revision: last.version + 1, supersedes: None }),
-            _ => Err(Error::Release("cannot re-use a name that is still in use".to_owned())),
+            _ => Err(Error::Release("cannot reuse a name that is still in use".to_owned())),
         }
     }
 
@@ -211,14 +188,10 @@ mod tests {
         let record = |(at, status): (usize, &Status)| {
             let mut record = Record { name: "web".into(), version: at as u64 + 1, ..Record::default() };
             record.info.status = *status;
-            record.info.last_deployed = Some(Timestamp::from_second(1000).unwrap());
+            record.info.last_deployed = Some(jiff::Timestamp::from_second(1000).unwrap());
             record
         };
         History::new(states.iter().enumerate().map(record).collect())
-    }
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
     }
 
     #[test]
@@ -245,22 +218,21 @@ mod tests {
     #[test]
     fn what_was_cut_short_does_not_wedge() {
         use Status::*;
-        let history = history(&[Deployed, PendingUpgrade]);
-        assert!(history.abandoned(at(1100), Patience::default()).is_empty());
-        let gone = history.abandoned(at(1000 + 601), Patience::default());
+        let cut = history(&[Deployed, PendingUpgrade]);
+        let gone: Vec<Record> = cut.unsettled().cloned().map(Record::interrupted).collect();
         assert_eq!(gone.len(), 1);
-        assert_eq!(gone[0].info.status, Failed);
-        let history = history.with(&gone);
-        assert_eq!(history.upgrade("web").unwrap(), Upgrade { revision: 3, from: 1 });
-    }
+        let history_now = cut.with(&gone);
+        assert_eq!(history_now.upgrade("web").unwrap(), Upgrade { revision: 3, from: 1 });
+        assert_eq!(history_now.leftovers().map(|record| record.version).collect::<Vec<_>>(), [2]);
 
-    #[test]
-    fn a_heartbeat_is_heard() {
-        let mut record = history(&[Status::PendingInstall]).records()[0].clone();
-        record.labels.insert(HEARTBEAT.into(), "5000".into());
-        let history = History::new(vec![record]);
-        assert!(history.abandoned(at(5020), Patience::default()).is_empty());
-        assert_eq!(history.abandoned(at(5031), Patience::default()).len(), 1);
+        let first = history(&[PendingInstall]);
+        assert!(first.install(false).is_err());
+        let first = history(&[PendingInstall]).with(&[first.records()[0].clone().interrupted()]);
+        assert_eq!(first.install(false).unwrap().revision, 2);
+        assert_eq!(first.records()[0].info.description, "Interrupted while pending-install: the process that did it is gone");
+        // One that failed by itself is not taken for one that was cut short.
+        assert!(history(&[Failed]).install(false).is_err());
+        assert_eq!(history(&[Uninstalling]).unsettled().count(), 1);
     }
 
     #[test]

@@ -70,6 +70,8 @@ pub struct Info {
     pub other: Map<String, Value>,
 }
 
+const INTERRUPTED: &str = "Interrupted while ";
+
 /// One revision of a release.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -97,6 +99,20 @@ pub struct Record {
     /// Labels of the object that holds the record, without Helm's own.
     #[serde(skip)]
     pub labels: std::collections::BTreeMap<String, String>,
+    /// Who works on it, as the object that holds the record says.
+    #[serde(skip)]
+    pub claim: Option<Claim>,
+    /// When it was last written, as the object that holds the record says.
+    #[serde(skip)]
+    pub written: Option<Timestamp>,
+}
+
+/// The process that works on a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    pub owner: String,
+    /// Another one every few seconds, as long as the process lives.
+    pub beat: String,
 }
 
 impl Record {
@@ -104,6 +120,39 @@ impl Record {
     pub fn set(&mut self, status: Status, description: impl Into<String>) {
         self.info.status = status;
         self.info.description = description.into();
+    }
+
+    /// True while an operation on it, uninstalling too, has begun and has not ended.
+    pub fn is_unsettled(&self) -> bool {
+        self.info.status.is_pending() || self.info.status == Status::Uninstalling
+    }
+
+    /// What becomes of it when the process that worked on it is gone.
+    pub fn interrupted(mut self) -> Self {
+        let what = self.info.status;
+        self.claim = None;
+        self.set(Status::Failed, format!("{INTERRUPTED}{what}: the process that did it is gone"));
+        self
+    }
+
+    /// Whether [`Self::interrupted`] made it.
+    pub fn is_interrupted(&self) -> bool {
+        self.info.status == Status::Failed && self.info.description.starts_with(INTERRUPTED)
+    }
+
+    /// `ssa` (server-side apply), `csa` (patches of the client) or empty, which is the same as `csa`.
+    pub fn apply_method(&self) -> &str {
+        self.other.get("apply_method").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// Sets how its objects are written.
+    pub fn set_apply_method(&mut self, server_side: bool) {
+        self.other.insert("apply_method".to_owned(), if server_side { "ssa" } else { "csa" }.into());
+    }
+
+    /// The revision that it brought back, for a rollback.
+    pub fn rollback_revision(&self) -> Option<u64> {
+        self.info.other.get("rollback_revision").and_then(Value::as_u64).filter(|revision| *revision > 0)
     }
 
     /// The name of the chart it was made from.

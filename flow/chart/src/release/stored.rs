@@ -52,6 +52,8 @@ pub fn decode(data: &[u8], labels: &BTreeMap<String, String>) -> Result<Record, 
         .filter(|(name, _)| !SYSTEM_LABELS.contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
+    let written = labels.get("modifiedAt").or_else(|| labels.get("createdAt"));
+    record.written = written.and_then(|time| Timestamp::from_second(time.parse().ok()?).ok());
     Ok(record)
 }
 
