@@ -15,6 +15,7 @@ pub mod load;
 pub mod manifest;
 pub mod metadata;
 pub mod package;
+pub mod provenance;
 mod part;
 mod pattern;
 mod quote;

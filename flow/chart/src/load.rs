@@ -120,6 +120,10 @@ impl Loader {
         if !described {
             return Err(Error::Chart("Chart.yaml file is missing".to_owned()));
         }
+        if chart.metadata.api_version == "v3" && self.flavor == Flavor::Helm4 {
+            // Helm 4 knows this version by name and cannot use it yet.
+            return Err(Error::Chart("invalid chart apiVersion".to_owned()));
+        }
         chart.metadata.validate().map_err(Error::Chart)?;
         for (name, files) in subcharts {
             if name.starts_with(['_', '.']) {

@@ -113,6 +113,15 @@ impl Index {
 
     /// The text of the `index.yaml`.
     pub fn yaml(&self) -> String {
+        yaml::to_go(&self.value())
+    }
+
+    /// The same as JSON, which is YAML too.
+    pub fn json(&self) -> String {
+        yaml::to_json(&self.value())
+    }
+
+    fn value(&self) -> Value {
         let entries = self.entries.iter().map(|(name, versions)| {
             let versions = versions.iter().map(|entry| {
                 let mut map = match Value::from(entry.metadata.json()) {
@@ -134,7 +143,7 @@ impl Index {
             ("entries".to_owned(), Value::Map(entries.collect())),
             ("generated".to_owned(), Value::from(self.generated.as_str())),
         ];
-        yaml::to_go(&Value::Map(index.into()))
+        Value::Map(index.into())
     }
 }
 

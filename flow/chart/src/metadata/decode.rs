@@ -156,6 +156,12 @@ fn plain(value: &Value) -> String {
         Value::Bool(b) => b.to_string(),
         Value::Int(n) => n.to_string(),
         Value::Uint(n) => n.to_string(),
+        // Six digits before the point, and no more, are what Go prints without an exponent.
+        Value::Float(f) if (1e6..1e21).contains(&f.abs()) => {
+            let text = format!("{f:e}");
+            let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+            format!("{mantissa}e+{exponent:0>2}")
+        }
         Value::Float(f) => yaml::go_float(*f),
         Value::List(_) | Value::Map(_) => String::new(),
     }

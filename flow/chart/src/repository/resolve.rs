@@ -64,7 +64,8 @@ fn one(chart: &Chart, wanted: &Dependency, sources: &dyn Sources) -> Result<(Dep
         if !compatible(&wanted.version, &vendored.metadata.version) {
             return Err(absent());
         }
-        return Ok((chosen(&vendored.metadata.version, ""), Found::Vendored));
+        // A lock names what was wished for here, as nothing was chosen.
+        return Ok((chosen(&wanted.version, ""), Found::Vendored));
     }
     if let Some(path) = wanted.repository.strip_prefix("file://") {
         let local = sources.local(path)?;
@@ -75,7 +76,7 @@ fn one(chart: &Chart, wanted: &Dependency, sources: &dyn Sources) -> Result<(Dep
     }
     if wanted.repository.starts_with("oci://") {
         let reference = format!("{}/{name}", wanted.repository.trim_end_matches('/'));
-        if Version::parse_strict(&wanted.version).is_some() {
+        if Version::parse(&wanted.version).is_some() {
             let found = Found::Registry(format!("{reference}:{}", wanted.version));
             return Ok((chosen(&wanted.version, &wanted.repository), found));
         }

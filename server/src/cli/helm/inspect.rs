@@ -1,53 +1,55 @@
-//! `helm show` and `helm dependency`.
+//! `helm show`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use chart::{Chart, Flavor, Warnings, version::compatible};
-use clap::Subcommand;
+use chart::{Chart, Flavor, Warnings};
+use clap::{Args, Subcommand};
 
-use super::{load, print};
+use super::{
+    print,
+    reference::{self, Origin},
+};
 use crate::fault::Result;
 
 /// What to show of a chart.
 #[derive(Debug, Subcommand)]
 pub enum Show {
     /// Its metadata, values, README and custom resource definitions
-    All { chart: PathBuf },
+    #[command(disable_version_flag = true)]
+    All(Box<Named>),
     /// Its metadata
-    Chart { chart: PathBuf },
+    #[command(disable_version_flag = true)]
+    Chart(Box<Named>),
     /// Its values, with their comments
-    Values { chart: PathBuf },
+    #[command(disable_version_flag = true)]
+    Values(Box<Named>),
     /// Its README
-    Readme { chart: PathBuf },
+    #[command(disable_version_flag = true)]
+    Readme(Box<Named>),
     /// Its custom resource definitions
-    Crds { chart: PathBuf },
+    #[command(disable_version_flag = true)]
+    Crds(Box<Named>),
 }
 
-/// What to do about the charts that a chart needs.
-#[derive(Debug, Subcommand)]
-pub enum Dependency {
-    /// List them and say whether they are there
-    #[command(alias = "ls")]
-    List {
-        #[arg(default_value = ".")]
-        chart: PathBuf,
-    },
+/// Which chart.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// A path, oci://HOST/PATH/CHART, REPOSITORY/CHART, an URL, or a name with --repo
+    chart: String,
+    #[command(flatten)]
+    origin: Origin,
 }
 
-pub fn show(show: &Show) -> Result<ExitCode> {
-    let (Show::All { chart: path }
-    | Show::Chart { chart: path }
-    | Show::Values { chart: path }
-    | Show::Readme { chart: path }
-    | Show::Crds { chart: path }) = show;
-    let chart = load(path, Flavor::Helm4, &Warnings::default())?;
+pub async fn show(show: &Show) -> Result<ExitCode> {
+    let (Show::All(named) | Show::Chart(named) | Show::Values(named) | Show::Readme(named) | Show::Crds(named)) = show;
+    let chart = reference::chart(&named.chart, &named.origin, Flavor::Helm4, &Warnings::default()).await?;
     let text = |data: &[u8]| String::from_utf8_lossy(data).into_owned();
-    let all = matches!(show, Show::All { .. });
+    let all = matches!(show, Show::All(_));
     let mut out = String::new();
-    if all || matches!(show, Show::Chart { .. }) {
+    if all || matches!(show, Show::Chart(_)) {
         out.push_str(&format!("{}\n", chart.metadata.yaml()));
     }
-    if (all || matches!(show, Show::Values { .. }))
+    if (all || matches!(show, Show::Values(_)))
         && let Some(values) = chart.raw("values.yaml")
     {
         if all {
@@ -55,7 +57,7 @@ pub fn show(show: &Show) -> Result<ExitCode> {
         }
         out.push_str(&format!("{}\n", text(values)));
     }
-    if all || matches!(show, Show::Readme { .. }) {
+    if all || matches!(show, Show::Readme(_)) {
         let names = ["readme.md", "readme.txt", "readme"];
         if let Some(readme) = chart.files.iter().find(|file| names.contains(&file.name.to_lowercase().as_str())) {
             if all {
@@ -64,7 +66,7 @@ pub fn show(show: &Show) -> Result<ExitCode> {
             out.push_str(&format!("{}\n", text(&readme.data)));
         }
     }
-    if all || matches!(show, Show::Crds { .. }) {
+    if all || matches!(show, Show::Crds(_)) {
         crds(&chart, &mut out);
     }
     print(&out)
@@ -79,33 +81,4 @@ fn crds(chart: &Chart, out: &mut String) {
         out.push_str(&format!("{data}\n"));
     }
     chart.dependencies.iter().for_each(|subchart| crds(subchart, out));
-}
-
-pub fn dependency(dependency: &Dependency) -> Result<ExitCode> {
-    let Dependency::List { chart: path } = dependency;
-    let chart = load(path, Flavor::Helm4, &Warnings::default())?;
-    if chart.metadata.dependencies.is_empty() {
-        eprintln!("WARNING: no dependencies at {}", path.display());
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut rows = vec![["NAME", "VERSION", "REPOSITORY", "STATUS"].map(str::to_owned)];
-    for wanted in &chart.metadata.dependencies {
-        let found = chart.dependencies.iter().find(|subchart| subchart.name() == wanted.name);
-        let status = match found {
-            None => "missing",
-            Some(found) if !compatible(&wanted.version, &found.metadata.version) => "wrong version",
-            Some(_) if path.join("charts").join(&wanted.name).is_dir() => "unpacked",
-            Some(_) => "ok",
-        };
-        rows.push([wanted.name.clone(), wanted.version.clone(), wanted.repository.clone(), status.to_owned()]);
-    }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    let mut out = String::new();
-    for row in &rows {
-        let cells: Vec<String> =
-            row.iter().take(3).zip(widths).map(|(cell, width)| format!("{cell:<width$}\t")).collect();
-        out.push_str(&format!("{}{}\n", cells.concat(), row[3]));
-    }
-    print(&out)
 }

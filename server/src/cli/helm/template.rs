@@ -5,7 +5,11 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc};
 use chart::{Render, Warnings, render::Shown};
 use clap::Args;
 
-use super::{Compatible, Values, fault, kube, load, print, warn};
+use super::{
+    Compatible, Values, fault, kube, print,
+    reference::{self, Origin},
+    warn,
+};
 use crate::{
     clock,
     fault::{Class, Fault, Result},
@@ -19,6 +23,8 @@ pub struct Options {
     names: Vec<String>,
     #[command(flatten)]
     values: Values,
+    #[command(flatten)]
+    origin: Origin,
     /// The namespace of the release
     #[arg(short, long, default_value = "default")]
     namespace: String,
@@ -66,7 +72,7 @@ pub struct Options {
     compatible: Compatible,
 }
 
-pub fn main(options: &Options) -> Result<ExitCode> {
+pub async fn main(options: &Options) -> Result<ExitCode> {
     let (name, path) = match options.names.as_slice() {
         [path] => ("release-name", path),
         [name, path, ..] => (name.as_str(), path),
@@ -74,7 +80,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     };
     let flavor = options.compatible.flavor();
     let warnings = Warnings::default();
-    let chart = load(path.as_ref(), flavor, &warnings)?;
+    let chart = reference::chart(path, &options.origin, flavor, &warnings).await?;
     let values = options.values.merge(flavor)?;
     chart.installable().and_then(|()| chart.check_dependencies(flavor)).map_err(fault)?;
     if chart.metadata.deprecated {

@@ -1,0 +1,123 @@
+//! How repositories and registries are reached: credentials, certificates, and requests under bounds.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use futures::StreamExt;
+use reqwest::{StatusCode, Url};
+
+use crate::fault::{Class, Fault, Result};
+
+/// Bytes of a repository's index at most.
+pub const LARGEST_INDEX: usize = 256 << 20;
+/// Bytes of a packed chart at most.
+pub const LARGEST_CHART: usize = 100 << 20;
+
+/// The flags that say how a repository or registry is reached.
+#[derive(Clone, Default, Args)]
+pub struct Access {
+    /// User name for the repository
+    #[arg(long, value_name = "NAME")]
+    pub username: Option<String>,
+    /// Password for the repository
+    #[arg(long, value_name = "TEXT")]
+    pub password: Option<String>,
+    /// Send the credentials to every host that the repository names
+    #[arg(long)]
+    pub pass_credentials: bool,
+    /// Certificate of this client
+    #[arg(long, value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+    /// Certificates of the authorities that vouch for the server
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// Do not ask who the server is
+    #[arg(long)]
+    pub insecure_skip_tls_verify: bool,
+    /// Speak to the registry without TLS
+    #[arg(long)]
+    pub plain_http: bool,
+}
+
+impl std::fmt::Debug for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Access")
+            .field("username", &self.username)
+            .field("ca_file", &self.ca_file)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// The client that these flags describe.
+    pub fn http(&self) -> Result<reqwest::Client> {
+        let read = |path: &PathBuf| {
+            std::fs::read(path).map_err(|e| Fault::usage(format!("cannot read {}: {e}", path.display())))
+        };
+        let mut builder = reqwest::Client::builder()
+            .user_agent(concat!("shipway/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(30))
+            .read_timeout(Duration::from_secs(120))
+            .redirect(reqwest::redirect::Policy::limited(10))
+            .tls_danger_accept_invalid_certs(self.insecure_skip_tls_verify);
+        if let Some(path) = &self.ca_file {
+            let unusable = |e| Fault::usage(format!("{} holds no certificates in PEM: {e}", path.display()));
+            let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?).map_err(unusable)?;
+            builder = builder.tls_certs_only(certificates);
+        }
+        if let (Some(certificate), Some(key)) = (&self.cert_file, &self.key_file) {
+            let mut pem = read(certificate)?;
+            pem.push(b'\n');
+            pem.extend(read(key)?);
+            let identity = reqwest::Identity::from_pem(&pem).map_err(|_| {
+                Fault::usage(format!("{} and {} are no certificate and its key", certificate.display(), key.display()))
+            })?;
+            builder = builder.identity(identity);
+        }
+        builder.build().map_err(|e| Fault::from_error(Class::Internal, &e))
+    }
+
+    /// What lies under an URL. The credentials go with it if it has the origin of `home`, whose they are.
+    pub async fn get(&self, url: &str, home: &str, limit: usize) -> Result<Vec<u8>> {
+        let parse = |text: &str| Url::parse(text).map_err(|e| Fault::usage(format!("`{text}` is no URL: {e}")));
+        let (address, home) = (parse(url)?, parse(home)?);
+        if !matches!(address.scheme(), "http" | "https") {
+            return Err(Fault::usage(format!("could not find protocol handler for: {}", address.scheme()))
+                .hint("charts come from directories, archives, http(s):// and oci://"));
+        }
+        let mut request =
+            self.http()?.get(address.clone()).header("Accept", "application/gzip,application/octet-stream,*/*");
+        if let (Some(user), Some(password)) = (&self.username, &self.password)
+            && (self.pass_credentials || address.origin() == home.origin())
+        {
+            request = request.basic_auth(user, Some(password));
+        }
+        let unreachable = |e: reqwest::Error| {
+            let why = crate::fault::chain(&e.without_url());
+            Fault::new(Class::Unavailable, format!("cannot fetch {url}: {why}"))
+        };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            let class = match status {
+                StatusCode::NOT_FOUND => Class::NotFound,
+                StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Class::Unauthorized,
+                _ => Class::Unavailable,
+            };
+            return Err(Fault::new(class, format!("failed to fetch {url} : {status}")));
+        }
+        let mut content = Vec::new();
+        let mut stream = response.bytes_stream();
+        while let Some(chunk) = stream.next().await {
+            let chunk = chunk.map_err(unreachable)?;
+            if content.len() + chunk.len() > limit {
+                return Err(Fault::new(Class::TooLarge, format!("{url} has more than {limit} bytes")));
+            }
+            content.extend_from_slice(&chunk);
+        }
+        Ok(content)
+    }
+}
