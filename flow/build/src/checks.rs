@@ -16,6 +16,15 @@ pub fn skipped(file: &Dockerfile) -> Vec<String> {
     skip.flat_map(|rules| rules.split(',')).map(|rule| rule.trim().to_owned()).collect()
 }
 
+/// Whether `# check=error=true` asks that a warning fails the build.
+pub fn fatal(file: &Dockerfile) -> bool {
+    let directive = file.directives.iter().find(|directive| *directive.name == "check");
+    let mut options = directive.map(|directive| directive.value.as_str()).unwrap_or_default().split(';');
+    options.any(|option| {
+        option.trim().strip_prefix("error=").is_some_and(|value| value.trim().eq_ignore_ascii_case("true"))
+    })
+}
+
 /// Looks over a file whose target stage starts with `from` and came out with `config`.
 pub fn check(file: &Dockerfile, from: &Instruction, config: &ImageConfig) -> Vec<Warning> {
     let mut warnings = Vec::new();

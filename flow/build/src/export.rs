@@ -100,7 +100,7 @@ pub struct ExportOptions {
     pub annotations: BTreeMap<String, String>,
     /// Whether a tag may be `latest`.
     pub latest: bool,
-    /// Docker's media types in place of OCI's. Layers must be gzip then.
+    /// Docker's media types in place of OCI's. Its manifests have no annotations, so there must be none.
     pub docker: bool,
 }
 
@@ -130,12 +130,18 @@ pub async fn export(
     tags.iter().filter(|tag| !(options.latest && **tag == "latest")).try_for_each(|tag| check_tag(tag))?;
     let (config, stack) = describe(lowered, layers, options)?;
     let infos: Vec<LayerInfo> = stack.iter().map(|(info, _)| info.clone()).collect();
+    if options.docker && !options.annotations.is_empty() {
+        return Err(Error::malformed("the manifest", "has annotations, which Docker's media types have no place for"));
+    }
     let mut annotations = options.annotations.clone();
     if let Some(base) = &lowered.base {
         annotations.entry("org.opencontainers.image.base.name".into()).or_insert_with(|| base.repository.clone());
         annotations.entry("org.opencontainers.image.base.digest".into()).or_insert_with(|| base.digest.to_string());
     }
-    let digest = push(registry, repository, tags, &config, &infos, &annotations).await?;
+    let digest = match options.docker {
+        false => push(registry, repository, tags, &config, &infos, &annotations).await?,
+        true => push_docker(registry, repository, tags, &config, &infos).await?,
+    };
     Ok(Exported {
         repository: repository.to_owned(),
         tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
@@ -235,12 +241,50 @@ pub(crate) async fn push(
     layers: &[LayerInfo],
     annotations: &BTreeMap<String, String>,
 ) -> Result<Digest> {
+    push_as(registry, repository, tags, config, layers, annotations, [media::OCI_MANIFEST, media::OCI_CONFIG]).await
+}
+
+/// As [`push`], with the media types of Docker's image manifest, version 2.
+async fn push_docker(
+    registry: &Registry,
+    repository: &str,
+    tags: &[&str],
+    config: &ImageConfig,
+    layers: &[LayerInfo],
+) -> Result<Digest> {
+    let layers: Vec<LayerInfo> = layers
+        .iter()
+        .map(|layer| LayerInfo { media_type: docker_layer(&layer.media_type).to_owned(), ..layer.clone() })
+        .collect();
+    let types = [media::DOCKER_MANIFEST, media::DOCKER_CONFIG];
+    push_as(registry, repository, tags, config, &layers, &BTreeMap::new(), types).await
+}
+
+/// Docker's name for a type of layers.
+fn docker_layer(media_type: &str) -> &str {
+    match media_type {
+        media::OCI_LAYER => "application/vnd.docker.image.rootfs.diff.tar",
+        media::OCI_LAYER_GZIP => media::DOCKER_LAYER_GZIP,
+        media::OCI_LAYER_ZSTD => "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        other => other,
+    }
+}
+
+async fn push_as(
+    registry: &Registry,
+    repository: &str,
+    tags: &[&str],
+    config: &ImageConfig,
+    layers: &[LayerInfo],
+    annotations: &BTreeMap<String, String>,
+    [manifest_type, config_type]: [&str; 2],
+) -> Result<Digest> {
     let failed = |e: image::Error| Error::Registry { what: format!("cannot push {repository}"), source: Arc::new(e) };
     let config = registry.store(config.to_json()?).await.map_err(failed)?;
     let manifest = ManifestOut {
         schema_version: 2,
-        media_type: media::OCI_MANIFEST,
-        config: DescriptorOut { media_type: media::OCI_CONFIG, digest: &config.digest, size: config.size },
+        media_type: manifest_type,
+        config: DescriptorOut { media_type: config_type, digest: &config.digest, size: config.size },
         layers: layers
             .iter()
             .map(|layer| DescriptorOut { media_type: &layer.media_type, digest: &layer.digest, size: layer.size })
@@ -248,7 +292,7 @@ pub(crate) async fn push(
         annotations,
     };
     let manifest = serde_json::to_vec(&manifest).map_err(|e| Error::malformed("the manifest", e.to_string()))?;
-    let pushed = registry.put_image(repository, tags, media::OCI_MANIFEST, manifest).await.map_err(failed)?;
+    let pushed = registry.put_image(repository, tags, manifest_type, manifest).await.map_err(failed)?;
     Ok(pushed.digest)
 }
 

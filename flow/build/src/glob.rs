@@ -57,6 +57,16 @@ pub fn escape(path: &str) -> String {
     out
 }
 
+/// The path that [`escape`] made a pattern of.
+pub fn unescape(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        out.push(if c == '\\' { rest.next().unwrap_or(c) } else { c });
+    }
+    out
+}
+
 impl Glob {
     /// Go's `filepath.Match`: `*`, `?`, `[a-z]`, `[^a]`, `\c`; none of them matches `/`.
     pub fn path(pattern: &str) -> Result<Self, BadGlob> {

@@ -26,8 +26,8 @@ pub use export::{ExportOptions, Exported, LayerInfo, TagTemplate, check_tag, exp
 pub use ignore::Ignore;
 pub use lower::csv;
 pub use lower::{
-    Attempt, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_names, is_git, is_remote,
-    lower, lower_or_needs,
+    Attempt, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_key, base_names, is_git,
+    is_remote, lower, lower_or_needs,
 };
 
 /// Lower-case hex.

@@ -6,6 +6,8 @@ use crate::{
     ignore::clean,
 };
 
+pub use crate::glob::unescape;
+
 /// A pattern of paths: `*`, `?` and `[…]` within a name, `**` for any number of directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pattern {

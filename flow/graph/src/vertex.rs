@@ -252,6 +252,12 @@ pub enum Op {
     Files(FileSource),
     Exec(Exec),
     Copy(Copy),
+    /// Puts files from outside straight onto input 0 (or onto nothing, without an input): what [`Op::Files`] and [`Op::Copy`] would do one
+    /// after the other, with every file written once. Sources name paths of the files (`to`), with wildcards escaped.
+    Put {
+        files: FileSource,
+        copy: Copy,
+    },
     /// Makes a directory (`WORKDIR`).
     Mkdir {
         path: String,
@@ -329,6 +335,7 @@ fn address(vertex: &Vertex, ids: &[VertexId]) -> VertexId {
         Op::Files(source) => serde_json::json!({ "files": source.files }),
         Op::Exec(exec) => serde_json::json!({ "exec": exec }),
         Op::Copy(copy) => serde_json::json!({ "copy": copy }),
+        Op::Put { files, copy } => serde_json::json!({ "files": files.files, "put": copy }),
         Op::Mkdir { path, user } => serde_json::json!({ "mkdir": path, "user": user }),
         Op::Merge => serde_json::json!("merge"),
         Op::Artifacts => serde_json::json!("artifacts"),

@@ -7,6 +7,7 @@ use std::{
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 
 use crate::{
     Error, ExecContext, Executor, Op, Output, Result, Scope, Snapshots, StreamKind, Vertex, VertexId,
@@ -33,12 +34,19 @@ pub(crate) struct Job {
 
 impl Job {
     pub async fn run(self, cancel: CancellationToken, speaker: Arc<Speaker>) -> Result<Output> {
+        let span = tracing::info_span!("vertex", vertex = %self.id, title = self.vertex.name);
+        self.worked(cancel, speaker).instrument(span).await
+    }
+
+    async fn worked(self, cancel: CancellationToken, speaker: Arc<Speaker>) -> Result<Output> {
         let names = self.secrets_used()?;
+        let queue = tracing::info_span!("queue");
         let _permit = tokio::select! {
             biased;
             () = cancel.cancelled() => return Err(Error::Cancelled),
             permit = self.permits.clone().acquire_owned() => permit.map_err(|_| Error::Cancelled)?,
         };
+        drop(queue);
         // Somebody may have finished it between our look and our turn.
         if let Ok(Some(output)) = self.snapshots.find(&self.id).await {
             return Ok(output);
@@ -49,7 +57,7 @@ impl Job {
         let mut attempt = 1;
         loop {
             let work = self.attempt(&cancel, secrets.clone(), &voice);
-            let result = work.await;
+            let result = work.instrument(tracing::info_span!("run", attempt)).await;
             voice.finish();
             match result {
                 Err(Error::Infrastructure { message, source })

@@ -61,13 +61,15 @@ pub struct Error {
     pub kind: Kind,
     pub message: String,
     pub source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+    /// After how many seconds it may be tried again, where another registry said so.
+    pub retry_after_s: Option<u64>,
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), source: None, retry_after_s: None }
     }
 
     pub fn caused(mut self, source: impl std::error::Error + Send + Sync + 'static) -> Self {
@@ -101,6 +103,6 @@ impl From<store::Error> for Error {
             store::Kind::WrongDigest => Kind::DigestInvalid,
             other => Kind::Store(other),
         };
-        Self { kind, message: error.message.clone(), source: Some(Arc::new(error)) }
+        Self { kind, message: error.message.clone(), source: Some(Arc::new(error)), retry_after_s: None }
     }
 }

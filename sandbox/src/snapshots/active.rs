@@ -106,7 +106,7 @@ impl Active {
             Layer { directory: target.clone(), parent: self.parent.clone(), committed, durable: false, users: 0 };
         layers.insert(self.key.clone(), layer);
         drop(layers);
-        self.store.worker.committed(&target);
+        self.store.worker.committed(&target, committed);
         Ok(())
     }
 

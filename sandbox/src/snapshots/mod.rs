@@ -74,7 +74,7 @@ impl Snapshots {
             worker.discard(&path)?;
         }
         for layer in layers.values().filter(|l| !l.durable) {
-            worker.committed(&layer.directory);
+            worker.committed(&layer.directory, layer.committed);
         }
         let store = Store {
             root: root.to_path_buf(),

@@ -1,7 +1,7 @@
 //! The background thread of the snapshots: empties the trash, and syncs the file system some seconds after the last commit.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fs,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -11,17 +11,20 @@ use std::{
         mpsc::{self, RecvTimeoutError, Sender},
     },
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use crate::{Error, Result};
 
 /// How long no commit must follow before the file system is synced.
 const QUIET: Duration = Duration::from_secs(5);
+/// At the end the file system is synced only when something waits for it that is so much older than the newest. A process that ends at
+/// once after a commit leaves that to the next one: while the machine is up a snapshot is good without.
+const OLD: Duration = Duration::from_secs(300);
 
 enum Task {
     Remove(PathBuf),
-    Committed(PathBuf),
+    Committed(PathBuf, SystemTime),
     Finish,
 }
 
@@ -40,7 +43,7 @@ impl Worker {
         let thread = std::thread::Builder::new()
             .name("snapshots".into())
             .spawn(move || {
-                let mut unsynced = BTreeSet::new();
+                let mut unsynced = BTreeMap::new();
                 loop {
                     let task = if unsynced.is_empty() {
                         receiver.recv().map_err(|_| RecvTimeoutError::Disconnected)
@@ -49,12 +52,15 @@ impl Worker {
                     };
                     match task {
                         Ok(Task::Remove(path)) => remove(&path),
-                        Ok(Task::Committed(path)) => {
-                            unsynced.insert(path);
+                        Ok(Task::Committed(path, at)) => {
+                            unsynced.insert(path, at);
                         }
                         Err(RecvTimeoutError::Timeout) => sync(&file, &mut unsynced),
                         Ok(Task::Finish) | Err(RecvTimeoutError::Disconnected) => {
-                            sync(&file, &mut unsynced);
+                            let age = unsynced.values().max().zip(unsynced.values().min());
+                            if age.is_some_and(|(new, old)| new.duration_since(*old).is_ok_and(|age| age > OLD)) {
+                                sync(&file, &mut unsynced);
+                            }
                             return;
                         }
                     }
@@ -84,11 +90,11 @@ impl Worker {
         Ok(())
     }
 
-    pub(super) fn committed(&self, directory: &Path) {
-        let _ = self.tasks.send(Task::Committed(directory.to_path_buf()));
+    pub(super) fn committed(&self, directory: &Path, at: SystemTime) {
+        let _ = self.tasks.send(Task::Committed(directory.to_path_buf(), at));
     }
 
-    /// Waits until all is removed and synced.
+    /// Waits until all is removed, and what waited long is synced.
     pub(super) fn finish(&self) {
         let _ = self.tasks.send(Task::Finish);
         let thread = self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
@@ -113,7 +119,7 @@ fn remove(path: &Path) {
     }
 }
 
-fn sync(file: &fs::File, unsynced: &mut BTreeSet<PathBuf>) {
+fn sync(file: &fs::File, unsynced: &mut BTreeMap<PathBuf, SystemTime>) {
     if unsynced.is_empty() {
         return;
     }
@@ -122,7 +128,7 @@ fn sync(file: &fs::File, unsynced: &mut BTreeSet<PathBuf>) {
         tracing::warn!(error = %std::io::Error::last_os_error(), "snapshots could not be synced; trying again later");
         return;
     }
-    for directory in std::mem::take(unsynced) {
+    for directory in std::mem::take(unsynced).into_keys() {
         // A snapshot may have been removed meanwhile. Without the mark it is only dropped after a power failure.
         if let Err(error) = fs::File::create(directory.join("durable")) {
             tracing::debug!(path = %directory.display(), %error, "not marked as synced");

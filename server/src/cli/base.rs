@@ -225,7 +225,7 @@ async fn assemble(home: &Home, build: &Build) -> Result<ExitCode> {
     let file = &build.file.file;
     let mut outputs = Vec::new();
     for text in &build.output {
-        let (output, _) = Output::parse(text, build.allow_latest)?;
+        let output = Output::parse(text, build.allow_latest, &mut crate::wiring::Packing::default())?;
         if !output.kind.needs_image() {
             return Err(Fault::usage(format!("a base image is not written as {output}"))
                 .hint("there are type=registry, type=oci and type=docker"));

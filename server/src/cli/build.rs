@@ -1,13 +1,16 @@
 //! `shipway build`: what people know from `docker build`, without a server or a daemon.
 
-use std::{collections::BTreeMap, io::Write, path::PathBuf, process::ExitCode};
-
-use image::layer::Compression;
+use std::{
+    collections::BTreeMap,
+    io::{IsTerminal, Write},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use super::build_progress;
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::{Built, Home, Output, OutputKind, Place, Request, Store, build},
+    wiring::{Built, Home, Output, OutputKind, Packing, Place, Recorder, Request, Store, attest::Attest, build, cache},
 };
 
 #[derive(Debug, clap::Args)]
@@ -40,13 +43,13 @@ pub struct Options {
     #[arg(long, value_name = "SECRET")]
     pub secret: Vec<String>,
 
-    /// SSH agent for RUN --mount=type=ssh: default, or ID=SOCKET
+    /// SSH agent for RUN --mount=type=ssh: default, ID=SOCKET, or ID=KEY[,KEY]
     #[arg(long, value_name = "AGENT")]
     pub ssh: Vec<String>,
 
-    /// Platform to build for
-    #[arg(long, value_name = "PLATFORM")]
-    pub platform: Option<String>,
+    /// Platforms to build for; with several the result is an index
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub platform: Vec<String>,
 
     /// Where the result goes: type=registry|oci|docker|local|tar[,dest=PATH]; a directory; or - for a tar on standard output
     #[arg(long, short, value_name = "OUTPUT")]
@@ -84,7 +87,7 @@ pub struct Options {
     #[arg(long, value_name = "LABEL")]
     pub label: Vec<String>,
 
-    /// Annotation of the manifest, as NAME=VALUE
+    /// Annotation of the manifest, as NAME=VALUE; index:NAME=VALUE for that of several platforms
     #[arg(long, value_name = "ANNOTATION")]
     pub annotation: Vec<String>,
 
@@ -107,6 +110,30 @@ pub struct Options {
     /// Print the digest alone
     #[arg(long, short)]
     pub quiet: bool,
+
+    /// Attach a list of the packages in the image (CycloneDX)
+    #[arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", default_value = "false")]
+    pub sbom: bool,
+
+    /// Attach how it was built (SLSA v1): true, false, mode=min or mode=max
+    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", default_value = "false")]
+    pub provenance: String,
+
+    /// Attach type=sbom or type=provenance[,mode=max]
+    #[arg(long, value_name = "ATTESTATION")]
+    pub attest: Vec<String>,
+
+    /// Take results from a cache: type=registry,ref=NAME, type=local,src=DIRECTORY, or a NAME at a registry
+    #[arg(long, value_name = "CACHE")]
+    pub cache_from: Vec<String>,
+
+    /// Write results into a cache: type=registry,ref=NAME or type=local,dest=DIRECTORY [,mode=max][,mounts=true]
+    #[arg(long, value_name = "CACHE")]
+    pub cache_to: Vec<String>,
+
+    /// Write where the time went into a file that Perfetto and chrome://tracing open
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
 
     #[command(flatten)]
     pub place: Place,
@@ -135,11 +162,9 @@ impl Options {
         let mut secrets = Store::default();
         self.secret.iter().try_for_each(|text| secrets.secret(text))?;
         self.ssh.iter().try_for_each(|text| secrets.agent(text))?;
-        let (mut outputs, mut compression) = (Vec::new(), None);
+        let (mut outputs, mut packing) = (Vec::new(), Packing::default());
         for text in &self.output {
-            let (output, asked) = Output::parse(text, self.allow_latest)?;
-            compression = asked.or(compression);
-            outputs.push(output);
+            outputs.push(Output::parse(text, self.allow_latest, &mut packing)?);
         }
         if self.push {
             outputs.push(Output { kind: OutputKind::Registry, dest: None, names: Vec::new() });
@@ -153,12 +178,34 @@ impl Options {
                 Fault::usage("an image without a name cannot be pushed").hint("name it with -t registry/name:tag")
             );
         }
-        let platform = match &self.platform {
-            None => None,
-            Some(text) => Some(::build::Platform::parse(text).ok_or_else(|| {
+        let mut platforms = Vec::new();
+        for text in &self.platform {
+            let platform = ::build::Platform::parse(text).ok_or_else(|| {
                 Fault::usage(format!("`{text}` is no platform")).hint("write os/architecture, for example linux/amd64")
-            })?),
-        };
+            })?;
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        let mut attest = Attest { sbom: self.sbom, provenance: None };
+        attest.provenance(&self.provenance)?;
+        self.attest.iter().try_for_each(|text| attest.parse(text))?;
+        let (mut annotations, mut index_annotations) = (BTreeMap::new(), BTreeMap::new());
+        for (name, value) in pairs(&self.annotation, "--annotation", false)? {
+            match name.split_once(':') {
+                Some(("index", name)) => drop(index_annotations.insert(name.to_owned(), value)),
+                Some(("index,manifest" | "manifest,index", name)) => {
+                    index_annotations.insert(name.to_owned(), value.clone());
+                    annotations.insert(name.to_owned(), value);
+                }
+                Some(("manifest", name)) => drop(annotations.insert(name.to_owned(), value)),
+                _ => drop(annotations.insert(name, value)),
+            }
+        }
+        if packing.docker && !(annotations.is_empty() && index_annotations.is_empty()) {
+            return Err(Fault::usage("Docker's media types have no place for annotations")
+                .hint("leave oci-mediatypes=false out"));
+        }
         let network = match self.network.as_str() {
             "default" => graph::Network::Bridge,
             "none" => graph::Network::None,
@@ -179,10 +226,12 @@ impl Options {
             target: self.target.clone(),
             build_args: pairs(&self.build_arg, "--build-arg", true)?,
             labels: pairs(&self.label, "--label", false)?,
-            annotations: pairs(&self.annotation, "--annotation", false)?,
+            annotations,
+            index_annotations,
+            attest,
             contexts,
             tags,
-            platform,
+            platforms,
             secrets,
             network,
             pull: self.pull,
@@ -193,13 +242,18 @@ impl Options {
             },
             check: self.check,
             outputs,
-            compression: compression.unwrap_or(Compression::Gzip),
+            packing,
+            cache_to: self.cache_to.iter().map(|text| cache::to(text)).collect::<Result<_>>()?,
+            cache_from: self.cache_from.iter().map(|text| cache::from(text)).collect::<Result<_>>()?,
         })
     }
 }
 
 pub async fn main(options: Options) -> Result<ExitCode> {
-    super::trace_to_stderr("warn");
+    let recorder = options.trace.as_ref().map(|_| record());
+    if recorder.is_none() {
+        super::trace_to_stderr("warn");
+    }
     let request = options.request()?;
     let quiet = options.quiet || options.progress == build_progress::How::Quiet;
     let progress = build_progress::make(options.progress, quiet);
@@ -207,6 +261,10 @@ pub async fn main(options: Options) -> Result<ExitCode> {
     let ended = build(&home, &request, progress.clone()).await;
     progress.end();
     let closed = home.close().await;
+    if let (Some(path), Some(recorder)) = (&options.trace, &recorder) {
+        let written = recorder.write(path);
+        written.map_err(|e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", path.display())))?;
+    }
     let built = ended?;
     closed?;
     if let Some(path) = &options.iidfile {
@@ -233,6 +291,17 @@ pub async fn main(options: Options) -> Result<ExitCode> {
         };
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Takes down spans from now on, and shows warnings as always.
+fn record() -> Recorder {
+    use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, prelude::*};
+    let recorder = Recorder::new(crate::clock::system());
+    let shown = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let shown = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_filter(shown);
+    // A second subscriber in one process would be a defect; then there is no trace.
+    let _ = tracing_subscriber::registry().with(shown).with(recorder.clone().with_filter(LevelFilter::INFO)).try_init();
+    recorder
 }
 
 /// What `docker build --metadata-file` writes, as far as there is such a thing here.

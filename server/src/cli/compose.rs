@@ -314,19 +314,11 @@ fn request(
             return Err(Fault::usage(reason).hint("there are `default` and `none`"));
         }
     };
-    let platform = match one.platforms.as_slice() {
-        [] => None,
-        [platform] => Some(
-            build::Platform::parse(platform)
-                .ok_or_else(|| Fault::usage(format!("service {}: `{platform}` is no platform", one.service)))?,
-        ),
-        _ => {
-            return Err(Fault::usage(format!(
-                "service {}: several platforms at once are not possible yet",
-                one.service
-            )));
-        }
+    let parse = |platform: &String| {
+        let wrong = || Fault::usage(format!("service {}: `{platform}` is no platform", one.service));
+        build::Platform::parse(platform).ok_or_else(wrong)
     };
+    let platforms = one.platforms.iter().map(parse).collect::<Result<Vec<_>>>()?;
     let mut labels = one.labels.clone();
     labels.insert("com.docker.compose.project".into(), project.name.clone());
     labels.insert("com.docker.compose.service".into(), one.service.clone());
@@ -343,13 +335,17 @@ fn request(
         annotations: BTreeMap::new(),
         contexts: one.contexts.clone(),
         tags,
-        platform,
+        platforms,
         secrets,
         network,
         pull: options.pull || one.pull,
         fresh: (options.no_cache || one.no_cache).then(Vec::new),
         check: options.check,
         outputs,
-        compression: image::layer::Compression::Gzip,
+        packing: crate::wiring::Packing::default(),
+        cache_to: Vec::new(),
+        cache_from: Vec::new(),
+        attest: crate::wiring::attest::Attest::default(),
+        index_annotations: BTreeMap::new(),
     })
 }

@@ -93,7 +93,7 @@ enum Command {
         /// The name at the registry [default: its own]
         to: Option<String>,
     },
-    /// Remove images without a name, and content that no image has
+    /// Remove images without a name, content that no image has, and results of builds that no image came from
     Prune,
 }
 
@@ -188,7 +188,15 @@ async fn run(home: &Home, command: Command) -> Result<()> {
         }
         Command::Prune => {
             let (images, bytes) = home.prune().await?;
-            println!("removed {images} images, {:.1} MiB of content", bytes as f64 / 1_048_576.0);
+            let mut results = 0;
+            if home.has_results() {
+                let shop = home.workshop().await?;
+                let pruned = home.prune_results(shop.sandbox.snapshots()).await;
+                shop.close(std::time::Duration::from_secs(30)).await;
+                results = pruned?;
+            }
+            let mebibytes = bytes as f64 / 1_048_576.0;
+            println!("removed {images} images, {mebibytes:.1} MiB of content, {results} results of builds");
             Ok(())
         }
     }

@@ -22,12 +22,15 @@ pub struct Layers<'a> {
     pub blobs: &'a Arc<dyn Blobs>,
     pub log: &'a dyn Log,
     pub compression: Compression,
+    /// The compression's own where none is named.
+    pub level: Option<i32>,
 }
 
 impl Layers<'_> {
     /// The layer of a vertex, in the store; `None` when the vertex changed no file. `epoch` in seconds since 1970.
     pub async fn layer(&self, vertex: &str, epoch: i64) -> Result<Option<LayerInfo>> {
-        let key = format!("{vertex}/{epoch}/{:?}", self.compression).to_lowercase();
+        let level = self.level.map(|level| format!("-{level}")).unwrap_or_default();
+        let key = format!("{vertex}/{epoch}/{:?}{level}", self.compression).to_lowercase();
         if let Some(entry) = self.log.get(LAYER, &key).await? {
             let known: Kept =
                 serde_json::from_slice(&entry.value).map_err(|e| Fault::from_error(Class::Internal, &e))?;
@@ -38,8 +41,13 @@ impl Layers<'_> {
             }
         }
         let directory = self.snapshots.diff(vertex).map_err(|e| Fault::from_error(Class::Internal, &e))?;
-        let options = WriteOptions { compression: self.compression, epoch: Some(epoch), ..WriteOptions::default() };
+        let options = WriteOptions { compression: self.compression, level: self.level, epoch: Some(epoch) };
+        let span = tracing::info_span!("compress", vertex, bytes = tracing::field::Empty);
         let written = image::layer::write_blob(self.blobs, directory, options).await;
+        if let Ok(written) = &written {
+            span.record("bytes", written.tar_size);
+        }
+        drop(span);
         let written = written.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
         let layer = (written.entries > 0).then(|| LayerInfo::from(&written));
         let kept = serde_json::to_vec(&Kept(layer.as_ref().map(KeptLayer::from)));

@@ -27,11 +27,11 @@ mod worktree;
 use std::{path::Path, process::ExitCode};
 
 pub use builder::{
-    Built, Happening, Home, Place, Progress, Request, Store, build,
+    Built, Happening, Home, Place, Progress, Recorder, Request, Store, attest, build, cache,
     describe::tag,
     load,
     names::{repository, to_give},
-    output::{self, Output, OutputKind, Saved, archive, push, to_file},
+    output::{self, Output, OutputKind, Packing, Saved, archive, push, to_file},
 };
 pub use local::run_local;
 pub use registry::{cleaning, serve as serve_registry};

@@ -10,6 +10,7 @@ use store::{Blobs, Records};
 
 use super::{
     bases::Bases,
+    builder::cache::Imports,
     executor::{Caches, Machine},
     images::Images,
 };
@@ -29,6 +30,12 @@ pub struct Workshop {
     pub images: Images,
     pub bases: Arc<Bases>,
     pub scheduler: Scheduler,
+    /// Directories that stay from one run to the next.
+    pub caches: Caches,
+    /// Where trees of git repositories are checked out that `ADD` names.
+    pub checkouts: std::path::PathBuf,
+    /// Results of other machines that vertices may be taken from.
+    pub imports: Imports,
 }
 
 /// What a workshop is opened with.
@@ -66,18 +73,32 @@ impl Workshop {
         let sandbox = sandbox.await.map_err(|e| unavailable(&e))?;
         let images = Images::new(registry.clone(), sandbox.snapshots().clone());
         let bases = Arc::new(Bases::new(archive, registry.clone(), clock.clone(), hosts));
+        let (caches, imports) = (Caches::new(data.join("caches")), Imports::default());
         let machine = Arc::new(Machine {
             sandbox: sandbox.clone(),
             images: images.clone(),
             repositories,
             blobs: blobs.clone(),
             log: records.log().clone(),
-            caches: Caches::new(data.join("caches")),
+            caches: caches.clone(),
+            imports: imports.clone(),
         });
         let cpus = std::thread::available_parallelism().map_or(2, usize::from);
         let limits = Limits { parallelism: cpus * VERTICES_PER_CPU, ..Limits::default() };
         let scheduler = Scheduler::new(machine.clone(), machine, limits);
-        Ok(Self { records, blobs, clock, registry, sandbox, images, bases, scheduler })
+        Ok(Self {
+            records,
+            blobs,
+            clock,
+            registry,
+            sandbox,
+            images,
+            bases,
+            scheduler,
+            caches,
+            checkouts: data.join("checkouts"),
+            imports,
+        })
     }
 
     pub fn now(&self) -> records::Timestamp {

@@ -263,3 +263,196 @@ fn compose_builds_what_services_say() {
     let found = json(&bench.run(&["image", "inspect", "shop/web:7"]).ok());
     assert_eq!(found[0]["Config"]["Labels"]["who"], "you");
 }
+
+/// Two stages with commands that say that they ran.
+const LOUD: &str = "FROM debian AS a\nCOPY a.txt /a\nRUN echo loud-one && cat /a > /out\nFROM debian\nCOPY dir/ /dir/\n\
+                    RUN --mount=type=cache,target=/cache echo loud-two && ls /dir > /two && echo kept > /cache/kept\nCOPY --from=a /out /out\n";
+
+#[test]
+fn another_machine_takes_results_from_a_cache_and_runs_nothing() {
+    let Some(bench) = Bench::new() else { return };
+    filled(&bench);
+    bench.write("Dockerfile", LOUD);
+    let (cache, trace) = (bench.at("cache").display().to_string(), bench.at("trace.json").display().to_string());
+    let epoch = ["--build-arg", "SOURCE_DATE_EPOCH=1700000000"];
+    let to = format!("type=local,dest={cache},mode=max,mounts=true");
+    let first = bench.run(&[&["build", "--cache-to", &to, "--trace", &trace][..], &epoch, &["."]].concat());
+    assert!(first.err.contains("loud-one") && first.err.contains("loud-two"), "{first:?}");
+    let digest = first.ok().trim().to_owned();
+
+    // Where the time went: a track for each vertex, with what was done for it.
+    let events = json(&std::fs::read_to_string(&trace).unwrap());
+    let events = events["traceEvents"].as_array().unwrap();
+    for name in ["scan", "hash", "vertex", "queue", "run", "snapshot", "container", "compress", "export cache"] {
+        assert!(events.iter().any(|event| event["name"] == name && event["dur"].as_f64() > Some(0.0)), "{name}");
+    }
+    assert!(events.iter().any(|event| event["args"]["name"].as_str().is_some_and(|title| title.contains("loud-two"))));
+
+    let elsewhere = |data: &str, more: &[&str]| {
+        let mut command = Command::new(shipway());
+        command.args(["build", "--progress", "plain"]).args(epoch).args(more).arg(".");
+        command.arg("--data").arg(bench.at(data)).arg("--package-cache").arg(package_cache());
+        command.env_remove("SOURCE_DATE_EPOCH").current_dir(bench.at("context"));
+        said(&mut command, b"")
+    };
+    let from = format!("type=local,src={cache}");
+    let second = elsewhere("data2", &["--cache-from", &from]);
+    assert!(!second.err.contains("\nloud") && !second.err.contains(" loud-"), "{second:?}");
+    assert_eq!(second.ok().trim(), digest);
+    let kept = Command::new("find").arg(bench.at("data2/caches")).args(["-name", "kept"]).output().unwrap();
+    assert!(!kept.stdout.is_empty(), "the cache directory came along");
+
+    // What was changed on its way is not taken, and costs the time to make it again.
+    let blobs = bench.at("cache/blobs/sha256");
+    for blob in std::fs::read_dir(&blobs).unwrap().map(|entry| entry.unwrap().path()) {
+        let mut content = std::fs::read(&blob).unwrap();
+        if content.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
+            *content.last_mut().unwrap() ^= 1;
+            std::fs::write(&blob, content).unwrap();
+        }
+    }
+    let third = elsewhere("data3", &["--cache-from", &from]);
+    assert!(third.err.contains("loud-one") && third.err.contains("loud-two"), "{third:?}");
+    assert_eq!(third.ok().trim(), digest);
+    let none = elsewhere("data3", &["--cache-from", "type=local,src=/nowhere/at/all", "--no-cache"]);
+    assert!(none.err.contains("there is no cache at /nowhere/at/all yet"), "{none:?}");
+    none.ok();
+    for data in ["data", "data2", "data3"] {
+        assert_eq!(leftovers(&bench.at(data)), [] as [String; 0]);
+    }
+}
+
+#[test]
+fn several_platforms_become_an_index_without_emulation() {
+    let Some(bench) = Bench::new() else { return };
+    bench.write("run", "");
+    bench.write(
+        "Dockerfile",
+        "FROM --platform=$BUILDPLATFORM debian AS b\nARG TARGETPLATFORM\nRUN echo for $TARGETPLATFORM > /out\n\
+         FROM scratch\nCOPY --from=b /out /out\n",
+    );
+    let layout = bench.at("layout");
+    let dest = format!("type=oci,tar=false,dest={}", layout.display());
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    bench
+        .run(
+            &[&["build", "-q", "-t", "multi:1", "-o", &dest, "--annotation", "index:a=b"][..], &platforms, &["."]]
+                .concat(),
+        )
+        .ok();
+    let blob = |digest: &serde_json::Value| {
+        json(
+            &std::fs::read_to_string(layout.join("blobs").join(digest.as_str().unwrap().replacen(':', "/", 1)))
+                .unwrap(),
+        )
+    };
+    let top = json(&std::fs::read_to_string(layout.join("index.json")).unwrap());
+    let index = blob(&top["manifests"][0]["digest"]);
+    assert_eq!(index["annotations"]["a"], "b");
+    let found: Vec<(String, String)> = index["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|manifest| {
+            let config = blob(&blob(&manifest["digest"])["config"]["digest"]);
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            (text(&manifest["platform"]["architecture"]), text(&config["architecture"]))
+        })
+        .collect();
+    assert_eq!(found, [("amd64".into(), "amd64".into()), ("arm64".into(), "arm64".into())]);
+    let out = bench.at("files");
+    bench.run(&[&["build", "-o", &out.display().to_string()][..], &platforms, &["."]].concat()).ok();
+    assert_eq!(std::fs::read_to_string(out.join("linux_arm64/out")).unwrap(), "for linux/arm64\n");
+    assert_eq!(std::fs::read_to_string(out.join("linux_amd64/out")).unwrap(), "for linux/amd64\n");
+
+    // A base for another platform that is there as an index; and a command that nothing here runs.
+    bench.write("Dockerfile.on", "FROM base\nCOPY run /run\n");
+    let context = format!("base=oci-layout://{}:1", layout.display());
+    bench
+        .run(&["build", "-q", "-f", "Dockerfile.on", "--build-context", &context, "--platform", "linux/arm64", "."])
+        .ok();
+    bench.write("Dockerfile.run", "FROM scratch\nCOPY run /run\nRUN [\"/run\"]\n");
+    let refused = bench.run(&["build", "-f", "Dockerfile.run", "--platform", "linux/mips64le", "."]).failed();
+    assert!(refused.contains("Dockerfile.run:3") && refused.contains("linux/mips64le"), "{refused}");
+    assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
+}
+
+#[test]
+fn what_is_asked_of_the_image_is_what_comes_out() {
+    let Some(bench) = Bench::new() else { return };
+    bench.write("a.txt", "a");
+    bench.write("Dockerfile", "FROM debian\nCOPY a.txt /a\nRUN --mount=type=ssh test -S \"$SSH_AUTH_SOCK\"\n");
+    let key = bench.at("key");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(&key).status();
+    if !made.is_ok_and(|status| status.success()) {
+        testbed::skip("ssh-keygen is not installed");
+        return;
+    }
+    let archive = bench.at("docker.tar").display().to_string();
+    let ssh = format!("default={}", key.display());
+    let out = format!("type=docker,dest={archive},oci-mediatypes=false,compression=gzip,compression-level=9");
+    bench.run(&["build", "-t", "d:1", "--ssh", &ssh, "-o", &out, "--sbom", "--provenance=mode=max", "."]).ok();
+    let found = json(&bench.run(&["image", "inspect", "d:1"]).ok());
+    assert_eq!(found[0]["MediaType"], "application/vnd.docker.distribution.manifest.v2+json");
+    if need_tool("skopeo") {
+        let copied = Command::new("skopeo")
+            .args(["inspect", "--config", &format!("docker-archive:{archive}")])
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+    }
+    // With its last name an image is gone, and with it what it was built from.
+    bench.run(&["image", "rm", "d:1"]).ok();
+    let pruned = bench.run(&["image", "prune"]).ok();
+    assert!(!pruned.contains(" 0 results"), "{pruned}");
+    let layers = std::fs::read_dir(bench.at("data/sandbox/snapshots/layers")).unwrap().count();
+    assert_eq!(layers, 0, "{pruned}");
+    bench.run(&["build", "-q", "--ssh", &ssh, "."]).ok();
+
+    bench.write("Dockerfile.strict", "# check=error=true\nFROM debian\nRUN apt-get install -y curl\n");
+    let refused = bench.run(&["build", "-f", "Dockerfile.strict", "."]).failed();
+    assert!(refused.contains("check=error=true"), "{refused}");
+    assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
+}
+
+#[test]
+fn a_build_that_is_killed_leaves_a_store_that_works() {
+    let Some(bench) = Bench::new() else { return };
+    bench.write("Dockerfile", "FROM debian\nCOPY . /all\nRUN echo begun && sleep 60\n");
+    for number in 0..300 {
+        bench.write(&format!("many/{}/{number}", number % 7), &"x".repeat(number * 50));
+    }
+    let start = |file: &str| {
+        let mut command = Command::new(shipway());
+        command.args(["build", "--progress", "plain", "-f", file, "."]).arg("--data").arg(bench.data());
+        command.arg("--package-cache").arg(package_cache()).current_dir(bench.at("context"));
+        command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap()
+    };
+    let until = |child: &mut std::process::Child, text: &str| {
+        use std::io::BufRead;
+        let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        lines.map(Result::unwrap).find(|line| line.contains(text)).expect("it said so");
+    };
+    for (signal, text) in [
+        (nix::sys::signal::Signal::SIGKILL, "begun"),
+        (nix::sys::signal::Signal::SIGINT, "begun"),
+        (nix::sys::signal::Signal::SIGKILL, "COPY . /all"),
+    ] {
+        let mut child = start("Dockerfile");
+        until(&mut child, text);
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
+        assert!(!child.wait().unwrap().success());
+        if signal == nix::sys::signal::Signal::SIGINT {
+            assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
+        }
+    }
+    // The next one finds a store that is whole, takes away what was left, and waits for who is in it.
+    bench.write("Dockerfile.ok", "FROM debian\nCOPY . /all\nRUN echo begun && sleep 3\n");
+    let mut one = start("Dockerfile.ok");
+    until(&mut one, "begun");
+    let two = bench.run(&["build", "--progress", "plain", "-f", "Dockerfile.ok", "."]);
+    assert!(two.err.contains("waiting for it") && two.err.contains("CACHED"), "{two:?}");
+    two.ok();
+    assert!(one.wait().unwrap().success());
+    assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
+}

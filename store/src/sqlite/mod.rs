@@ -59,12 +59,21 @@ impl SqliteLog {
     /// Opens the log at `path`, and makes it if it is not there. Waits up to a second for another process to let go of it, then
     /// `Locked`; `Newer` when a newer version of Shipway wrote it; `Corrupt` when it is not a log of Shipway.
     pub async fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::open_with(path.as_ref(), SqliteSynchronous::Full).await
+    }
+
+    /// As [`SqliteLog::open`], for what can be made again: nothing waits for the disk. The log is whole after a loss of power, but its last
+    /// entries may be gone.
+    pub async fn open_relaxed(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path.as_ref(), SqliteSynchronous::Normal).await
+    }
+
+    async fn open_with(path: &Path, synchronous: SqliteSynchronous) -> Result<Self> {
         let mut beside = path.as_os_str().to_owned();
         beside.push(".lock");
         let lock = lock::exclusive(Path::new(&beside), path).await?;
 
-        let mut connection = connect(path, false).await?;
+        let mut connection = connect(path, Some(synchronous)).await?;
         schema::prepare(&mut connection, path).await?;
         let (head, kinds) = schema::read(&mut connection).await?;
         let readers = Readers::open(path, READERS).await?;
@@ -90,13 +99,14 @@ impl SqliteLog {
     }
 }
 
-/// A connection with the settings that all of them share.
-async fn connect(path: &Path, reads_only: bool) -> Result<SqliteConnection> {
+/// A connection with the settings that all of them share; one that reads only is told nothing of how to write.
+async fn connect(path: &Path, writes: Option<SqliteSynchronous>) -> Result<SqliteConnection> {
+    let reads_only = writes.is_none();
     let options = SqliteConnectOptions::new()
         .filename(path)
         .create_if_missing(!reads_only)
         .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
+        .synchronous(writes.unwrap_or(SqliteSynchronous::Full))
         .foreign_keys(false)
         .statement_cache_capacity(24)
         .pragma("cache_size", if reads_only { "-512" } else { "-2048" })

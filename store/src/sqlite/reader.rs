@@ -26,7 +26,7 @@ impl Readers {
     pub(super) async fn open(path: &Path, count: usize) -> Result<Self> {
         let mut connections = Vec::new();
         for _ in 0..count {
-            connections.push(Mutex::new(connect(path, true).await?));
+            connections.push(Mutex::new(connect(path, None).await?));
         }
         Ok(Self { free: Semaphore::new(count), connections })
     }

@@ -18,7 +18,7 @@ pub use remote::{is_git, is_remote};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
-use graph::{Graph, Op, Scope, Vertex};
+use graph::{Graph, Op, Origin, Scope, Vertex};
 use records::Digest;
 
 use crate::{
@@ -35,7 +35,7 @@ pub struct Options {
     /// The stage to build: a name or an index; the last where none is named.
     pub target: Option<String>,
     pub build_args: BTreeMap<String, String>,
-    /// What the image is for; only this machine's platform can be built.
+    /// What the image is for.
     pub platform: Platform,
     /// Labels that are set on top of those in the Dockerfile.
     pub labels: BTreeMap<String, String>,
@@ -159,7 +159,7 @@ pub struct ResolvedBase {
 /// Knows what names of images stand for. [`base_names`] says which will be asked for.
 pub trait Bases {
     /// `Err` is a reason for people, for example ``there is no base image `nod` ``.
-    fn resolve(&self, name: &str) -> Result<ResolvedBase, String>;
+    fn resolve(&self, name: &str, platform: &Platform) -> Result<ResolvedBase, String>;
 
     /// Names that exist, for hints.
     fn known(&self) -> Vec<String> {
@@ -167,9 +167,17 @@ pub trait Bases {
     }
 }
 
+/// The key of an image in a map of bases: its name, for this machine's platform, else with the platform.
+pub fn base_key(name: &str, platform: &Platform) -> String {
+    if *platform == Platform::host() { name.to_owned() } else { format!("{name} for {platform}") }
+}
+
 impl Bases for HashMap<String, ResolvedBase> {
-    fn resolve(&self, name: &str) -> Result<ResolvedBase, String> {
-        self.get(name).cloned().ok_or_else(|| format!("there is no image `{name}`"))
+    fn resolve(&self, name: &str, platform: &Platform) -> Result<ResolvedBase, String> {
+        self.get(&base_key(name, platform)).cloned().ok_or_else(|| match *platform == Platform::host() {
+            true => format!("there is no image `{name}`"),
+            false => format!("there is no image `{name}` for {platform}"),
+        })
     }
 
     fn known(&self) -> Vec<String> {
@@ -225,6 +233,10 @@ pub struct Plan {
     /// Contents from heredocs that must be in the store before the graph runs.
     pub inline: Vec<(Digest, Bytes)>,
     pub warnings: Vec<Warning>,
+    /// `# check=error=true`: with a warning nothing is to be built.
+    pub warnings_fail: bool,
+    /// Platforms other than this machine's that commands are run for, each with the first of them.
+    pub foreign: Vec<(Platform, Diagnostic)>,
 }
 
 /// Where a plan lies in a graph. All indices are the graph's.
@@ -254,11 +266,12 @@ impl Plan {
     pub fn add_after(&self, graph: &mut Graph, group: &str, after: &[usize]) -> Lowered {
         let offset = graph.len();
         for planned in &self.vertices {
+            let (op, inputs) = self.fused(planned).unwrap_or_else(|| (planned.op.clone(), planned.inputs.clone()));
             graph.add(Vertex {
                 name: planned.name.clone(),
                 group: group.to_owned(),
-                op: planned.op.clone(),
-                inputs: planned.inputs.iter().map(|input| input + offset).collect(),
+                op,
+                inputs: inputs.iter().map(|input| input + offset).collect(),
                 after: after.to_vec(),
                 scope: planned.scope.clone().unwrap_or_else(|| self.scope.clone()),
             });
@@ -279,6 +292,16 @@ impl Plan {
             config: self.config.clone(),
             places: (offset..).zip(&self.vertices).filter_map(|(at, v)| Some((at, v.place.clone()?))).collect(),
         }
+    }
+
+    /// A copy of files of a directory on this machine, made straight from there. The vertex of the files stays, and is done only when
+    /// something else needs it.
+    fn fused(&self, planned: &Planned) -> Option<(Op, Vec<usize>)> {
+        let Op::Copy(copy) = &planned.op else { return None };
+        let (from, below) = planned.inputs.split_last()?;
+        let Op::Files(files) = &self.vertices[*from].op else { return None };
+        let plain = matches!(files.origin, Origin::Directory(_)) && !copy.parents && copy.exclude.is_empty();
+        plain.then(|| (Op::Put { files: files.clone(), copy: copy.clone() }, below.to_vec()))
     }
 
     /// For each vertex the paths of the main context that it, or anything below it, is made from.
@@ -312,13 +335,13 @@ impl Plan {
     }
 }
 
-/// The names of images that lowering will ask [`Bases`] for: those of the stages that the target needs.
-pub fn base_names(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<String>> {
+/// The images that lowering will ask [`Bases`] for: those of the stages that the target needs, and what they are for.
+pub fn base_names(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<(String, Platform)>> {
     let stages = stages::Stages::read(dockerfile, options)?;
     let mut names = Vec::new();
-    for name in stages.images(options) {
-        if !names.contains(&name) {
-            names.push(name);
+    for image in stages.images(options) {
+        if !names.contains(&image) {
+            names.push(image);
         }
     }
     Ok(names)

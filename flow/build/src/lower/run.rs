@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     Result,
+    config::Platform,
     diagnostic::Spanned,
     dockerfile::{Command, Flag, Instruction, Run},
 };
@@ -35,6 +36,11 @@ impl Lowering<'_> {
         if exec.argv.is_empty() || exec.argv.iter().any(|word| word.contains('\0')) {
             let place = Spanned::new(String::new(), instruction.span());
             return Err(self.error(&place, "RUN needs a command").into());
+        }
+        let platform = &self.stages.all[self.current].platform;
+        if *platform != Platform::host() && !self.foreign.iter().any(|(known, _)| known == platform) {
+            let place = self.error(&Spanned::new(String::new(), instruction.span()), "");
+            self.foreign.push((platform.clone(), place));
         }
         self.layer(state, instruction, Op::Exec(exec), inputs);
         Ok(())

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Error, Result, checks,
-    config::{DEFAULT_PATH, ImageConfig},
+    config::{DEFAULT_PATH, ImageConfig, Platform},
     context::ContextTree,
     diagnostic::{Diagnostic, Source, Spanned, Warning, did_you_mean},
     dockerfile::{Dockerfile, Instruction, Kind},
@@ -48,6 +48,8 @@ pub struct Lowering<'a> {
     /// What `ADD` asks for and was not fetched, with its place.
     pub missing: Vec<(Remote, Diagnostic)>,
     images: BTreeMap<String, (usize, ResolvedBase)>,
+    /// Platforms that commands are run for and that are not this machine's.
+    pub foreign: Vec<(Platform, Diagnostic)>,
     done: BTreeMap<usize, State>,
     /// The stage at work, and the number of the vertex within it, for names.
     pub current: usize,
@@ -75,6 +77,7 @@ impl<'a> Lowering<'a> {
             warnings,
             missing: Vec::new(),
             images: BTreeMap::new(),
+            foreign: Vec::new(),
             done: BTreeMap::new(),
             current: 0,
             number: 0,
@@ -108,6 +111,8 @@ impl<'a> Lowering<'a> {
             config: state.config,
             inline: self.inline,
             warnings: self.warnings,
+            warnings_fail: checks::fatal(self.file),
+            foreign: self.foreign,
         };
         Ok((plan, self.missing))
     }
@@ -129,7 +134,7 @@ impl<'a> Lowering<'a> {
         let mut state = match &stage.base {
             Reference::Scratch => {
                 let vertex = self.add("FROM scratch", Op::Scratch, Vec::new());
-                fresh(vertex, ImageConfig::empty(&self.options.platform), None)
+                fresh(vertex, ImageConfig::empty(&stage.platform), None)
             }
             Reference::Stage(below) => {
                 // Stages only name earlier ones, which are lowered first.
@@ -141,7 +146,7 @@ impl<'a> Lowering<'a> {
             }
             Reference::Context(name) => {
                 let vertex = self.whole_context(name)?;
-                let mut state = fresh(vertex, ImageConfig::empty(&self.options.platform), None);
+                let mut state = fresh(vertex, ImageConfig::empty(&stage.platform), None);
                 // Its files are the first layer.
                 let empty = self.add("scratch", Op::Scratch, Vec::new());
                 let layer = Some(LayerVertex { vertex, below: empty });
@@ -149,7 +154,7 @@ impl<'a> Lowering<'a> {
                 state
             }
             Reference::Image(name) => {
-                let (vertex, base) = self.image(name, stage.image)?;
+                let (vertex, base) = self.image(name, &stage.platform, stage.image)?;
                 let mut config = base.config.clone();
                 self.check_base(&base, stage)?;
                 if config.config.env("PATH").is_none() {
@@ -197,11 +202,11 @@ impl<'a> Lowering<'a> {
             return Err(self.error(stage.image, reason).into());
         }
         if !config.os.is_empty()
-            && (config.os != self.options.platform.os || config.architecture != self.options.platform.architecture)
+            && (config.os != stage.platform.os || config.architecture != stage.platform.architecture)
         {
             let reason = format!(
                 "the image `{}` is for {}/{}, not for {}",
-                base.name, config.os, config.architecture, self.options.platform
+                base.name, config.os, config.architecture, stage.platform
             );
             return Err(self.error(stage.image, reason).into());
         }
@@ -209,19 +214,20 @@ impl<'a> Lowering<'a> {
     }
 
     /// The vertex of an image, made once.
-    pub fn image(&mut self, name: &str, place: &Spanned<String>) -> Result<(usize, ResolvedBase)> {
-        if let Some((vertex, base)) = self.images.get(name) {
+    pub fn image(&mut self, name: &str, platform: &Platform, place: &Spanned<String>) -> Result<(usize, ResolvedBase)> {
+        let key = super::base_key(name, platform);
+        if let Some((vertex, base)) = self.images.get(&key) {
             return Ok((*vertex, base.clone()));
         }
-        let base = self.bases.resolve(name).map_err(|reason| {
+        let base = self.bases.resolve(name, platform).map_err(|reason| {
             let known = self.bases.known();
-            let guess =
-                did_you_mean(name, known.iter().map(String::as_str)).map(|known| format!("did you mean `{known}`?"));
+            let guess = did_you_mean(name, known.iter().map(String::as_str).filter(|known| *known != name))
+                .map(|known| format!("did you mean `{known}`?"));
             self.error(place, reason).maybe_hint(guess)
         })?;
         let op = Op::Image { repository: base.repository.clone(), digest: base.digest.clone() };
         let vertex = self.add(&format!("FROM {name}"), op, Vec::new());
-        self.images.insert(name.to_owned(), (vertex, base.clone()));
+        self.images.insert(key, (vertex, base.clone()));
         Ok((vertex, base))
     }
 
@@ -233,7 +239,10 @@ impl<'a> Lowering<'a> {
     /// The vertex that a `--from` stands for.
     pub fn from(&mut self, from: &Spanned<String>) -> Result<usize> {
         match self.reference(from)? {
-            Reference::Image(name) => Ok(self.image(&name, from)?.0),
+            Reference::Image(name) => {
+                let platform = self.options.platform.clone();
+                Ok(self.image(&name, &platform, from)?.0)
+            }
             Reference::Scratch => Ok(self.add("scratch", Op::Scratch, Vec::new())),
             Reference::Context(name) => self.whole_context(&name),
             Reference::Stage(index) => {

@@ -30,6 +30,8 @@ pub struct Stage<'a> {
     pub image: &'a Spanned<String>,
     pub name: Option<String>,
     pub base: Reference,
+    /// What its commands are run for: that of its base, of `FROM --platform`, or of the build.
+    pub platform: Platform,
     pub instructions: &'a [Instruction],
 }
 
@@ -84,9 +86,10 @@ impl<'a> Stages<'a> {
                 let reason = format!("`{}` comes out empty: FROM needs the name of an image", kind.image.value);
                 return Err(source.diagnostic(kind.image.span, reason).hint(hint).into());
             }
+            let mut platform = None;
             for flag in &kind.flags {
                 let value = flag.value.as_ref().map(|value| resolver.word(value)).transpose()?.unwrap_or_default();
-                check_platform(source, options, flag, &value)?;
+                platform = Some(platform_of(source, flag, &value)?);
             }
             let base = if let Some(named) = named(options, &image) {
                 named
@@ -105,7 +108,12 @@ impl<'a> Stages<'a> {
                 stages.warnings.push(Warning::new("DuplicateStageName", diagnostic));
             }
             let instructions = &file.instructions[start + 1..end];
-            stages.all.push(Stage { from, image: &kind.image, name, base, instructions });
+            let inherited = match &base {
+                Reference::Stage(below) => stages.all.get(*below).map(|stage| stage.platform.clone()),
+                _ => None,
+            };
+            let platform = inherited.or(platform).unwrap_or_else(|| options.platform.clone());
+            stages.all.push(Stage { from, image: &kind.image, name, base, platform, instructions });
         }
         stages.target = stages.find_target(file, options)?;
         stages.need(file, options)?;
@@ -213,24 +221,24 @@ impl<'a> Stages<'a> {
         Ok(references)
     }
 
-    /// The images that needed stages name.
-    pub fn images(&self, options: &Options) -> Vec<String> {
-        let mut images = Vec::new();
+    /// The images that needed stages name, and what they are for.
+    pub fn images(&self, options: &Options) -> Vec<(String, Platform)> {
+        let mut images: Vec<(String, Platform)> = Vec::new();
         for index in &self.needed {
             let stage = &self.all[*index];
             if let Reference::Image(name) = &stage.base {
-                images.push(name.clone());
+                images.push((name.clone(), stage.platform.clone()));
             }
             for instruction in stage.instructions {
                 for from in froms(instruction) {
                     // A reference that is wrong was reported when the needed stages were found.
                     if let Ok(Reference::Image(name)) = self.reference(&Source::new("", ""), options, &from, *index) {
-                        images.push(name);
+                        images.push((name, options.platform.clone()));
                     }
                 }
             }
         }
-        images.retain(|name| name != "scratch");
+        images.retain(|(name, _)| name != "scratch");
         images
     }
 }
@@ -260,17 +268,9 @@ pub(super) fn froms(instruction: &Instruction) -> Vec<Spanned<String>> {
     }
 }
 
-fn check_platform(source: &Source, options: &Options, flag: &Flag, value: &str) -> Result<()> {
-    let Some(platform) = Platform::parse(value) else {
+fn platform_of(source: &Source, flag: &Flag, value: &str) -> Result<Platform> {
+    Platform::parse(value).ok_or_else(|| {
         let reason = format!("`{value}` is no platform");
-        return Err(source
-            .diagnostic(flag.span(), reason)
-            .hint("write os/architecture, for example linux/amd64")
-            .into());
-    };
-    if platform != options.platform {
-        let reason = format!("this machine builds for {} only, not for {platform}", options.platform);
-        return Err(source.diagnostic(flag.span(), reason).hint("leave --platform out, or use $TARGETPLATFORM").into());
-    }
-    Ok(())
+        source.diagnostic(flag.span(), reason).hint("write os/architecture, for example linux/amd64").into()
+    })
 }

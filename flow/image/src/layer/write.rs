@@ -54,7 +54,7 @@ pub struct Written {
 /// renamed in place (mount with `redirect_dir=off,metacopy=off`).
 pub fn write(directory: &Path, options: &WriteOptions, out: impl Write) -> Result<Written> {
     let compressed = Counted::new(out);
-    let writer = Writer::new(compressed, options.compression, options.level).map_err(|e| Error::io("compress", e))?;
+    let writer = Writer::new(compressed, options.compression, options.level);
     let mut walk = Walk { tar: Counted::new(writer), epoch: options.epoch, links: HashMap::new(), entries: 0 };
     walk.directory(directory, &mut Vec::new(), 0)?;
     // Two empty blocks end a tar.

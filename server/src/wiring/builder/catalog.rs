@@ -1,11 +1,14 @@
 //! What the local store holds, by the names that people know.
 
+use std::collections::BTreeSet;
+
 use build::ImageConfig;
 use image::{
     Reference,
     registry::{Descriptor, Document, ManifestRef},
 };
 use records::{Digest, Timestamp};
+use sandbox::Snapshots;
 use serde::Serialize;
 
 use super::{Home, describe, names};
@@ -176,6 +179,42 @@ impl Home {
         describe::tag(&self.registry, repository, digest, &names::repository(name), tag).await
     }
 
+    /// Removes results of builds that were not part of making any image of the store, and what was checked out for `ADD`. Gives how many
+    /// results went.
+    pub async fn prune_results(&self, snapshots: &Snapshots) -> Result<usize> {
+        let mut kept: BTreeSet<String> = BTreeSet::new();
+        for repository in self.repositories().await? {
+            for digest in self.manifests(&repository).await? {
+                if let Some(entry) = self.records.log().get(super::USES, digest.as_str()).await? {
+                    kept.extend(serde_json::from_slice::<Vec<String>>(&entry.value).unwrap_or_default());
+                }
+            }
+        }
+        let all = snapshots.list();
+        for key in all.iter().map(|one| &one.key).filter(|key| kept.contains(*key)).cloned().collect::<Vec<_>>() {
+            kept.extend(snapshots.chain(&key).map_err(|e| Fault::from_error(Class::Internal, &e))?);
+        }
+        let mut rest: Vec<String> = all.into_iter().map(|one| one.key).filter(|key| !kept.contains(key)).collect();
+        let before = rest.len();
+        loop {
+            // What something lies on goes after it; what is in use stays.
+            let count = rest.len();
+            rest.retain(|key| snapshots.remove(key).is_err());
+            if rest.len() == count {
+                break;
+            }
+        }
+        match std::fs::remove_dir_all(self.data.join("checkouts")) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Fault::from_error(Class::Unavailable, &e)),
+            _ => Ok(before - rest.len()),
+        }
+    }
+
+    /// Whether there are results of builds at all.
+    pub fn has_results(&self) -> bool {
+        crate::wiring::sandbox_root(&self.data).join("snapshots").is_dir()
+    }
+
     /// Removes images that nothing names, and content that no image has. Gives how many images and bytes went.
     pub async fn prune(&self) -> Result<(usize, u64)> {
         let named: Vec<Digest> =
@@ -185,7 +224,7 @@ impl Home {
             images += usize::from(!named.contains(&digest));
             self.registry.delete_manifest(names::UNTAGGED, &digest).await.map_err(|e| unavailable(&e))?;
         }
-        let mut kept = std::collections::BTreeSet::new();
+        let mut kept = BTreeSet::new();
         for repository in self.repositories().await? {
             for digest in self.manifests(&repository).await? {
                 let (info, content) =

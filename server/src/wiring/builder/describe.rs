@@ -38,6 +38,41 @@ pub async fn is_whole(registry: &Registry, repository: &str, digest: &Digest) ->
     true
 }
 
+/// Puts the images of several platforms into one index and gives its digest.
+pub(super) async fn index(
+    home: &super::Home,
+    images: &[super::Made],
+    targets: &[super::Target],
+    request: &super::Request,
+) -> Result<Digest> {
+    let mut manifests = Vec::new();
+    for ((repository, digest, _), target) in images.iter().zip(targets) {
+        let (info, content) = home.registry.manifest(repository, digest).await.map_err(|e| unavailable(&e))?;
+        let mut platform =
+            serde_json::json!({ "os": target.platform.os, "architecture": target.platform.architecture });
+        if let Some(variant) = &target.platform.variant {
+            platform["variant"] = variant.clone().into();
+        }
+        manifests.push(serde_json::json!({
+            "mediaType": info.media_type,
+            "digest": digest,
+            "size": content.len(),
+            "platform": platform,
+        }));
+    }
+    let media_type = match request.packing.docker {
+        false => image::media::OCI_INDEX,
+        true => image::media::DOCKER_MANIFEST_LIST,
+    };
+    let mut index = serde_json::json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests });
+    if !request.index_annotations.is_empty() {
+        index["annotations"] = serde_json::json!(request.index_annotations);
+    }
+    let text = index.to_string().into_bytes();
+    let put = home.registry.put_image(super::names::UNTAGGED, &[], media_type, text).await;
+    Ok(put.map_err(|e| unavailable(&e))?.digest)
+}
+
 /// Gives an image of one repository a tag in another, with everything that it names.
 pub async fn tag(registry: &Registry, from: &str, digest: &Digest, into: &str, tag: &str) -> Result<()> {
     if registry.resolve(into, tag).await.is_ok_and(|known| known == *digest) && is_whole(registry, into, digest).await {

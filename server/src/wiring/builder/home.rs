@@ -9,8 +9,12 @@ use std::{
 use build::base::{Archive, ArchiveOptions};
 use image::{Registry, client};
 use source::Repositories;
-use store::{Blobs, Records, directory::DirectoryBlobs, sqlite::SqliteLog};
+use store::{Blobs, Records, sqlite::SqliteLog};
 
+use super::{
+    relaxed::{Mark, Relaxed},
+    remotes::Fetcher,
+};
 use crate::{
     clock::{self, Clock},
     fault::{Class, Fault, Result},
@@ -71,6 +75,7 @@ pub struct Home {
     pub clock: Clock,
     pub client: client::Client,
     log: Arc<SqliteLog>,
+    mark: Mark,
 }
 
 /// How long another build is waited for, and how often it is asked.
@@ -83,7 +88,13 @@ impl Home {
         crate::serve::make_private(&data)?;
         let data = data.canonicalize().map_err(|e| Fault::usage(format!("cannot open {}: {e}", data.display())))?;
         let log = Arc::new(open_log(&data.join("records.db"), say).await?);
-        let blobs: Arc<dyn Blobs> = Arc::new(DirectoryBlobs::open(data.join("blobs")).await?);
+        let unavailable = |e: std::io::Error| Fault::new(Class::Unavailable, format!("{}: {e}", data.display()));
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map_err(unavailable)?;
+        let (mark, removed) = Mark::open(&data, boot.trim()).map_err(unavailable)?;
+        if removed > 0 {
+            say(&format!("{removed} blobs did not survive the end of the machine; what needs them is made again"));
+        }
+        let blobs: Arc<dyn Blobs> = Arc::new(Relaxed::open(&data.join("blobs")).await?);
         let clock = clock::system();
         let registry = Registry::new(blobs.clone(), log.clone(), data.join("uploads"), clock.clone());
         let options = client::Options {
@@ -93,7 +104,7 @@ impl Home {
         };
         let client = client::Client::new(options).map_err(|e| Fault::from_error(Class::Internal, &e))?;
         let records = Records::new(log.clone());
-        Ok(Self { data, place: place.clone(), records, blobs, registry, clock, client, log })
+        Ok(Self { data, place: place.clone(), records, blobs, registry, clock, client, log, mark })
     }
 
     /// What assembles base images; nothing is run for that.
@@ -128,15 +139,23 @@ impl Home {
         .await
     }
 
+    /// Fetches for the person who builds, with what is theirs.
+    pub fn fetcher(&self) -> Fetcher<'_> {
+        Fetcher { registry: &self.registry, checkouts: self.data.join("checkouts"), guarded: false }
+    }
+
     pub async fn close(self) -> Result<()> {
-        Ok(self.log.close().await?)
+        self.log.close().await?;
+        let now = std::time::SystemTime::from((self.clock)());
+        let closed = tokio::task::block_in_place(|| self.mark.close(now));
+        closed.map_err(|e| Fault::new(Class::Unavailable, format!("{}: {e}", self.data.display())))
     }
 }
 
 async fn open_log(path: &Path, say: &(dyn Fn(&str) + Sync)) -> Result<SqliteLog> {
     let mut waited = Duration::ZERO;
     loop {
-        match SqliteLog::open(path).await {
+        match SqliteLog::open_relaxed(path).await {
             Err(error) if error.kind == store::Kind::Locked && waited < PATIENCE => {
                 if waited.is_zero() {
                     say(&format!("{error}; waiting for it"));

@@ -61,6 +61,41 @@ pub async fn load(home: &Home, path: &Path) -> Result<Vec<Loaded>> {
     }
 }
 
+/// Loads one image of an OCI layout on this machine, `directory[:tag][@digest]`; gives the name by which a build finds it.
+pub async fn layout(home: &Home, context: &str, text: &str) -> Result<String> {
+    let (text, digest) = match text.split_once('@') {
+        Some((text, digest)) => {
+            let wrong = |_| Fault::usage(format!("the context {context}: `{digest}` is no digest"));
+            (text, Some(digest.parse::<Digest>().map_err(wrong)?))
+        }
+        None => (text, None),
+    };
+    // A colon may also be part of the path.
+    let (path, tag) = match text.rsplit_once(':') {
+        Some((path, tag)) if !tag.contains('/') && !Path::new(text).exists() => (path, Some(tag)),
+        _ => (text, None),
+    };
+    let path = Path::new(path);
+    let loaded = load_directory(&home.registry, names::UNTAGGED, path)
+        .await
+        .map_err(|e| Fault::usage(format!("the context {context}: {} is no OCI layout: {e}", path.display())))?;
+    let wanted = |one: &&image::layout::Loaded| match (&digest, tag) {
+        (Some(digest), _) => one.digest == *digest,
+        (None, Some(tag)) => one.tag.as_deref() == Some(tag),
+        (None, None) => true,
+    };
+    let mut found: Vec<&Digest> = loaded.iter().filter(wanted).map(|one| &one.digest).collect();
+    found.dedup();
+    match found[..] {
+        [one] => Ok(format!("{}@{one}", names::UNTAGGED)),
+        [] => Err(Fault::usage(format!("the context {context}: {} holds no such image", path.display()))),
+        _ => {
+            let several = Fault::usage(format!("the context {context}: {} holds several images", path.display()));
+            Err(several.hint("name one: oci-layout://DIRECTORY:TAG or oci-layout://DIRECTORY@DIGEST"))
+        }
+    }
+}
+
 /// The two documents that say what an archive holds.
 fn texts(path: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let mut texts = BTreeMap::new();

@@ -1,15 +1,21 @@
 //! `shipway build`: a Dockerfile and a context on this machine, to an image in the local store and wherever else it is to go.
 
+pub mod attest;
 mod bases;
+pub mod cache;
 mod catalog;
 pub mod describe;
 mod epoch;
 mod home;
+mod keys;
 pub mod load;
 pub mod names;
 pub mod output;
-mod remotes;
+pub mod platforms;
+mod relaxed;
+pub mod remotes;
 mod secrets;
+mod trace;
 mod watch;
 
 use std::{
@@ -22,10 +28,10 @@ use std::{
 use build::{
     Attempt, ContextTree, Fresh, Ignore, Lowered, Named, Plan, ResolvedBase, StatCache, dockerfile::Dockerfile,
 };
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use graph::{Cancel, Graph, Network};
-use image::{Reference, layer::Compression};
-use records::Digest;
+use image::Reference;
+use records::{Digest, Timestamp};
 use store::{Change, Expect};
 
 use super::{layers, local, workshop::Workshop};
@@ -34,10 +40,14 @@ use crate::fault::{Class, Fault, Result};
 pub use home::{Home, Place};
 use names::repository;
 pub use secrets::Store;
+pub use trace::Recorder;
 pub use watch::{Happening, Progress};
 
 /// How long containers have to end.
 const END: Duration = Duration::from_secs(30);
+
+/// Layers that are written at the same time.
+const LAYERS: usize = 4;
 
 /// What is built, and how.
 pub struct Request {
@@ -52,7 +62,8 @@ pub struct Request {
     /// `name` to a directory, `docker-image://reference`, or an address of a git repository.
     pub contexts: BTreeMap<String, String>,
     pub tags: Vec<Reference>,
-    pub platform: Option<build::Platform>,
+    /// None for this machine's own; with several the result is an index.
+    pub platforms: Vec<build::Platform>,
     pub secrets: Store,
     pub network: Network,
     /// Images are asked for again where they come from.
@@ -62,7 +73,13 @@ pub struct Request {
     /// Nothing is built: what is unwise is told.
     pub check: bool,
     pub outputs: Vec<output::Output>,
-    pub compression: Compression,
+    pub packing: output::Packing,
+    /// Where results go to, and come from, besides the local store.
+    pub cache_to: Vec<cache::To>,
+    pub cache_from: Vec<cache::Where>,
+    pub attest: attest::Attest,
+    /// Annotations of the index.
+    pub index_annotations: BTreeMap<String, String>,
 }
 
 /// What came of it.
@@ -81,6 +98,8 @@ pub struct Built {
 
 /// The kind under which whole builds are remembered.
 const BUILT: &str = "build/image";
+/// The kind under which the vertices of an image's build are kept, by its digest: what `prune` leaves.
+const USES: &str = "build/uses";
 
 /// Builds. Cancelled by Ctrl-C, it cleans up before it returns.
 pub async fn build(home: &Home, request: &Request, progress: Arc<dyn Progress>) -> Result<Built> {
@@ -106,6 +125,32 @@ struct Work<'a> {
     cancel: Cancel,
     /// Opened when it is first needed.
     shop: Option<Workshop>,
+}
+
+/// One platform that is built for.
+struct Target {
+    platform: build::Platform,
+    plan: Plan,
+    /// What was fetched for it.
+    remotes: Vec<String>,
+}
+
+/// An image in the local store: repository, digest of the manifest, digest of the configuration.
+type Made = (String, Digest, Digest);
+
+/// The vertices that images are made of.
+fn wanted(lowered: &[Lowered]) -> Vec<usize> {
+    let of = |lowered: &Lowered| {
+        std::iter::once(lowered.result)
+            .chain(lowered.layer_vertices.iter().map(|(vertex, _)| *vertex))
+            .collect::<Vec<_>>()
+    };
+    lowered.iter().flat_map(of).collect()
+}
+
+/// The time of an image, in seconds since 1970.
+fn image_epoch(dates: &epoch::Dates, lowered: &Lowered) -> i64 {
+    dates.image.unwrap_or_else(|| lowered.base.as_ref().map_or(0, |base| layers::base_epoch(&base.config)))
 }
 
 /// The files to build from.
@@ -136,35 +181,73 @@ impl Work<'_> {
 
     async fn build(&mut self) -> Result<Built> {
         let request = self.request;
+        let started = (self.home.clock)();
         let ground = self.ground().await?;
         let file = build::dockerfile::parse(&ground.name, &ground.text).map_err(|e| Fault::usage(e.to_string()))?;
         let dates = epoch::Dates::of(&ground.root, request.build_args.get("SOURCE_DATE_EPOCH")).await?;
-        let mut options = self.options(dates.image).await?;
-        let bases = self.bases(&file, &options, &ground.root).await?;
+        let mut built = Built::default();
+        let mut targets = Vec::new();
+        let mut platforms = request.platforms.clone();
+        if platforms.is_empty() {
+            platforms.push(build::Platform::host());
+        }
+        for platform in platforms {
+            let (plan, remotes) = self.plan(&ground, &file, &dates, &platform).await?;
+            for warning in &plan.warnings {
+                if !built.warnings.contains(warning) {
+                    self.progress.warning(warning);
+                    built.warnings.push(warning.clone());
+                }
+            }
+            targets.push(Target { platform, plan, remotes });
+        }
+        if request.check {
+            return Ok(built);
+        }
+        if targets.iter().any(|target| target.plan.warnings_fail) && !built.warnings.is_empty() {
+            let message = format!("{} says check=error=true, and has {} warnings", ground.name, built.warnings.len());
+            return Err(Fault::new(Class::Failed, message)
+                .hint("mend what they name, or leave them out with # check=skip=RULE"));
+        }
+        platforms::check(targets.iter().flat_map(|target| &target.plan.foreign))?;
+        self.make(&targets, &dates, &mut built, &ground.text, started).await?;
+        Ok(built)
+    }
+
+    /// What is to be done for one platform, and what was fetched for it.
+    async fn plan(
+        &mut self,
+        ground: &Ground,
+        file: &Dockerfile,
+        dates: &epoch::Dates,
+        platform: &build::Platform,
+    ) -> Result<(Plan, Vec<String>)> {
+        let mut options = self.options(dates.image, platform).await?;
+        let bases = self.bases(file, &options, &ground.root).await?;
         let cancel = self.cancel.clone();
         let plan = loop {
             // What is copied is hashed now.
-            let (file, tree, ready) = (&file, &ground.tree, &options);
+            let (tree, ready) = (&ground.tree, &options);
+            let span = tracing::info_span!("hash");
             let attempt = tokio::task::block_in_place(|| build::lower_or_needs(file, tree, ready, &bases));
+            drop(span);
             match attempt.map_err(|e| Fault::usage(e.to_string()))? {
                 Attempt::Ready(plan) => break *plan,
                 Attempt::Needs(remotes) => {
                     for remote in remotes {
                         self.progress.note(&format!("fetching {remote}"));
-                        let fetched = Self::unless_cancelled(&cancel, remotes::fetch(self.home, &remote)).await?;
+                        let _span = tracing::info_span!("fetch", from = %remote);
+                        let fetcher = self.home.fetcher();
+                        let fetched = Self::unless_cancelled(&cancel, remotes::fetch(&fetcher, &remote)).await?;
                         options.remotes.insert(remote, fetched);
                     }
                 }
             }
         };
         ground.tree.save_cache();
-        plan.warnings.iter().for_each(|warning| self.progress.warning(warning));
-        let mut built = Built { warnings: plan.warnings.clone(), ..Built::default() };
-        if request.check {
-            return Ok(built);
-        }
-        self.make(&plan, &dates, &mut built).await?;
-        Ok(built)
+        let mut remotes: Vec<String> = options.remotes.keys().map(ToString::to_string).collect();
+        remotes.sort();
+        Ok((plan, remotes))
     }
 
     /// The Dockerfile and the files that it may copy.
@@ -177,7 +260,8 @@ impl Work<'_> {
             (empty, "standard input".to_owned())
         } else if build::is_remote(context) {
             self.progress.note(&format!("fetching {context}"));
-            let checkout = Self::unless_cancelled(&self.cancel, remotes::git(self.home, context, None, false)).await?;
+            let checkout =
+                Self::unless_cancelled(&self.cancel, remotes::git(&self.home.fetcher(), context, None, false)).await?;
             let root = checkout.root.join(&checkout.directory);
             (root, format!("{} at {}", context.split(['#', '?']).next().unwrap_or(context), &checkout.commit[..12]))
         } else {
@@ -232,11 +316,12 @@ impl Work<'_> {
         let now = i64::try_from((self.home.clock)().as_nanosecond()).unwrap_or_default();
         let cache = StatCache::new(self.home.data.join("contexts").join(name), now);
         let root = root.to_owned();
+        let _span = tracing::info_span!("scan");
         let scanned = tokio::task::spawn_blocking(move || ContextTree::scan(&root, ignore, cache)).await;
         scanned.map_err(|e| Fault::from_error(Class::Internal, &e))?.map_err(|e| Fault::usage(e.to_string()))
     }
 
-    async fn options(&self, epoch: Option<i64>) -> Result<build::Options> {
+    async fn options(&self, epoch: Option<i64>, platform: &build::Platform) -> Result<build::Options> {
         let request = self.request;
         let mut options = build::Options {
             target: request.target.clone(),
@@ -246,22 +331,19 @@ impl Work<'_> {
             secrets: Some(request.secrets.ids()),
             agents: Some(request.secrets.agents()),
             network: request.network,
+            platform: platform.clone(),
             fresh: request.fresh.clone().map(|stages| Fresh { stages, nonce: (self.home.clock)().to_string() }),
             ..build::Options::default()
         };
-        if let Some(platform) = &request.platform {
-            if *platform != build::Platform::host() {
-                let host = build::Platform::host();
-                return Err(Fault::usage(format!("this machine builds for {host} only, not for {platform}")));
-            }
-            options.platform = platform.clone();
-        }
         for (name, place) in &request.contexts {
             let named = if let Some(image) = place.strip_prefix("docker-image://") {
                 Named::Image(image.to_owned())
+            } else if let Some(layout) = place.strip_prefix("oci-layout://") {
+                Named::Image(load::layout(self.home, name, layout).await?)
             } else if build::is_remote(place) {
                 let checkout =
-                    Self::unless_cancelled(&self.cancel, remotes::git(self.home, place, None, false)).await?;
+                    Self::unless_cancelled(&self.cancel, remotes::git(&self.home.fetcher(), place, None, false))
+                        .await?;
                 Named::Tree(Box::new(self.scan(&checkout.root.join(&checkout.directory), Ignore::default()).await?))
             } else {
                 let root = std::fs::canonicalize(place)
@@ -281,11 +363,13 @@ impl Work<'_> {
         root: &Path,
     ) -> Result<HashMap<String, ResolvedBase>> {
         let mut bases = HashMap::new();
-        for name in build::base_names(file, options).map_err(|e| Fault::usage(e.to_string()))? {
+        for (name, platform) in build::base_names(file, options).map_err(|e| Fault::usage(e.to_string()))? {
             let cancel = self.cancel.clone();
-            let found = Self::unless_cancelled(&cancel, self.base(&name, root)).await;
+            let span = tracing::info_span!("base", name);
+            let found = Self::unless_cancelled(&cancel, self.base(&name, &platform, root)).await;
+            drop(span);
             match found {
-                Ok(base) => drop(bases.insert(name, base)),
+                Ok(base) => drop(bases.insert(build::base_key(&name, &platform), base)),
                 // The Dockerfile's own error shows the line.
                 Err(fault) if fault.class == Class::NotFound => {
                     self.progress.note(&fault.message);
@@ -296,28 +380,70 @@ impl Work<'_> {
         Ok(bases)
     }
 
-    async fn make(&mut self, plan: &Plan, dates: &epoch::Dates, built: &mut Built) -> Result<()> {
+    async fn make(
+        &mut self,
+        targets: &[Target],
+        dates: &epoch::Dates,
+        built: &mut Built,
+        text: &str,
+        started: Timestamp,
+    ) -> Result<()> {
         let request = self.request;
         let mut graph = Graph::new();
-        let lowered = plan.add_to(&mut graph, "build");
+        let lowered: Vec<Lowered> = targets.iter().map(|target| target.plan.add_to(&mut graph, "build")).collect();
         let image = request.outputs.iter().any(|output| output.kind.needs_image()) || !request.tags.is_empty();
         let files = request.outputs.iter().any(|output| !output.kind.needs_image());
         let image = image || !files;
-        let key = self.key(&lowered, &graph, dates);
-        let known = match image && !files {
-            true => self.known(&key).await?,
-            false => None,
-        };
-        if let Some((repository, digest, config)) = known {
-            built.cached = lowered.layer_vertices.len();
-            (built.repository, built.digest, built.config) = (repository, Some(digest), Some(config));
-            self.progress.happened(&Happening::AllCached {
-                names: lowered.layer_vertices.iter().map(|(v, _)| graph.vertices()[*v].name.clone()).collect(),
-            });
+        let keys: Vec<String> = lowered.iter().map(|lowered| self.key(lowered, &graph, dates)).collect();
+        let mut images: Vec<Option<Made>> = vec![None; targets.len()];
+        if image && !files && request.cache_to.is_empty() {
+            for (image, key) in images.iter_mut().zip(&keys) {
+                *image = self.known(key).await?;
+            }
+        }
+        if images.iter().all(Option::is_some) {
+            built.cached = lowered.iter().map(|lowered| lowered.layer_vertices.len()).sum();
+            let vertices = lowered.iter().flat_map(|lowered| &lowered.layer_vertices);
+            let names = vertices.map(|(vertex, _)| graph.vertices()[*vertex].name.clone()).collect();
+            self.progress.happened(&Happening::AllCached { names });
         } else {
-            self.run(plan, &lowered, &graph, built).await?;
+            self.open_caches(&graph).await?;
+            self.run(targets, &lowered, &graph, built).await?;
             if image {
-                self.export(&lowered, &graph, dates, &key, built).await?;
+                for ((made, lowered), key) in images.iter_mut().zip(&lowered).zip(&keys) {
+                    if made.is_none() {
+                        *made = Some(self.export(lowered, &graph, dates, key).await?);
+                    }
+                }
+            }
+        }
+        let images: Vec<Made> = images.into_iter().flatten().collect();
+        for ((made, target), lowered) in images.iter().zip(targets).zip(&lowered) {
+            if request.attest == attest::Attest::default() {
+                break;
+            }
+            let about = attest::About {
+                digest: &made.1,
+                platform: &target.platform,
+                epoch: image_epoch(dates, lowered),
+                bases: target.plan.base_references(),
+                remotes: target.remotes.clone(),
+                text,
+                started,
+                finished: (self.home.clock)(),
+            };
+            let _span = tracing::info_span!("attest");
+            attest::attach(self.home, request, &about).await?;
+        }
+        match &images[..] {
+            [] => {}
+            [(repository, digest, config)] => {
+                (built.repository, built.digest, built.config) =
+                    (repository.clone(), Some(digest.clone()), Some(config.clone()));
+            }
+            several => {
+                let index = describe::index(self.home, several, targets, request).await?;
+                (built.repository, built.digest) = (names::UNTAGGED.to_owned(), Some(index));
             }
         }
         if let Some(digest) = built.digest.clone() {
@@ -327,31 +453,85 @@ impl Work<'_> {
                 built.names.push(tag.to_string());
             }
         }
+        self.write_caches(&graph, &lowered).await?;
+        self.write_outputs(&graph, targets, &lowered, built).await
+    }
+
+    async fn write_caches(&mut self, graph: &Graph, lowered: &[Lowered]) -> Result<()> {
+        let request = self.request;
+        for to in &request.cache_to {
+            let cancel = self.cancel.clone();
+            self.progress.note(&format!("writing cache {}", to.place));
+            let _span = tracing::info_span!("export cache", place = %to.place);
+            let (home, shop) = (self.home, self.shop().await?.clone());
+            let wanted = wanted(lowered);
+            let count = Self::unless_cancelled(&cancel, cache::export(home, &shop, graph, &wanted, to)).await?;
+            self.progress.note(&format!("cache {} has {count} results", to.place));
+        }
+        Ok(())
+    }
+
+    async fn write_outputs(
+        &mut self,
+        graph: &Graph,
+        targets: &[Target],
+        lowered: &[Lowered],
+        built: &Built,
+    ) -> Result<()> {
+        let request = self.request;
         for output in &request.outputs {
             let cancel = self.cancel.clone();
-            let result = graph.id(lowered.result).to_string();
             let shop = if output.kind.needs_image() { None } else { Some(self.shop().await?.clone()) };
             self.progress.note(&format!("writing {output}"));
-            Self::unless_cancelled(
-                &cancel,
-                output::write(self.home, shop.as_ref(), output, &result, built, &request.tags),
-            )
-            .await?;
+            let _span = match output.kind {
+                output::OutputKind::Registry => tracing::info_span!("push"),
+                _ => tracing::info_span!("write", output = %output),
+            };
+            // Of files there is one for each platform; of an image one for all.
+            let several = shop.is_some() && targets.len() > 1;
+            for (target, lowered) in targets.iter().zip(lowered).take(if several { targets.len() } else { 1 }) {
+                let result = graph.id(lowered.result).to_string();
+                let of = if several { output.of_platform(&target.platform)? } else { output.clone() };
+                let written = output::write(self.home, shop.as_ref(), &of, &result, built, &request.tags);
+                Self::unless_cancelled(&cancel, written).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the caches of other machines. One that cannot be read costs time and nothing else.
+    async fn open_caches(&mut self, graph: &Graph) -> Result<()> {
+        let (home, request, progress, cancel) = (self.home, self.request, self.progress.clone(), self.cancel.clone());
+        if request.cache_from.is_empty() {
+            return Ok(());
+        }
+        let shop = self.shop().await?;
+        for place in &request.cache_from {
+            let _span = tracing::info_span!("open cache", place = %place);
+            let opened = shop.imports.open(place, &home.client, &home.registry);
+            match Self::unless_cancelled(&cancel, async { Ok(opened.await) }).await? {
+                Ok(0) => progress.note(&format!("there is no cache at {place} yet")),
+                Ok(count) => progress.note(&format!("cache {place} has {count} results")),
+                Err(reason) => progress.note(&format!("cannot use the cache {place}: {reason}")),
+            }
+        }
+        if let Err(reason) = shop.imports.mounts(graph, &shop.caches).await {
+            progress.note(&format!("cannot fill the cache directories: {reason}"));
         }
         Ok(())
     }
 
     /// Does what is not done yet.
-    async fn run(&mut self, plan: &Plan, lowered: &Lowered, graph: &Graph, built: &mut Built) -> Result<()> {
-        for (_, content) in &plan.inline {
+    async fn run(&mut self, targets: &[Target], lowered: &[Lowered], graph: &Graph, built: &mut Built) -> Result<()> {
+        for (_, content) in targets.iter().flat_map(|target| &target.plan.inline) {
             store::blobs::put(&*self.home.blobs, content.clone()).await?;
         }
-        let watch = Arc::new(watch::Watch::new(graph, lowered, self.progress.clone(), self.home.clock.clone()));
+        let places = lowered.iter().flat_map(|lowered| lowered.places.clone()).collect();
+        let wanted = wanted(lowered);
+        let watch = Arc::new(watch::Watch::new(graph, places, self.progress.clone(), self.home.clock.clone()));
         let (cancel, secrets) = (self.cancel.clone(), Arc::new(self.request.secrets.clone()));
         let options = graph::Options { secrets, cancel: cancel.clone(), fail_fast: true };
         let shop = self.shop().await?;
-        let mut wanted = vec![lowered.result];
-        wanted.extend(lowered.layer_vertices.iter().map(|(vertex, _)| *vertex));
         let report = shop.scheduler.run(graph, &wanted, watch.clone(), options).boxed().await;
         (built.done, built.cached) = watch.counts();
         if cancel.is_cancelled() {
@@ -363,14 +543,7 @@ impl Work<'_> {
         }
     }
 
-    async fn export(
-        &mut self,
-        lowered: &Lowered,
-        graph: &Graph,
-        dates: &epoch::Dates,
-        key: &str,
-        built: &mut Built,
-    ) -> Result<()> {
+    async fn export(&mut self, lowered: &Lowered, graph: &Graph, dates: &epoch::Dates, key: &str) -> Result<Made> {
         let request = self.request;
         let mut times = Vec::new();
         for paths in &lowered.layer_paths {
@@ -383,26 +556,33 @@ impl Work<'_> {
             snapshots: shop.sandbox.snapshots(),
             blobs: &home.blobs,
             log: &**home.records.log(),
-            compression: request.compression,
+            compression: request.packing.compression,
+            level: request.packing.level,
         };
         progress.note("exporting layers");
         let ids: Vec<String> = lowered.layer_vertices.iter().map(|(vertex, _)| graph.id(*vertex).to_string()).collect();
+        // Each compresses on all processors, and holds some megabytes: a few at a time.
         let made = ids.iter().zip(times).map(|(vertex, epoch)| from.layer(vertex, epoch).boxed());
-        let layers = futures::future::try_join_all(made).await?;
-        let epoch =
-            dates.image.unwrap_or_else(|| lowered.base.as_ref().map_or(0, |base| layers::base_epoch(&base.config)));
-        let options =
-            build::ExportOptions { epoch, annotations: request.annotations.clone(), ..build::ExportOptions::default() };
+        let layers: Vec<_> = futures::stream::iter(made).buffered(LAYERS).try_collect().await?;
+        let epoch = image_epoch(dates, lowered);
+        let options = build::ExportOptions {
+            epoch,
+            annotations: request.annotations.clone(),
+            latest: false,
+            docker: request.packing.docker,
+        };
         let exported = build::export(&home.registry, names::UNTAGGED, &[], lowered, &layers, &options).await;
         let exported = exported.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
         let config = describe::config_of(&home.registry, names::UNTAGGED, &exported.digest).await?;
         let value = serde_json::to_vec(&(names::UNTAGGED, &exported.digest, &config));
         let value = value.map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
         let change = Change { kind: BUILT.into(), key: key.to_owned(), expect: Expect::Any, value, delete: false };
-        home.records.log().append(vec![change]).await?;
-        (built.repository, built.digest, built.config) =
-            (names::UNTAGGED.to_owned(), Some(exported.digest), Some(config));
-        Ok(())
+        let ids: Vec<String> = (0..graph.len()).map(|vertex| graph.id(vertex).to_string()).collect();
+        let ids = serde_json::to_vec(&ids).map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
+        let key = exported.digest.to_string();
+        let uses = Change { kind: USES.into(), key, expect: Expect::Any, value: ids, delete: false };
+        home.records.log().append(vec![change, uses]).await?;
+        Ok((names::UNTAGGED.to_owned(), exported.digest, config))
     }
 
     /// What decides about the whole image.
@@ -413,7 +593,7 @@ impl Work<'_> {
             .map(|step| (step.created_by.as_str(), step.layer.map(|layer| graph.id(layer.vertex).to_string())))
             .collect();
         let base = lowered.base.as_ref().map(|base| (&base.repository, &base.digest));
-        let compression = format!("{:?}", self.request.compression);
+        let compression = format!("{:?}", self.request.packing);
         let all = serde_json::json!([
             1,
             steps,
@@ -429,9 +609,9 @@ impl Work<'_> {
     }
 
     /// An image that an earlier build made of the very same.
-    async fn known(&self, key: &str) -> Result<Option<(String, Digest, Digest)>> {
+    async fn known(&self, key: &str) -> Result<Option<Made>> {
         let Some(entry) = self.home.records.log().get(BUILT, key).await? else { return Ok(None) };
-        let Ok(known) = serde_json::from_slice::<(String, Digest, Digest)>(&entry.value) else { return Ok(None) };
+        let Ok(known) = serde_json::from_slice::<Made>(&entry.value) else { return Ok(None) };
         let whole = describe::is_whole(&self.home.registry, &known.0, &known.1).await;
         Ok(whole.then_some(known))
     }

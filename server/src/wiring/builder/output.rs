@@ -45,6 +45,23 @@ impl OutputKind {
     }
 }
 
+/// How the layers and documents of an image are written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Packing {
+    pub compression: Compression,
+    /// The compression's own where none is named.
+    pub level: Option<i32>,
+    /// Docker's media types in place of OCI's.
+    pub docker: bool,
+}
+
+impl Default for Packing {
+    /// What every tool of the field reads.
+    fn default() -> Self {
+        Self { compression: Compression::Gzip, level: None, docker: false }
+    }
+}
+
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
@@ -73,16 +90,27 @@ impl fmt::Display for Output {
 }
 
 impl Output {
-    /// Reads `type=…,dest=…`, a path (a directory), or `-` (a tar on standard output). The second is what `compression` says.
-    pub fn parse(text: &str, latest: bool) -> Result<(Self, Option<Compression>)> {
+    /// The same for the files of one of several platforms: a directory for each.
+    pub fn of_platform(&self, platform: &build::Platform) -> Result<Self> {
+        match (&self.kind, &self.dest) {
+            (OutputKind::Local, Some(dest)) => {
+                Ok(Self { dest: Some(dest.join(platform.to_string().replace('/', "_"))), ..self.clone() })
+            }
+            _ => Err(Fault::usage("a tar holds the files of one platform")
+                .hint("use type=local, which makes a directory for each")),
+        }
+    }
+
+    /// Reads `type=…,dest=…`, a path (a directory), or `-` (a tar on standard output). What it says of how images are written goes into
+    /// `packing`.
+    pub fn parse(text: &str, latest: bool, packing: &mut Packing) -> Result<Self> {
         if text == "-" {
-            return Ok((Self { kind: OutputKind::Tar, dest: None, names: Vec::new() }, None));
+            return Ok(Self { kind: OutputKind::Tar, dest: None, names: Vec::new() });
         }
         if !text.contains('=') {
-            return Ok((Self { kind: OutputKind::Local, dest: Some(text.into()), names: Vec::new() }, None));
+            return Ok(Self { kind: OutputKind::Local, dest: Some(text.into()), names: Vec::new() });
         }
-        let (mut kind, mut dest, mut given, mut push, mut tar, mut compression) =
-            (None, None, Vec::new(), false, true, None);
+        let (mut kind, mut dest, mut given, mut push, mut tar) = (None, None, Vec::new(), false, true);
         for field in csv(text) {
             let (name, value) = field.split_once('=').unwrap_or((field.as_str(), "true"));
             let yes = matches!(value, "true" | "1");
@@ -97,7 +125,7 @@ impl Output {
                 "push" => push = yes,
                 "tar" => tar = yes,
                 "compression" => {
-                    compression = Some(match value {
+                    packing.compression = match value {
                         "gzip" => Compression::Gzip,
                         "zstd" => Compression::Zstd,
                         "uncompressed" | "none" => Compression::None,
@@ -105,13 +133,23 @@ impl Output {
                             return Err(Fault::usage(format!("--output knows no compression `{other}`"))
                                 .hint("there are gzip, zstd and uncompressed"));
                         }
-                    });
+                    };
                 }
-                // The only way here: media types are OCI's, times are rewritten, the store holds every image.
-                "oci-mediatypes" | "rewrite-timestamp" | "force-compression" | "store" | "unpack" if yes => {}
+                "compression-level" => {
+                    let level = value.parse::<i32>().ok().filter(|level| (0..=22).contains(level));
+                    let wrong = || {
+                        Fault::usage(format!("--output: `{value}` is no compression level"))
+                            .hint("gzip has 0 to 9, zstd 1 to 22")
+                    };
+                    packing.level = Some(level.ok_or_else(wrong)?);
+                }
+                "oci-mediatypes" => packing.docker = !yes,
+                // The only way here: times are rewritten, the store holds every image.
+                "rewrite-timestamp" | "force-compression" | "store" | "unpack" if yes => {}
                 other => {
-                    return Err(Fault::usage(format!("--output knows no `{other}={value}`"))
-                        .hint("there are type, dest, name, push, tar and compression"));
+                    return Err(Fault::usage(format!("--output knows no `{other}={value}`")).hint(
+                        "there are type, dest, name, push, tar, compression, compression-level and oci-mediatypes",
+                    ));
                 }
             }
         }
@@ -131,7 +169,7 @@ impl Output {
             return Err(Fault::usage("this --output needs a directory").hint("add dest=DIRECTORY"));
         }
         let dest = dest.filter(|dest| dest != "-").map(PathBuf::from);
-        Ok((Self { kind, dest, names: given }, compression))
+        Ok(Self { kind, dest, names: given })
     }
 }
 
@@ -187,6 +225,27 @@ pub async fn push(home: &Home, repository: &str, digest: &Digest, names: &[Refer
         let reference = ManifestRef::Digest(digest.clone());
         let pushed = home.client.push(&home.registry, repository, &reference, &to).await;
         pushed.map_err(|e| Fault::new(Class::Unavailable, format!("cannot push {to}: {e}")))?;
+        push_referrers(home, repository, digest, &to).await?;
+    }
+    Ok(())
+}
+
+/// Pushes what is said of an image, and of each image of an index.
+async fn push_referrers(home: &Home, repository: &str, digest: &Digest, to: &Reference) -> Result<()> {
+    let failed = |e: image::Error| Fault::new(Class::Unavailable, format!("cannot push what is said of {to}: {e}"));
+    let found = home.registry.find_manifest(repository, &ManifestRef::Digest(digest.clone())).await;
+    let (_, info, content) = found.map_err(failed)?;
+    let (document, _) = Document::parse(&info.media_type, &content).map_err(failed)?;
+    let subjects = document.children().map(|child| child.digest.clone()).chain([digest.clone()]);
+    for subject in subjects.collect::<Vec<_>>() {
+        // It was attached where builds put their images, whatever name the image has by now.
+        for place in [names::UNTAGGED, repository] {
+            for referrer in home.registry.referrers(place, &subject, None).await.map_err(failed)? {
+                let target = Reference { tag: None, digest: Some(referrer.digest.clone()), ..to.clone() };
+                let reference = ManifestRef::Digest(referrer.digest);
+                home.client.push(&home.registry, place, &reference, &target).await.map_err(failed)?;
+            }
+        }
     }
     Ok(())
 }
@@ -382,13 +441,21 @@ mod tests {
             ("type=image,name=r.example.org/a:1,push=true", OutputKind::Registry, None),
             ("type=registry", OutputKind::Registry, None),
         ] {
-            let (output, _) = Output::parse(text, false).unwrap();
+            let output = Output::parse(text, false, &mut Packing::default()).unwrap();
             assert_eq!((output.kind, output.dest.as_deref()), (kind, dest.map(Path::new)), "{text}");
         }
-        let (_, compression) = Output::parse("type=oci,dest=x,compression=zstd", false).unwrap();
-        assert_eq!(compression, Some(Compression::Zstd));
-        for wrong in ["type=cloud,dest=x", "type=local", "type=oci,dest=x,colour=red", "type=image,name=a,push=true"] {
-            assert!(Output::parse(wrong, false).is_err(), "{wrong}");
+        let mut packing = Packing::default();
+        let text = "type=oci,dest=x,compression=zstd,compression-level=19,oci-mediatypes=false";
+        Output::parse(text, false, &mut packing).unwrap();
+        assert_eq!(packing, Packing { compression: Compression::Zstd, level: Some(19), docker: true });
+        for wrong in [
+            "type=cloud,dest=x",
+            "type=local",
+            "type=oci,dest=x,colour=red",
+            "type=image,name=a,push=true",
+            "type=oci,dest=x,compression-level=99",
+        ] {
+            assert!(Output::parse(wrong, false, &mut packing).is_err(), "{wrong}");
         }
     }
 }

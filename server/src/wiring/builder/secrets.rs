@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::PathBuf,
+    sync::Arc,
 };
 
 use async_trait::async_trait;
 use build::csv;
 
+use super::keys::KeyAgent;
 use crate::fault::{Fault, Result};
 
 /// The largest secret.
@@ -24,6 +26,8 @@ enum Source {
 pub struct Store {
     secrets: BTreeMap<String, Source>,
     agents: BTreeMap<String, PathBuf>,
+    /// Agents of this build's own.
+    keys: Vec<Arc<KeyAgent>>,
 }
 
 impl Store {
@@ -81,22 +85,28 @@ impl Store {
         self.add(id.to_owned(), Source::Variable(name.to_owned()))
     }
 
-    /// Reads `--ssh default|ID[=SOCKET]`.
+    /// Reads `--ssh default|ID[=SOCKET|KEY[,KEY…]]`.
     pub fn agent(&mut self, text: &str) -> Result<()> {
         let (id, path) = text.split_once('=').unwrap_or((text, ""));
+        let files: Vec<PathBuf> = path.split(',').filter(|part| !part.is_empty()).map(PathBuf::from).collect();
+        if !files.is_empty() && files.iter().all(|file| file.is_file()) {
+            let agent = KeyAgent::start(&files)?;
+            self.agents.insert(if id.is_empty() { "default" } else { id }.to_owned(), agent.socket());
+            self.keys.push(Arc::new(agent));
+            return Ok(());
+        }
         let path = match path {
             "" => std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from),
             path => Some(PathBuf::from(path)),
         };
         let path = path.ok_or_else(|| {
             Fault::usage(format!("--ssh {id}: there is no SSH agent"))
-                .hint("start one, or name its socket: --ssh ID=SOCKET")
+                .hint("start one, or name its socket or a key: --ssh ID=SOCKET, --ssh ID=KEY")
         })?;
         use std::os::unix::fs::FileTypeExt;
         let socket = std::fs::metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket());
         if !socket {
-            return Err(Fault::usage(format!("--ssh {id}: {} is no socket of an agent", path.display()))
-                .hint("a key goes into an agent: ssh-agent sh -c 'ssh-add KEY && shipway build --ssh default …'"));
+            return Err(Fault::usage(format!("--ssh {id}: {} is no socket of an agent, and no key", path.display())));
         }
         let id = if id.is_empty() { "default" } else { id };
         self.agents.insert(id.to_owned(), path);

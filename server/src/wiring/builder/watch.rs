@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use build::{Lowered, diagnostic::Diagnostic};
+use build::diagnostic::Diagnostic;
 use graph::{Event, Graph, Observer, StreamKind};
 use records::Timestamp;
 
@@ -79,9 +79,9 @@ struct State {
 const TAIL: usize = 2_000;
 
 impl Watch {
-    pub fn new(graph: &Graph, lowered: &Lowered, progress: Arc<dyn Progress>, clock: Clock) -> Self {
+    pub fn new(graph: &Graph, places: BTreeMap<usize, Diagnostic>, progress: Arc<dyn Progress>, clock: Clock) -> Self {
         let names = graph.vertices().iter().map(|vertex| vertex.name.clone()).collect();
-        Self { names, places: lowered.places.clone(), progress, clock, state: Mutex::default() }
+        Self { names, places, progress, clock, state: Mutex::default() }
     }
 
     /// Vertices that were done, and those that were found.

@@ -33,9 +33,11 @@ pub async fn run(
 ) -> Result<Vec<Artifact>, Error> {
     let root = inputs.first().ok_or_else(|| Error::Invalid("a program has no root file system".into()))?;
     let (snapshots, key, parent) = (machine_.snapshots().clone(), id.to_string(), root.id.to_string());
+    let span = tracing::info_span!("snapshot");
     let active =
         blocking(move || snapshots.prepare(&key, Some(&parent)).map_err(|e| machine("cannot begin a snapshot", e)))
             .await?;
+    drop(span);
     let more = Mounts::of(machine_, program, inputs, context).await?;
     // The address is that of the content; two attempts, or two scopes, must not meet in one container.
     let name = format!("x{}-{}", NEXT.fetch_add(1, Ordering::Relaxed), id.0.short());
@@ -64,7 +66,9 @@ pub async fn run(
             NetworkMode::Join(network.create(&name, Lifetime::Server).await.map_err(said)?)
         }
     };
+    let container = tracing::info_span!("container", name);
     let exit = program_ended(machine_, spec, context).await?;
+    drop(container);
     let artifacts = collect(machine_, program, active.path(), &more.views).await?;
     drop(more);
     match exit.status {
@@ -77,6 +81,7 @@ pub async fn run(
         }
     }
     machine_.collected(id, &artifacts).await?;
+    let _span = tracing::info_span!("snapshot");
     blocking(move || active.commit().map_err(|e| machine("cannot keep a snapshot", e))).await?;
     Ok(artifacts)
 }

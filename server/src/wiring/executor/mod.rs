@@ -9,6 +9,7 @@ mod exec;
 mod files;
 mod merge;
 mod mounts;
+mod put;
 mod rooted;
 mod sparse;
 
@@ -39,6 +40,8 @@ pub struct Machine {
     pub log: Arc<dyn Log>,
     /// Directories that stay from one run to the next.
     pub caches: Caches,
+    /// Results of other machines.
+    pub imports: super::builder::cache::Imports,
 }
 
 /// This machine failed; trying again may help.
@@ -71,14 +74,23 @@ impl Machine {
         parent: Option<String>,
         fill: impl FnOnce(&Path) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
-        let (snapshots, key) = (self.snapshots().clone(), id.to_string());
+        let (snapshots, key, span) = (self.snapshots().clone(), id.to_string(), tracing::Span::current());
         blocking(move || {
             if snapshots.has(&key) {
                 return Ok(());
             }
+            let part = |name: &'static str| match name {
+                "fill" => tracing::info_span!(parent: &span, "fill"),
+                _ => tracing::info_span!(parent: &span, "snapshot"),
+            };
+            let begin = part("snapshot");
             let active =
                 snapshots.prepare(&key, parent.as_deref()).map_err(|e| machine("cannot begin a snapshot", e))?;
+            drop(begin);
+            let filling = part("fill");
             fill(active.path())?;
+            drop(filling);
+            let _end = part("snapshot");
             active.commit().map_err(|e| machine("cannot keep a snapshot", e))
         })
         .await
@@ -101,7 +113,8 @@ static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0)
 #[async_trait]
 impl graph::Snapshots for Machine {
     async fn find(&self, id: &VertexId) -> Result<Option<Output>, Error> {
-        if !self.snapshots().has(&id.to_string()) {
+        let key = id.to_string();
+        if !self.snapshots().has(&key) && !self.imports.bring(&key, self.snapshots(), &self.images).await {
             return Ok(None);
         }
         let kept = self.log.get(COLLECTED, &id.to_string()).await.map_err(|e| machine("cannot read artifacts", e))?;
@@ -156,6 +169,18 @@ impl Executor for Machine {
                 let view = self.view(&from.id, false)?;
                 let copy = copy.clone();
                 self.make(id, parent, move |root| copy::copy(&copy, view.path(), root).map_err(Error::Invalid)).await?;
+            }
+            Op::Put { files, copy } => {
+                let graph::Origin::Directory(from) = &files.origin else {
+                    return Err(Error::Invalid("only files of a directory of this machine are put straight".into()));
+                };
+                let (from, files, copy, cancel) =
+                    (from.clone(), files.files.clone(), copy.clone(), context.cancel.clone());
+                self.make(id, key(0), move |root| {
+                    let put = put::put(&copy, &files, &from, root, &|| cancel.is_cancelled());
+                    put.map_err(|error| if cancel.is_cancelled() { Error::Cancelled } else { Error::Invalid(error) })
+                })
+                .await?;
             }
             Op::Mkdir { path, user } => {
                 let (path, user) = (path.clone(), user.clone());

@@ -161,10 +161,19 @@ impl Caches {
         Self { root, waiting: Arc::default() }
     }
 
+    fn name(id: &str) -> String {
+        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
+        sum.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Where the directory of a cache lies, if it is there.
+    pub fn place(&self, id: &str) -> PathBuf {
+        self.root.join(Self::name(id))
+    }
+
     /// The directory of a cache, and what keeps others out of it where that is asked for.
     async fn take(&self, cache: CacheMount, start: Option<PathBuf>) -> Result<(PathBuf, Box<dyn Send>), Error> {
-        let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, cache.id.as_bytes());
-        let name: String = sum.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+        let name = Self::name(&cache.id);
         match cache.sharing {
             Sharing::Shared => {
                 // Only while the directory is made.

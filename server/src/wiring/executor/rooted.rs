@@ -25,6 +25,12 @@ pub struct Place {
     file: OwnedFd,
 }
 
+impl std::os::fd::AsFd for Place {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
 impl Place {
     /// A path that leads to the open directory, for calls that want one.
     pub fn path(&self) -> PathBuf {

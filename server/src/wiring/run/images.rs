@@ -13,7 +13,11 @@ use store::Expect;
 use super::carry::Attempt;
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::{layers, recipes, workshop::Workshop},
+    wiring::{
+        builder::remotes::{self, Fetcher},
+        layers, recipes,
+        workshop::Workshop,
+    },
 };
 
 /// An image whose vertices are in the graph.
@@ -51,7 +55,7 @@ pub async fn lower<'a>(
     let context = tree.context(&image.context, ignore).await?;
     let revision = tree.changed(&image.context).await?;
     let revision = revision.unwrap_or_else(|| (commit.id.clone(), commit.committed_at));
-    let options = build::Options {
+    let mut options = build::Options {
         target: image.target.clone(),
         build_args: image.args.clone(),
         source_date_epoch: Some(revision.1.as_second()),
@@ -59,7 +63,15 @@ pub async fn lower<'a>(
         ..build::Options::default()
     };
     let mut bases: HashMap<String, ResolvedBase> = HashMap::new();
-    for name in build::base_names(&dockerfile, &options).map_err(broken)? {
+    for (name, platform) in build::base_names(&dockerfile, &options).map_err(broken)? {
+        if platform != build::Platform::host() {
+            let reason = format!(
+                "image {}: {path} stands on `{name}` for {platform}; a pipeline builds for {} only",
+                image.name,
+                build::Platform::host()
+            );
+            return Err(Fault::usage(reason));
+        }
         let say = |text: &str| board.note(&image.name, text);
         let resolved = match recipes::is_file(&name) {
             true => {
@@ -86,7 +98,29 @@ pub async fn lower<'a>(
             ResolvedBase { name, repository, digest, config: found.config, layers: found.layers },
         );
     }
-    let plan = build::lower(&dockerfile, &context, &options, &bases).map_err(broken)?;
+    let fetcher = Fetcher { registry: &shop.registry, checkouts: shop.checkouts.clone(), guarded: true };
+    let plan = loop {
+        match build::lower_or_needs(&dockerfile, &context, &options, &bases).map_err(broken)? {
+            build::Attempt::Ready(plan) => break *plan,
+            build::Attempt::Needs(needs) => {
+                for remote in needs {
+                    board.note(&image.name, &format!("fetching {remote}"));
+                    let fetched = tokio::select! {
+                        biased;
+                        () = attempt.cancel.cancelled() => {
+                            return Err(Fault::new(Class::Failed, format!("cancelled: {}", attempt.cancel.reason())));
+                        }
+                        fetched = remotes::fetch(&fetcher, &remote) => fetched?,
+                    };
+                    options.remotes.insert(remote, fetched);
+                }
+            }
+        }
+    };
+    if plan.warnings_fail && !plan.warnings.is_empty() {
+        let first = &plan.warnings[0];
+        return Err(Fault::usage(format!("image {}: {path} says check=error=true: {first}", image.name)));
+    }
     for warning in &plan.warnings {
         board.note(&image.name, &warning.to_string());
     }
@@ -142,6 +176,7 @@ async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result
         blobs: &shop.blobs,
         log: &**shop.records.log(),
         compression: Compression::Gzip,
+        level: None,
     };
     let ids: Vec<String> = lowered.layer_vertices.iter().map(|(vertex, _)| graph.id(*vertex).to_string()).collect();
     let made = ids.iter().zip(times).map(|(vertex, epoch)| from.layer(vertex, epoch).boxed());
