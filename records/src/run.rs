@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommitId, Digest, Environment, IllegalTransition, Record, RunId, Timestamp};
+use crate::{CommitId, Digest, Environment, IllegalTransition, Name, Record, RunId, Timestamp};
 
 /// Where a run is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +153,9 @@ pub struct Run {
     pub environments: Vec<Environment>,
     /// The blob with the rendered manifests (JSON array), images still by name.
     pub manifests: Option<Digest>,
+    /// The same for environments that have manifests of their own, by name: a chart is rendered for each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub manifests_of: BTreeMap<Name, Digest>,
     pub created_at: Timestamp,
 }
 
@@ -166,8 +169,14 @@ impl Run {
             resolved: BTreeMap::new(),
             environments: Vec::new(),
             manifests: None,
+            manifests_of: BTreeMap::new(),
             created_at: now,
         }
+    }
+
+    /// The blob with the manifests for an environment.
+    pub fn manifests_for(&self, environment: &Name) -> Option<&Digest> {
+        self.manifests_of.get(environment).or(self.manifests.as_ref())
     }
 
     fn illegal(&self, to: &'static str) -> IllegalTransition {

@@ -1,6 +1,6 @@
 //! Objects as text, each with its place of birth.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, rc::Rc};
 
 use crate::Position;
 
@@ -76,14 +76,14 @@ pub enum Origin {
         /// Where its text begins in what the template gave, in bytes.
         offset: usize,
         /// What is behind each byte; only if it was asked for.
-        traces: Option<Arc<Traced>>,
+        traces: Option<Rc<Traced>>,
     },
     /// A kustomization made it.
     Kustomization {
         /// The directory of the kustomization.
         root: String,
         /// Who changed what; only if it was asked for.
-        history: Option<Arc<crate::history::History>>,
+        history: Option<Rc<crate::history::History>>,
     },
 }
 

@@ -28,6 +28,11 @@ pub enum Error {
     /// A text that is no YAML.
     #[error("{file}: {source}")]
     Yaml { file: String, source: Box<yaml::Error> },
+    /// A hook of a chart that a release cannot run.
+    #[error(
+        "{template}: {object} is a hook ({words}), and a release applies all its objects together without running hooks: take the annotation `helm.sh/hook` away to have it applied like the rest, turn it off in the values of the environment, or make a step of it"
+    )]
+    Hook { template: String, object: String, words: String },
     /// An object that is asked for and was not rendered.
     #[error("no object is called `{wanted}`; there are: {}", listed(.all))]
     NoObject { wanted: String, all: Vec<String> },

@@ -68,7 +68,7 @@ pub fn parse(from: &str, files: &[SourceFile<'_>]) -> Result<Vec<Object>> {
 fn known(path: &str) -> Result<()> {
     let not_yet = |what, render| Err(Error::NotYet { file: path.into(), what, render });
     match path.rsplit('/').next().unwrap_or(path) {
-        "Chart.yaml" => not_yet("Helm chart", "helm template"),
+        "Chart.yaml" => Err(Error::Below { file: path.into(), what: "Helm chart" }),
         name if kustomize::NAMES.contains(&name) => Err(Error::Below { file: path.into(), what: "kustomization" }),
         "skaffold.yaml" => not_yet("Skaffold project", "skaffold render"),
         _ => Ok(()),

@@ -1,15 +1,16 @@
 //! One front door: finds out what a path is, and renders it.
 
-use std::sync::Arc;
+use std::{rc::Rc, sync::Arc};
 
 use chart::{Flavor, Given, KubeVersion, Loader, Warnings};
 use kustomize::FileError;
 
 use crate::{
-    Error, MAX_FILE_BYTES, Result, SourceFile,
+    Error, MAX_FILE_BYTES, MAX_OBJECTS, Object, Result, SourceFile,
     document::{Document, Name, Origin, Traced},
     history::History,
     is_manifest,
+    parse::{flatten, unique},
     tree::{ChartFiles, EntryKind, Tree, clean, join},
 };
 
@@ -108,6 +109,39 @@ pub struct Output {
     pub warnings: Vec<String>,
 }
 
+impl Output {
+    /// The objects for an environment, lists taken apart, each once. Tests are left out, and so are hooks for what a release never
+    /// does (a chart is not deleted or rolled back by hooks here). A hook that would have to run before or after the rest is an
+    /// error: everything of a release is applied together, and what ran out of order would do harm.
+    pub fn objects(&self, from: &str) -> Result<Vec<Object>> {
+        const NEVER: [&str; 6] = ["test", "test-success", "pre-delete", "post-delete", "pre-rollback", "post-rollback"];
+        let mut objects = Vec::new();
+        for document in &self.documents {
+            if let Some(words) = &document.hook {
+                let runs: Vec<&str> = words.split(',').map(str::trim).filter(|word| !NEVER.contains(word)).collect();
+                if runs.is_empty() {
+                    continue;
+                }
+                return Err(Error::Hook {
+                    template: document.origin.at(0, 1).file,
+                    object: document.name.to_string(),
+                    words: runs.join(", "),
+                });
+            }
+            let at = document.origin.at(0, 1);
+            let value =
+                document.value().map_err(|source| Error::Yaml { file: at.file.clone(), source: Box::new(source) })?;
+            flatten(value.into(), &at, "", &mut objects)?;
+        }
+        unique(&objects, &[])?;
+        match objects.len() {
+            0 => Err(Error::Empty(from.to_owned())),
+            count if count > MAX_OBJECTS => Err(Error::TooMany { from: from.to_owned(), limit: MAX_OBJECTS }),
+            _ => Ok(objects),
+        }
+    }
+}
+
 /// Renders many apps, and keeps what they share: parsed templates.
 #[derive(Clone, Default)]
 pub struct Kitchen {
@@ -130,8 +164,8 @@ pub fn recognise_path(tree: &dyn Tree, path: &str) -> Result<App> {
             _ => App::File,
         });
     }
-    let names = tree.list(&real);
-    let has = |wanted: &str| names.iter().any(|(name, kind)| name == wanted && *kind != EntryKind::Directory);
+    // Asked one by one, so that what else lies in the directory does not matter to who notes what was asked.
+    let has = |wanted: &str| tree.canonical(&join(&real, wanted)).is_some_and(|found| !tree.is_dir(&found));
     Ok(if has("Chart.yaml") {
         App::Chart
     } else if kustomize::NAMES.iter().any(|name| has(name)) {
@@ -198,7 +232,7 @@ impl Kitchen {
         render.capabilities.api_versions.extend(how.api_versions.iter().cloned());
         let (rendered, traces) = if how.trace {
             let (rendered, traces) = render.run_traced(&chart, &values, &warnings).map_err(failed)?;
-            (rendered, Some(Arc::new(Traced { traces })))
+            (rendered, Some(Rc::new(Traced { traces })))
         } else {
             (render.run(&chart, &values, &warnings).map_err(failed)?, None)
         };
@@ -291,7 +325,7 @@ fn kustomization(tree: &dyn Tree, path: &str, how: &How) -> Result<Output> {
     };
     let built = kustomize::build(tree, path, &options);
     let built = built.map_err(|source| Error::Kustomization { from: path.to_owned(), source: Box::new(source) })?;
-    let history = history.map(Arc::new);
+    let history = history.map(Rc::new);
     let documents = built.objects.iter().map(|object| Document {
         name: Name {
             kind: object.id.gvk.kind.clone(),
@@ -337,7 +371,7 @@ fn collect(tree: &dyn Tree, directory: &str, depth: usize, files: &mut Vec<Strin
             cause: format!("there are more than {MOST_FILES} files, or directories nested deeper than {DEEPEST}"),
         });
     }
-    let mut entries = tree.list(directory);
+    let mut entries = tree.entries(directory);
     entries.sort_by(|a, b| a.0.cmp(&b.0));
     for (name, kind) in entries {
         let path = join(directory, &name);

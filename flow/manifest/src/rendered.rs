@@ -14,11 +14,21 @@ pub enum Kind {
     Plain,
     /// A directory that `kustomize build` takes.
     Kustomization,
+    /// A directory that `helm template` takes.
+    Chart,
 }
 
 /// Says by the names of the files in a directory (not below it) what it is.
 pub fn recognise<'a>(names: impl IntoIterator<Item = &'a str>) -> Kind {
-    if names.into_iter().any(|name| NAMES.contains(&name)) { Kind::Kustomization } else { Kind::Plain }
+    let mut kind = Kind::Plain;
+    for name in names {
+        match name {
+            "Chart.yaml" => return Kind::Chart,
+            name if NAMES.contains(&name) => kind = Kind::Kustomization,
+            _ => {}
+        }
+    }
+    kind
 }
 
 /// All objects of the kustomization in the directory `from` (relative to the root of the repository), in the order of `kustomize build`.
@@ -75,5 +85,6 @@ mod tests {
     fn a_directory_is_known_by_its_files() {
         assert_eq!(recognise(["app.yaml", "kustomization.yml"]), Kind::Kustomization);
         assert_eq!(recognise(["app.yaml", "README.md"]), Kind::Plain);
+        assert_eq!(recognise(["values.yaml", "Chart.yaml"]), Kind::Chart);
     }
 }

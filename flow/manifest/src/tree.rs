@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// A tree of files that can be listed. Paths are absolute and clean (`/a/b`).
 pub trait Tree: Files {
     /// The names in a directory and what they are, in any order. Empty for what is no directory.
-    fn list(&self, directory: &str) -> Vec<(String, EntryKind)>;
+    fn entries(&self, directory: &str) -> Vec<(String, EntryKind)>;
 }
 
 /// `name` below `directory`; an absolute name stays as it is.
@@ -39,6 +39,16 @@ pub fn clean(path: &str) -> String {
 /// Whether `path` is `directory` or below it.
 pub fn within(path: &str, directory: &str) -> bool {
     directory == "/" || path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The names of a directory as [`Files::list`] gives them.
+pub fn listed(entries: Vec<(String, EntryKind)>) -> Vec<(String, Option<u64>)> {
+    let entry = |(name, kind)| match kind {
+        EntryKind::File(size) => Some((name, Some(size))),
+        EntryKind::Directory => Some((name, None)),
+        EntryKind::Irregular => None,
+    };
+    entries.into_iter().filter_map(entry).collect()
 }
 
 /// Files in memory.
@@ -75,10 +85,14 @@ impl Files for Snapshot {
         let path = clean(path);
         (self.files.contains_key(&path) || self.is_dir(&path)).then_some(path)
     }
+
+    fn list(&self, directory: &str) -> Result<Vec<(String, Option<u64>)>, FileError> {
+        Ok(listed(self.entries(directory)))
+    }
 }
 
 impl Tree for Snapshot {
-    fn list(&self, directory: &str) -> Vec<(String, EntryKind)> {
+    fn entries(&self, directory: &str) -> Vec<(String, EntryKind)> {
         names(self.files.iter().map(|(path, content)| (path.as_str(), content.len() as u64)), &clean(directory))
     }
 }
@@ -131,7 +145,7 @@ pub fn answer(tree: &dyn Tree, question: &Question) -> Answer {
         Question::Read(path) => read_answer(&tree.read(path)),
         Question::IsDirectory(path) => digest(&[&[u8::from(tree.is_dir(path))]]),
         Question::Canonical(path) => canonical_answer(tree.canonical(path).as_deref()),
-        Question::List(path) => list_answer(&tree.list(path)),
+        Question::List(path) => list_answer(&tree.entries(path)),
     }
 }
 
@@ -209,11 +223,15 @@ impl Files for Watched<'_> {
         self.note(Question::Canonical(path.to_owned()), || canonical_answer(found.as_deref()));
         found
     }
+
+    fn list(&self, directory: &str) -> Result<Vec<(String, Option<u64>)>, FileError> {
+        Ok(listed(self.entries(directory)))
+    }
 }
 
 impl Tree for Watched<'_> {
-    fn list(&self, directory: &str) -> Vec<(String, EntryKind)> {
-        let entries = self.inner.list(directory);
+    fn entries(&self, directory: &str) -> Vec<(String, EntryKind)> {
+        let entries = self.inner.entries(directory);
         self.note(Question::List(directory.to_owned()), || list_answer(&entries));
         entries
     }
@@ -227,7 +245,7 @@ pub(crate) struct ChartFiles<'a> {
 
 impl chart::Tree for ChartFiles<'_> {
     fn list(&self, directory: &str) -> std::io::Result<Vec<(String, EntryKind)>> {
-        Ok(self.tree.list(&join(&self.root, &format!("./{directory}"))))
+        Ok(self.tree.entries(&join(&self.root, &format!("./{directory}"))))
     }
 
     fn read(&self, file: &str) -> std::io::Result<Vec<u8>> {
@@ -255,7 +273,7 @@ mod tests {
         let before = Snapshot::default().with("/a/x", "1").with("/a/y", "2").with("/b/z", "3");
         let watched = Watched::new(&before);
         watched.read("/a/x").unwrap();
-        watched.list("/a");
+        watched.entries("/a");
         assert!(watched.read("/a/absent").is_err());
         assert!(watched.is_dir("/a"));
         let asked = watched.asked();
@@ -272,7 +290,7 @@ mod tests {
         assert_eq!(join("/a/b", "../c/./d"), "/a/c/d");
         assert_eq!(join("/a", "/x//y"), "/x/y");
         assert!(within("/a/b", "/a") && within("/a", "/a") && !within("/ab", "/a") && within("/x", "/"));
-        let names = Snapshot::default().with("/a/x", "1").with("/a/d/y", "2").list("/a");
+        let names = Snapshot::default().with("/a/x", "1").with("/a/d/y", "2").entries("/a");
         assert_eq!(names, [("d".to_owned(), EntryKind::Directory), ("x".to_owned(), EntryKind::File(1))]);
     }
 }

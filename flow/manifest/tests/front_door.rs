@@ -161,7 +161,7 @@ fn a_field_of_a_chart_names_its_template_line_and_values() {
     assert_eq!(image[0].split(' ').nth(1), Some("/app/templates/web.yaml:13"), "{image:#?}");
     assert_eq!(image[1], "value .Values.image.repository /app/values.yaml:5 repository: nginx");
     assert_eq!(
-        causes("release-name.metadata.labels.team").last().unwrap(),
+        causes("deployment/release-name.metadata.labels.team").last().unwrap(),
         "value .Values.team /app/values.yaml:2 team: shop",
     );
     assert!(

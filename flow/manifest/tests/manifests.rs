@@ -97,7 +97,7 @@ fn errors_say_file_line_what_and_what_to_do() {
 #[test]
 fn what_belongs_to_other_tools_is_refused_by_name() {
     for (path, what, hint) in [
-        ("x/Chart.yaml", "Helm chart", "rendered"),
+        ("x/Chart.yaml", "Helm chart", "`deploy.from`"),
         ("x/kustomization.yaml", "kustomization", "`deploy.from`"),
         ("skaffold.yaml", "Skaffold", "rendered"),
     ] {

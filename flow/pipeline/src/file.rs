@@ -104,8 +104,10 @@ impl Default for Verify {
 /// Where the images go.
 #[derive(Debug, Clone)]
 pub struct Deploy {
-    /// The directory or file with the manifests.
+    /// The directory or file with the manifests, or the directory of a chart.
     pub from: String,
+    /// Files of values for the chart, for every environment.
+    pub values: Vec<String>,
     pub environments: Vec<Target>,
 }
 
@@ -120,6 +122,8 @@ pub struct Target {
     pub strategy: Strategy,
     pub on_failure: OnFailure,
     pub progress_deadline: Duration,
+    /// Files of values for the chart, over those for every environment.
+    pub values: Vec<String>,
 }
 
 impl Tag {

@@ -38,9 +38,9 @@ pub(crate) mod keys {
     pub const VERIFY: &[&str] = &["require", "vulnerabilities", "licences", "sign"];
     pub const VULNERABILITIES: &[&str] = &["fail", "vex"];
     pub const LICENCES: &[&str] = &["deny"];
-    pub const DEPLOY: &[&str] = &["from", "environments"];
+    pub const DEPLOY: &[&str] = &["from", "values", "environments"];
     pub const ENVIRONMENT: &[&str] =
-        &["name", "namespace", "after", "approve", "strategy", "on-failure", "progress-deadline"];
+        &["name", "namespace", "after", "approve", "strategy", "on-failure", "progress-deadline", "values"];
 }
 
 /// Strategies that are foreseen but not there.

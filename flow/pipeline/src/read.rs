@@ -226,6 +226,11 @@ impl Reader {
         Some(parts.join("/"))
     }
 
+    /// Paths inside the repository.
+    pub fn paths(&mut self, node: &Node) -> Vec<String> {
+        self.list(node).iter().filter_map(|item| self.path(item)).collect()
+    }
+
     /// Patterns of paths inside the repository.
     pub fn globs(&mut self, node: &Node) -> Vec<String> {
         let mut globs = Vec::new();

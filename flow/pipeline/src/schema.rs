@@ -201,9 +201,11 @@ enum Key {
 #[derive(JsonSchema)]
 #[schemars(rename_all = "kebab-case", deny_unknown_fields)]
 struct Deploy {
-    /// The directory or file with the Kubernetes manifests.
+    /// The directory or file with the Kubernetes manifests, or the directory of a kustomization or a chart.
     #[schemars(extend("default" = "deploy"))]
     from: Option<String>,
+    /// Files of values for the chart, later ones over earlier ones.
+    values: Option<OneOrMore>,
     /// The environments, in the order in which they are shown.
     environments: Vec<Environment>,
 }
@@ -227,6 +229,8 @@ struct Environment {
     /// How long a rollout may make no progress before it has failed.
     #[schemars(extend("default" = "2m"))]
     progress_deadline: Option<Duration>,
+    /// Files of values for the chart in this environment, over those of all environments.
+    values: Option<OneOrMore>,
 }
 
 #[derive(JsonSchema)]

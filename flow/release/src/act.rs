@@ -147,7 +147,7 @@ impl Releases {
     }
 
     async fn contents(&self, run: &Run, environment: &Environment) -> Result<Contents> {
-        let Some(source) = run.manifests.clone() else {
+        let Some(source) = run.manifests_for(&environment.name).cloned() else {
             let reason =
                 format!("run {} left no manifests: name their directory under `deploy` in .shipway.yaml", run.id);
             return Ok(Contents { rendered: Err(reason), source: None });

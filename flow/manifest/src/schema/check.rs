@@ -258,6 +258,13 @@ impl Check<'_> {
         let says = schema.schema;
         let either = says.get("x-kubernetes-int-or-string") == Some(&Value::Bool(true))
             || says.get("format").and_then(Value::as_str) == Some("int-or-string");
+        // What may be anything is published as a map.
+        if ["JSON", "JSONSchemaPropsOrArray", "JSONSchemaPropsOrBool", "JSONSchemaPropsOrStringArray"]
+            .iter()
+            .any(|any| schema.definition.ends_with(&format!("apiextensions.v1.{any}")))
+        {
+            return;
+        }
         if schema.definition.ends_with("resource.Quantity") {
             return self.quantity(node, path);
         }

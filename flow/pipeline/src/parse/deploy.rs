@@ -16,6 +16,7 @@ use crate::{
 pub(super) fn deploy(r: &mut Reader, node: &Node) -> Option<Deploy> {
     let fields = r.fields(node, "`deploy`", keys::DEPLOY)?;
     let from = fields.get("from").and_then(|node| r.path(node)).unwrap_or_else(|| "deploy".into());
+    let values = fields.get("values").map(|node| r.paths(node)).unwrap_or_default();
     let hint = "list at least one, as in `- name: prod`".to_owned();
     let node = r.require(&fields, "environments", hint.clone())?;
     let mut environments = Vec::new();
@@ -27,7 +28,7 @@ pub(super) fn deploy(r: &mut Reader, node: &Node) -> Option<Deploy> {
         environments.extend(environment(r, item));
     }
     check::environments(r, &environments);
-    Some(Deploy { from, environments: environments.into_iter().map(|placed| placed.target).collect() })
+    Some(Deploy { from, values, environments: environments.into_iter().map(|placed| placed.target).collect() })
 }
 
 fn environment(r: &mut Reader, node: &Node) -> Option<check::Placed> {
@@ -42,6 +43,7 @@ fn environment(r: &mut Reader, node: &Node) -> Option<check::Placed> {
     let on_failure =
         fields.get("on-failure").and_then(|node| r.choice(node, "a way to deal with a failure", &on_failure));
     let deadline = fields.get("progress-deadline").and_then(|node| r.duration(node, Duration::from_secs(1), DAY));
+    let values = fields.get("values").map(|node| r.paths(node)).unwrap_or_default();
     let name = name?;
     Some(check::Placed {
         name_at: name.at,
@@ -55,6 +57,7 @@ fn environment(r: &mut Reader, node: &Node) -> Option<check::Placed> {
             strategy,
             on_failure: on_failure.unwrap_or_default(),
             progress_deadline: deadline.unwrap_or(PROGRESS_DEADLINE),
+            values,
         },
     })
 }
