@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use serde_json::Value;
 
 use crate::{
@@ -40,6 +40,13 @@ pub(crate) struct Done {
     pub created: Vec<Object>,
 }
 
+/// Does something with each, a few at a time; the results in their order. The futures are boxed because the compiler cannot
+/// see otherwise that they may change threads.
+pub(crate) async fn each<'a, T, R>(items: impl IntoIterator<Item = T>, work: impl Fn(T) -> BoxFuture<'a, R>) -> Vec<R> {
+    let work: Vec<BoxFuture<'a, R>> = items.into_iter().map(work).collect();
+    stream::iter(work).buffered(AT_ONCE).collect().await
+}
+
 /// Neighbours of one kind, in their order.
 fn batches(objects: &[Object]) -> impl Iterator<Item = &[Object]> {
     objects.chunk_by(|a, b| a.kind() == b.kind())
@@ -49,8 +56,7 @@ fn batches(objects: &[Object]) -> impl Iterator<Item = &[Object]> {
 pub(crate) async fn create(cluster: &Cluster, objects: &[Object], how: How) -> Result<(), Error> {
     let mut errors = Vec::new();
     for batch in batches(objects) {
-        let made = stream::iter(batch).map(|object| make(cluster, object, how)).buffered(AT_ONCE);
-        let results: Vec<Result<(), Error>> = made.collect().await;
+        let results = each(batch, |object| make(cluster, object, how).boxed()).await;
         errors.extend(results.into_iter().filter_map(Result::err));
     }
     joined(errors, "\n").map_or(Ok(()), Err)
@@ -66,8 +72,8 @@ async fn make(cluster: &Cluster, object: &Object, how: How) -> Result<(), Error>
 
 async fn apply(cluster: &Cluster, object: &Object, force: bool) -> Result<(), Error> {
     let how = Patch::Apply { force };
-    let applied = async || cluster.patch(&object.path(), how, &object.value).await.map(drop);
-    let mut result = applied().await;
+    let path = object.path();
+    let mut result = cluster.patch(&path, how, &object.value).await.map(drop);
     for _ in 1..TRIES {
         // Another object counted against the same quota at the same time.
         let quota = |error: &Error| error.is_conflict() && error.to_string().contains("on resourcequotas");
@@ -75,7 +81,7 @@ async fn apply(cluster: &Cluster, object: &Object, force: bool) -> Result<(), Er
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
-        result = applied().await;
+        result = cluster.patch(&path, how, &object.value).await.map(drop);
     }
     result.map_err(|error| {
         let at = object.coordinates();
@@ -109,19 +115,22 @@ pub(crate) async fn update(
 ) -> (Done, Result<(), Error>) {
     let mut done = Done::default();
     let mut errors = Vec::new();
+    let mut fatal = None;
     for batch in batches(new) {
-        let changed = stream::iter(batch).map(async |object| (object, change(cluster, before, object, how).await));
-        let mut changed = std::pin::pin!(changed.buffered(AT_ONCE));
-        while let Some((object, (made, result))) = changed.next().await {
+        let changed = each(batch, |object| change(cluster, before, object, how).boxed()).await;
+        for (object, (made, result)) in batch.iter().zip(changed) {
             if made {
                 done.created.push(object.clone());
             }
             match result {
                 Ok(()) => {}
-                // Nothing goes on from an object that could not be made.
-                Err(error) if made => return (done, Err(error)),
+                Err(error) if made => fatal = fatal.or(Some(error)),
                 Err(error) => errors.push(error),
             }
+        }
+        // Nothing goes on from an object that could not be made.
+        if let Some(error) = fatal {
+            return (done, Err(error));
         }
     }
     if let Some(error) = joined(std::mem::take(&mut errors), " && ") {
@@ -213,8 +222,11 @@ async fn merge(cluster: &Cluster, before: &Value, object: &Object, live: Value, 
 pub(crate) async fn delete(cluster: &Cluster, objects: &[Object], propagation: &str) -> Vec<Error> {
     let mut errors = Vec::new();
     for batch in batches(objects) {
-        let deleted = stream::iter(batch).map(async |object| cluster.delete(&object.path(), propagation).await);
-        let results: Vec<Result<(), Error>> = deleted.buffered(AT_ONCE).collect().await;
+        let gone = |object: &Object| {
+            let path = object.path();
+            async move { cluster.delete(&path, propagation).await }.boxed()
+        };
+        let results = each(batch, gone).await;
         errors.extend(results.into_iter().filter_map(Result::err).filter(|error| !error.is_not_found()));
     }
     errors
@@ -230,22 +242,27 @@ pub(crate) async fn adopted(
     take_ownership: bool,
 ) -> Result<Vec<Object>, Error> {
     let named = objects.iter().filter(|object| !object.name.is_empty());
-    let found = stream::iter(named).map(async |object| {
-        if object.value["metadata"]["generateName"].as_str().is_some_and(|prefix| !prefix.is_empty()) {
-            let text = "metadata.name and metadata.generateName cannot both be set";
-            return Err(Error::Manifest(text.to_owned()));
-        }
-        let unreadable =
-            |error: Error| error.context(format!("could not get information about the resource {}", object.words()));
-        let Some(live) = cluster.find(&object.path()).await.map_err(unreadable)? else { return Ok(None) };
-        if !take_ownership && let Err(wrong) = ownership::check(&live, release, namespace) {
-            let what = object.words();
-            return Err(Error::Manifest(format!(
-                "{what} exists and cannot be imported into the current release: {wrong}"
-            )));
-        }
-        Ok(Some(object.clone()))
-    });
-    let found: Vec<Option<Object>> = found.buffered(AT_ONCE).try_collect().await?;
-    Ok(found.into_iter().flatten().collect())
+    let found = each(named, |object| adoptable(cluster, object, release, namespace, take_ownership).boxed()).await;
+    Ok(found.into_iter().collect::<Result<Vec<_>, Error>>()?.into_iter().flatten().collect())
+}
+
+async fn adoptable(
+    cluster: &Cluster,
+    object: &Object,
+    release: &str,
+    namespace: &str,
+    take_ownership: bool,
+) -> Result<Option<Object>, Error> {
+    if object.value["metadata"]["generateName"].as_str().is_some_and(|prefix| !prefix.is_empty()) {
+        let text = "metadata.name and metadata.generateName cannot both be set";
+        return Err(Error::Manifest(text.to_owned()));
+    }
+    let unreadable =
+        |error: Error| error.context(format!("could not get information about the resource {}", object.words()));
+    let Some(live) = cluster.find(&object.path()).await.map_err(unreadable)? else { return Ok(None) };
+    if !take_ownership && let Err(wrong) = ownership::check(&live, release, namespace) {
+        let what = object.words();
+        return Err(Error::Manifest(format!("{what} exists and cannot be imported into the current release: {wrong}")));
+    }
+    Ok(Some(object.clone()))
 }

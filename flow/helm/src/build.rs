@@ -47,11 +47,6 @@ impl Object {
         let namespace = self.namespace.as_deref().unwrap_or_default();
         format!("{namespace}/{} {}, Kind={}", self.name, self.resource.api_version(), self.kind())
     }
-
-    /// A field of the metadata's annotations.
-    pub fn annotation(&self, name: &str) -> Option<&str> {
-        self.value["metadata"]["annotations"][name].as_str()
-    }
 }
 
 /// The values of a manifest's documents; lists are taken apart.

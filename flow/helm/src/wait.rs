@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, stream};
+use futures::FutureExt;
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{
     Cluster, Error, Strategy,
+    apply::each,
     build::Object,
     cluster::segment,
     status::{self, State, Status},
@@ -17,7 +18,6 @@ use crate::{
 const DEFAULT: Duration = Duration::from_secs(30);
 const SHORTEST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
-const AT_ONCE: usize = 8;
 /// A pod that found no node within this time does not find one soon.
 const SCHEDULED: Duration = Duration::from_secs(15);
 
@@ -64,14 +64,13 @@ async fn wait(cluster: &Cluster, objects: &[Object], what: For, timeout: Duratio
         .collect();
     loop {
         let old = begun.elapsed() > SCHEDULED;
-        let asked = stream::iter(open).map(async |(object, last)| {
-            let status = ask(cluster, object, what, old).await.unwrap_or_else(|error| {
-                tracing::debug!(%error, object = object.words(), "cannot ask for its state");
-                last
-            });
-            (object, status)
-        });
-        open = asked.buffered(AT_ONCE).collect().await;
+        let asked = each(&open, |(object, _)| ask(cluster, object, what, old).boxed()).await;
+        for ((object, last), answer) in open.iter_mut().zip(asked) {
+            match answer {
+                Ok(status) => *last = status,
+                Err(error) => tracing::debug!(%error, object = object.words(), "cannot ask for its state"),
+            }
+        }
         open.retain(|(_, status)| !status.is_current());
         if open.is_empty() {
             return Ok(());
@@ -132,9 +131,13 @@ pub(crate) async fn gone(cluster: &Cluster, objects: &[Object], timeout: Duratio
     let mut pause = SHORTEST;
     let mut open: Vec<&Object> = objects.iter().collect();
     loop {
-        let asked = stream::iter(open).map(async |object| (object, cluster.find(&object.path()).await));
-        let asked: Vec<_> = asked.buffered(AT_ONCE).collect().await;
-        open = asked.into_iter().filter(|(_, live)| !matches!(live, Ok(None))).map(|(object, _)| object).collect();
+        let find = |object: &&Object| {
+            let path = object.path();
+            async move { matches!(cluster.find(&path).await, Ok(None)) }.boxed()
+        };
+        let absent = each(&open, find).await;
+        let mut absent = absent.into_iter();
+        open.retain(|_| !absent.next().unwrap_or(false));
         if open.is_empty() {
             return Ok(());
         }

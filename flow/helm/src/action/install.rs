@@ -191,8 +191,10 @@ impl Helm {
     /// Makes the kinds that a chart defines, unless they are there.
     async fn definitions(&self, source: &Source, options: &Deploy) -> Result<(), Error> {
         let mut made = Vec::new();
-        let render = chart::Render::offline(source.flavor, &options.name, &options.namespace);
-        let definitions = render.definitions(&source.chart, &source.values, &chart::Warnings::default())?;
+        let definitions = {
+            let render = chart::Render::offline(source.flavor, &options.name, &options.namespace);
+            render.definitions(&source.chart, &source.values, &chart::Warnings::default())?
+        };
         for (path, text) in definitions {
             let failed = |error: Error| error.context(format!("failed to install CRD {path}"));
             let objects = build(&self.cluster, &text, &options.namespace).await.map_err(failed)?;

@@ -1,14 +1,13 @@
 //! What lives of a release, for its status.
 
-use futures::{StreamExt, stream};
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::Helm;
-use crate::{Error, build::build, cluster::segment};
+use crate::{Error, apply::each, build::build, cluster::segment};
 
 /// The objects as rows for people.
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-const AT_ONCE: usize = 8;
 
 impl Helm {
     /// The live objects of a revision by `VERSION/KIND`, and the pods that its workloads select; each as the cluster's own
@@ -33,8 +32,11 @@ impl Helm {
             Some((_, all)) => all.push(value),
             None => groups.push((kind, vec![value])),
         };
-        let asked = stream::iter(&objects).map(async |object| self.cluster.get_as(&object.path(), accept).await.ok());
-        let found: Vec<Option<Value>> = asked.buffered(AT_ONCE).collect().await;
+        let find = |object: &crate::build::Object| {
+            let path = object.path();
+            async move { self.cluster.get_as(&path, accept).await.ok() }.boxed()
+        };
+        let found = each(&objects, find).await;
         let mut selectors: Vec<(String, String)> = Vec::new();
         for (object, live) in objects.iter().zip(found) {
             let Some(live) = live else { continue };
