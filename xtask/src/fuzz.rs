@@ -20,20 +20,21 @@ const COVERAGE: [&str; 5] = [
 ];
 
 /// Target, the longest input in bytes, and where seeds lie: files, directories, or files of several cases behind `### ` lines.
-const TARGETS: [(&str, u32, &[&str]); 13] = [
+const TARGETS: [(&str, u32, &[&str]); 14] = [
     ("dockerfile", 4096, &["flow/build/tests/corpus/dockerfiles.txt"]),
-    ("dockerignore", 1024, &[]),
-    ("compose", 4096, &[]),
+    ("dockerignore", 1024, &["fuzz/seeds/dockerignore"]),
+    ("compose", 4096, &["fuzz/seeds/compose"]),
     ("pipeline", 4096, &["examples/journal/.shipway.yaml"]),
     ("layer", 8192, &[]),
-    ("image-manifest", 4096, &[]),
-    ("reference", 256, &[]),
+    ("image-manifest", 4096, &["fuzz/seeds/image-manifest"]),
+    ("reference", 256, &["fuzz/seeds/reference"]),
     ("yaml", 4096, &["examples/journal", "flow/chart/tests/charts"]),
     ("template", 4096, &["flow/chart/tests/charts"]),
-    ("values", 2048, &["flow/chart/tests/charts"]),
+    ("values", 2048, &["fuzz/seeds/values", "flow/chart/tests/charts"]),
     ("chart", 8192, &["flow/chart/tests/charts"]),
-    ("kustomization", 4096, &[]),
+    ("kustomization", 4096, &["fuzz/seeds/kustomization"]),
     ("manifest", 4096, &["examples/journal"]),
+    ("skaffold", 4096, &["fuzz/seeds/skaffold"]),
 ];
 
 #[derive(Parser)]
@@ -84,15 +85,19 @@ pub fn run(options: &Options) -> Result<()> {
 /// The path of the program, built with coverage and with assertions, apart from all other builds.
 fn build(root: &Path) -> Result<PathBuf> {
     let target = root.join("target/fuzz");
+    let rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into())).arg("-vV").output()?;
+    let about = String::from_utf8_lossy(&rustc.stdout);
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc -vV names no host")?;
+    // With a target named, the flags are not for build scripts and procedural macros, which have no counters to report to.
     let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--locked", "--package", "fuzz", "--profile", "fuzz"])
+        .args(["build", "--locked", "--package", "fuzz", "--profile", "fuzz", "--target", host])
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", COVERAGE.join(" "))
         .current_dir(root)
         .status()
         .context("cannot run cargo build")?;
     ensure!(status.success(), "the fuzz package does not build");
-    Ok(target.join("fuzz/fuzz"))
+    Ok(target.join(host).join("fuzz/fuzz"))
 }
 
 /// Runs one target; the file that holds what it found, if it found something.

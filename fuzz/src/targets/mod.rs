@@ -26,6 +26,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "chart", run: objects::chart },
     Target { name: "kustomization", run: objects::kustomization },
     Target { name: "manifest", run: objects::manifest },
+    Target { name: "skaffold", run: objects::skaffold },
 ];
 
 /// The text of an input; what is no UTF-8 in it becomes the replacement character, which readers meet too.

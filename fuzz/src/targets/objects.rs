@@ -98,3 +98,13 @@ pub fn kustomization(input: &[u8]) {
 pub fn manifest(input: &[u8]) {
     let _ = manifest::parse("deploy", &[manifest::SourceFile { path: "deploy/a.yaml", content: input }]);
 }
+
+/// A configuration that is read prints as one that is read.
+pub fn skaffold(input: &[u8]) {
+    let text = text(input);
+    let memory = Memory::default().with("/r/skaffold.yaml", text.as_bytes());
+    if let Ok(loaded) = skaffold::load(&memory, "/r/skaffold.yaml", &skaffold::Options::new("/r")) {
+        let printed = loaded.text();
+        assert!(yaml::from_str_all(&printed).is_ok(), "what is printed is no YAML:\n{printed}");
+    }
+}
