@@ -35,7 +35,8 @@ pub fn check(root: &Path, network: bool) -> Vec<Missing> {
 /// What no container can do without.
 pub(crate) fn essentials(root: &Path) -> Vec<Missing> {
     if !nix::unistd::geteuid().is_root() {
-        return vec![missing("root privileges", "containers need mounts, namespaces and cgroups", "start it as root")];
+        let fix = "start it as root, or use a command that needs none, such as shipway build";
+        return vec![missing("root privileges", "containers need mounts, namespaces and cgroups", fix)];
     }
     let mut found = Vec::new();
     kernel(&mut found);
@@ -97,8 +98,14 @@ fn overlay(root: &Path, found: &mut Vec<Missing>) {
     })();
     if let Err(error) = tried {
         let why = format!("an overlay could not be mounted in {}: {error}", root.display());
-        let fix =
-            "put the data directory on ext4, xfs or btrfs (not on another overlay), with a kernel that has overlayfs";
+        let fix = match crate::rootless::in_user_namespace() {
+            true => {
+                "put the data directory on ext4, xfs, btrfs or tmpfs (in a container: on a volume), with Linux 5.11 or newer"
+            }
+            false => {
+                "put the data directory on ext4, xfs or btrfs (not on another overlay), with a kernel that has overlayfs"
+            }
+        };
         found.push(missing("overlayfs", why, fix));
     }
 }

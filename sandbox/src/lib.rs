@@ -22,6 +22,7 @@ mod mounts;
 mod names;
 mod network;
 mod open;
+pub mod rootless;
 mod snapshots;
 mod spec;
 mod user;

@@ -92,8 +92,24 @@ impl Overlay<'_> {
                 )
             })?;
         }
-        // Without these an upper directory is a plain layer: whole files, whiteouts and opaque marks only.
-        for key in [c"redirect_dir", c"metacopy", c"index"] {
+        if crate::rootless::in_user_namespace() {
+            // What is deleted and hidden is marked where a user may.
+            // SAFETY: as above; a flag takes no value.
+            done(unsafe {
+                libc::syscall(
+                    libc::SYS_fsconfig,
+                    context.as_raw_fd(),
+                    FSCONFIG_SET_FLAG,
+                    c"userxattr".as_ptr(),
+                    std::ptr::null::<libc::c_char>(),
+                    0,
+                )
+            })?;
+        }
+        // With these off an upper directory is a plain layer: whole files, whiteouts and opaque marks only. `userxattr` implies the first
+        // two, and tolerates neither by name.
+        let confined = crate::rootless::in_user_namespace();
+        for key in [c"redirect_dir", c"metacopy", c"index"].into_iter().skip(if confined { 2 } else { 0 }) {
             set(key, Path::new("off"))?;
         }
         // SAFETY: as above.
@@ -133,10 +149,12 @@ impl Overlay<'_> {
             Ok(rest) => format!("/proc/self/fd/{}/{}", base.as_raw_fd(), rest.display()),
             Err(_) => path.display().to_string(),
         };
-        let mut options = format!(
-            "redirect_dir=off,metacopy=off,index=off,lowerdir={}",
-            self.lower.iter().map(|l| short(l)).collect::<Vec<_>>().join(":")
-        );
+        let plain = match crate::rootless::in_user_namespace() {
+            true => "userxattr,index=off",
+            false => "redirect_dir=off,metacopy=off,index=off",
+        };
+        let mut options =
+            format!("{plain},lowerdir={}", self.lower.iter().map(|l| short(l)).collect::<Vec<_>>().join(":"));
         let mut flags = MsFlags::MS_NODEV;
         match self.upper {
             Some((upper, work)) => {
@@ -164,6 +182,9 @@ impl Overlay<'_> {
 pub(crate) fn bind(source: &Path, target: &Path, readonly: bool) -> io::Result<()> {
     nix::mount::mount(Some(source), target, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
     let mut flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_NODEV;
+    if crate::rootless::in_user_namespace() {
+        flags |= locked(target)?;
+    }
     if readonly {
         flags |= MsFlags::MS_RDONLY;
     }
@@ -171,6 +192,21 @@ pub(crate) fn bind(source: &Path, target: &Path, readonly: bool) -> io::Result<(
         let _ = unmount(target);
         error.into()
     })
+}
+
+/// What a mount has that in a user namespace nobody may take from it.
+fn locked(target: &Path) -> io::Result<MsFlags> {
+    use nix::sys::statvfs::{FsFlags, statvfs};
+    let has = statvfs(target)?.flags();
+    let pairs = [
+        (FsFlags::ST_RDONLY, MsFlags::MS_RDONLY),
+        (FsFlags::ST_NOSUID, MsFlags::MS_NOSUID),
+        (FsFlags::ST_NOEXEC, MsFlags::MS_NOEXEC),
+        (FsFlags::ST_NOATIME, MsFlags::MS_NOATIME),
+        (FsFlags::ST_NODIRATIME, MsFlags::MS_NODIRATIME),
+        (FsFlags::ST_RELATIME, MsFlags::MS_RELATIME),
+    ];
+    Ok(pairs.into_iter().filter(|(flag, _)| has.contains(*flag)).fold(MsFlags::empty(), |all, (_, flag)| all | flag))
 }
 
 /// Binds a file such as `/proc/<…>/ns/net`, which takes no remount.

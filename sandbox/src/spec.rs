@@ -112,6 +112,9 @@ impl ContainerSpec {
         if !self.rootfs.is_absolute() {
             return invalid(format!("the root file system `{}` is not an absolute path", self.rootfs.display()));
         }
+        if matches!(self.network, NetworkMode::Host) && !crate::rootless::in_user_namespace() {
+            return invalid("the host's network is only for containers of a user namespace".into());
+        }
         for mount in &self.mounts {
             if !mount.target.starts_with('/') || mount.target.split('/').any(|part| part == "..") {
                 return invalid(format!("the mount target `{}` is not an absolute path without `..`", mount.target));
@@ -166,13 +169,15 @@ pub enum MountKind {
     Tmpfs { size: Option<u64>, mode: Option<u32> },
 }
 
-/// What a container reaches. The host's own network is never among it.
+/// What a container reaches.
 #[derive(Debug, Clone)]
 pub enum NetworkMode {
     /// Its own loopback only.
     None,
     /// A network namespace that it may share with others.
     Join(NetNs),
+    /// The host's own network, loopback included: only in a user namespace, where no other can be made, and refused elsewhere.
+    Host,
 }
 
 /// What `/etc/resolv.conf` and `/etc/hosts` say besides the defaults (the name server of the bridge, `localhost`, the hostname).

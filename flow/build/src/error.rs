@@ -40,6 +40,9 @@ pub enum Error {
     /// An image name or tag that is not allowed.
     #[error("`{reference}` is no name to push an image under: {reason}")]
     Reference { reference: String, reason: String },
+    /// A way to tag images that is none, or lacks something that it needs.
+    #[error("tags by `{strategy}`: {reason}")]
+    TagStrategy { strategy: String, reason: String },
     /// The registry refused or failed.
     #[error("{what}: {source}")]
     Registry { what: String, source: Cause },

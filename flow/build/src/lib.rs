@@ -17,18 +17,20 @@ mod glob;
 pub mod ignore;
 pub mod lower;
 pub mod pattern;
+pub mod tags;
 
 pub use config::{ImageConfig, Platform};
 pub use context::{ContextEntry, ContextTree, StatCache};
 pub use diagnostic::{Diagnostic, Warning};
 pub use error::{Error, Result};
-pub use export::{ExportOptions, Exported, LayerInfo, TagTemplate, check_tag, export};
+pub use export::{ExportOptions, Exported, LayerInfo, check_tag, export};
 pub use ignore::Ignore;
 pub use lower::csv;
 pub use lower::{
     Attempt, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_key, base_names, is_git,
     is_remote, lower, lower_or_needs,
 };
+pub use tags::{TagFacts, TagStrategy};
 
 /// Lower-case hex.
 pub(crate) fn hex(bytes: &[u8]) -> String {

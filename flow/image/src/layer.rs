@@ -31,6 +31,20 @@ pub const WHITEOUT: &str = ".wh.";
 pub const OPAQUE: &str = ".wh..wh..opq";
 /// The same on overlayfs: an extended attribute with the value `y`.
 pub const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
+/// As [`OPAQUE_ATTRIBUTE`], where the process is in a user namespace and may set no trusted attributes (`userxattr` of overlayfs).
+pub const USER_OPAQUE_ATTRIBUTE: &str = "user.overlay.opaque";
+
+/// The attribute that overlayfs reads where this process mounts.
+pub fn opaque_attribute() -> &'static str {
+    static KNOWN: std::sync::OnceLock<&str> = std::sync::OnceLock::new();
+    KNOWN.get_or_init(|| {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        match map.split_whitespace().eq(["0", "0", "4294967295"]) || map.is_empty() {
+            true => OPAQUE_ATTRIBUTE,
+            false => USER_OPAQUE_ATTRIBUTE,
+        }
+    })
+}
 
 /// How a layer is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

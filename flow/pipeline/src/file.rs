@@ -71,7 +71,7 @@ pub struct ImageBuild {
     pub needs: Vec<usize>,
 }
 
-/// A tag with `{commit}` or `{build}` in it, so that no two builds share one.
+/// A tag with `{commit}`, `{build}` or `{system-build}` in it, so that no two builds share one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag(pub(crate) String);
 
@@ -127,9 +127,21 @@ pub struct Target {
 }
 
 impl Tag {
-    /// The tag of one build: `{commit}` becomes the first twelve digits of the commit, `{build}` the number of the run.
-    pub fn render(&self, commit: &records::CommitId, build: u64) -> String {
-        self.0.replace("{commit}", commit.short()).replace("{build}", &build.to_string())
+    /// Names of ways to tag, each with the template that it stands for.
+    pub(crate) const STRATEGIES: [(&'static str, &'static str); 4] = [
+        ("build-id", "{build}"),
+        ("system-build-id", "{system-build}"),
+        ("git-hash", "{commit}"),
+        ("git-hash-build-id", "{commit}-{build}"),
+    ];
+
+    /// The tag of one build: `{commit}` becomes the first twelve digits of the commit, `{build}` the number of the run, and
+    /// `{system-build}` what the run is called on the whole server, for example `journal-42`.
+    pub fn render(&self, commit: &records::CommitId, run: &records::RunId) -> String {
+        self.0
+            .replace("{commit}", commit.short())
+            .replace("{build}", &run.build.to_string())
+            .replace("{system-build}", &format!("{}-{}", run.project, run.build))
     }
 }
 

@@ -135,7 +135,7 @@ struct Image {
     target: Option<String>,
     /// Values of the Dockerfile's `ARG`s.
     args: Option<BTreeMap<String, Text>>,
-    /// The tag, with `{commit}` or `{build}` in it. `latest` is refused.
+    /// The tag: build-id, system-build-id, git-hash, git-hash-build-id, or a text with `{commit}`, `{build}` or `{system-build}` in it. `latest` is refused.
     #[schemars(extend("default" = "{commit}-{build}"))]
     tag: Option<String>,
     /// The steps that must have succeeded before the image is built. Without it: all.

@@ -83,8 +83,9 @@ fn a_file_with_everything() {
     let [frontend, redis] = &pipeline.images[..] else { panic!() };
     assert_eq!((&frontend.needs[..], &redis.needs[..]), (&[1][..], &[0, 1, 2, 3][..]));
     let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
-    assert_eq!(frontend.tag.render(&commit, 7), "v7-0123456789ab");
-    assert_eq!(redis.tag.render(&commit, 7), "0123456789ab-7");
+    let run = records::RunId { project: "journal".parse().unwrap(), build: 7 };
+    assert_eq!(frontend.tag.render(&commit, &run), "v7-0123456789ab");
+    assert_eq!(redis.tag.render(&commit, &run), "0123456789ab-7");
     assert_eq!((redis.context.as_str(), redis.dockerfile.as_str()), ("", "Dockerfile"));
 
     assert_eq!(pipeline.deploy.as_ref().unwrap().from, "k8s");
@@ -162,5 +163,27 @@ proptest! {
                 prop_assert!(diagnostics.to_string().lines().all(|line| line.chars().count() < 400));
             }
         }
+    }
+}
+
+#[test]
+fn ways_to_tag_have_names() {
+    let commit = "0123456789abcdef0123456789abcdef01234567".parse().unwrap();
+    let run = records::RunId { project: "journal".parse().unwrap(), build: 7 };
+    for (tag, expected) in [
+        ("build-id", "7"),
+        ("system-build-id", "journal-7"),
+        ("git-hash", "0123456789ab"),
+        ("git-hash-build-id", "0123456789ab-7"),
+        ("'{system-build}.x'", "journal-7.x"),
+    ] {
+        let text = format!("images:\n  - {{ name: a, tag: {tag} }}\n");
+        let parsed = pipeline::parse(&text, ".shipway.yaml").unwrap();
+        assert_eq!(parsed.images[0].tag.render(&commit, &run), expected);
+    }
+    for (tag, hint) in [("semver", "--tag-strategy semver"), ("git-hsah", "did you mean `git-hash`?")] {
+        let text = format!("images:\n  - {{ name: a, tag: {tag} }}\n");
+        let error = pipeline::parse(&text, ".shipway.yaml").unwrap_err().to_string();
+        assert!(error.contains(hint), "{error}");
     }
 }

@@ -92,9 +92,10 @@ async fn begin(
         directory: directory.to_path_buf(),
         mounts: mounts(&spec, &hostname, directory)?,
         netns: match &spec.network {
-            NetworkMode::None => None,
+            NetworkMode::None | NetworkMode::Host => None,
             NetworkMode::Join(netns) => Some(netns.path().to_path_buf()),
         },
+        host_network: matches!(spec.network, NetworkMode::Host),
         cgroup: cgroup.to_owned(),
         stdin: spec.stdin && !spec.terminal,
         stdout,
@@ -212,13 +213,18 @@ async fn end(channel: &mut Channel, directory: &Path) -> Exit {
 /// What the caller mounts, after the three files of `/etc`.
 fn mounts(spec: &ContainerSpec, hostname: &str, directory: &Path) -> Result<Vec<BindOrTmpfs>> {
     let (ip, server) = match &spec.network {
-        NetworkMode::None => (None, None),
+        NetworkMode::None | NetworkMode::Host => (None, None),
         NetworkMode::Join(netns) => (Some(IpAddr::V4(netns.ip())), Some(IpAddr::V4(netns.gateway()))),
+    };
+    let resolv_conf = match &spec.network {
+        // Who answers on the host answers in it.
+        NetworkMode::Host => fs::read_to_string("/etc/resolv.conf").unwrap_or_default(),
+        _ => etc::resolv_conf(server, &spec.dns),
     };
     let files = [
         ("hosts", etc::hosts(hostname, ip, &spec.dns.hosts)),
         ("hostname", format!("{hostname}\n")),
-        ("resolv.conf", etc::resolv_conf(server, &spec.dns)),
+        ("resolv.conf", resolv_conf),
     ];
     let mut mounts = Vec::new();
     for (name, text) in files {

@@ -110,6 +110,8 @@ pub(super) struct Program {
     pub path: Rc<Vec<String>>,
     pub identity: Rc<Identity>,
     filters: Rc<Vec<BpfProgram>>,
+    /// Whether it lives in a user namespace of one user.
+    single_user: bool,
     /// Why it could not be started is written here; closed by a successful `execve`.
     failed: Rc<OwnedFd>,
 }
@@ -135,6 +137,7 @@ impl Program {
             identity: Rc::new(identity),
             filters: Rc::new(filters),
             failed: Rc::new(failed),
+            single_user: crate::rootless::single_user(),
         })
     }
 
@@ -166,7 +169,10 @@ impl Program {
                     let _ = libc::prctl(libc::PR_CAPBSET_DROP, bit, 0, 0, 0);
                 }
             }
-            check("setting the groups", libc::setgroups(who.groups.len(), who.groups.as_ptr()).into())?;
+            // In a namespace of one user there are no other groups, and none can be set.
+            if !self.single_user {
+                check("setting the groups", libc::setgroups(who.groups.len(), who.groups.as_ptr()).into())?;
+            }
             check("setting the group", libc::syscall(libc::SYS_setresgid, who.gid, who.gid, who.gid))?;
             // Leaving root clears all capabilities by itself, with these flags off.
             check("clearing keep-capabilities", libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0).into())?;

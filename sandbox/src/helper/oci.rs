@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{executor, wire::Run};
-use crate::cgroup::Hierarchies;
+use crate::{cgroup::Hierarchies, rootless};
 
 /// What a container sees of the host's `/proc` and `/sys` as empty.
 const MASKED: &[&str] = &[
@@ -35,10 +35,11 @@ pub(super) fn configuration(run: &Run, capabilities: u64, hierarchies: &Hierarch
         json!({ "type": "mount" }),
         json!({ "type": "cgroup" }),
     ];
-    namespaces.push(match &run.netns {
-        Some(path) => json!({ "type": "network", "path": path }),
-        None => json!({ "type": "network" }),
-    });
+    match &run.netns {
+        Some(path) => namespaces.push(json!({ "type": "network", "path": path })),
+        None if run.host_network => {}
+        None => namespaces.push(json!({ "type": "network" })),
+    }
     let mut linux = json!({
         "cgroupsPath": format!("/{}", run.cgroup),
         "namespaces": namespaces,
@@ -46,6 +47,12 @@ pub(super) fn configuration(run: &Run, capabilities: u64, hierarchies: &Hierarch
         "maskedPaths": MASKED,
         "readonlyPaths": READ_ONLY,
     });
+    if rootless::in_user_namespace()
+        && let Some(linux) = linux.as_object_mut()
+    {
+        // Without cgroups there is nothing that could keep a limit.
+        linux.remove("resources");
+    }
     if !run.sysctls.is_empty() {
         linux["sysctl"] = json!(run.sysctls);
     }
@@ -115,13 +122,27 @@ fn resources(run: &Run, hierarchies: &Hierarchies) -> Value {
 
 fn mounts(run: &Run, hierarchies: &Hierarchies) -> Vec<Value> {
     let mount = |target: &str, kind: &str, options: &[&str]| json!({ "destination": target, "type": kind, "source": kind, "options": options });
+    let confined = rootless::in_user_namespace();
+    let proc = match confined && rootless::proc_is_covered() {
+        // The kernel lets nobody mount a whole /proc who sees only a part of one.
+        true => {
+            json!({ "destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind", "rprivate", "nosuid", "noexec", "nodev"] })
+        }
+        false => mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+    };
+    let mut terminals = vec!["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
+    if !rootless::single_user() {
+        terminals.push("gid=5");
+    }
+    // That of the host needs its network and shows its cgroups.
+    let sys = if confined { "tmpfs" } else { "sysfs" };
     let mut list = vec![
-        mount("/proc", "proc", &["nosuid", "noexec", "nodev"]),
+        proc,
         mount("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        mount("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        mount("/dev/pts", "devpts", &terminals),
         mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]),
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        mount("/sys", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
+        mount("/sys", sys, &["nosuid", "noexec", "nodev", "ro"]),
     ];
     if hierarchies.is_v2() {
         list.push(mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));

@@ -99,7 +99,7 @@ pub(super) fn run(socket: &mut Socket, mut run: Run, descriptors: Vec<OwnedFd>) 
         let process = pidfd(pid).map_err(|error| context("finding its process", error))?;
         let terminal =
             console.map(Console::receive).transpose().map_err(|error| context("receiving its terminal", error))?;
-        if run.netns.is_none() {
+        if run.netns.is_none() && !run.host_network {
             loopback(pid).map_err(|error| context("bringing its loopback up", error))?;
         }
         container.start().map_err(|error| Failure::Other(chain(&error)))?;

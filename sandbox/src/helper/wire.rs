@@ -47,6 +47,9 @@ pub(crate) struct Run {
     pub mounts: Vec<BindOrTmpfs>,
     /// A file that is a network namespace; `None` for a new, empty one.
     pub netns: Option<PathBuf>,
+    /// The host's network in place of one of its own.
+    #[serde(default)]
+    pub host_network: bool,
     /// Relative to the root of each hierarchy.
     pub cgroup: String,
     pub limits: Limits,

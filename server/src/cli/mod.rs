@@ -14,6 +14,7 @@ mod project;
 mod registry;
 mod rollout;
 mod run;
+pub mod tags;
 mod trace;
 
 pub use client::{Client, Connection};
@@ -99,11 +100,30 @@ enum Command {
     },
 }
 
+impl Command {
+    /// Whether it mounts file systems and runs programs, for which an ordinary user needs a user namespace.
+    fn runs_containers(&self) -> bool {
+        match self {
+            Self::Build(options) => !options.check,
+            Self::Compose(options) => options.builds(),
+            Self::Run(options) => options.local,
+            _ => false,
+        }
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::SandboxHelper { args } = cli.command {
         return crate::wiring::sandbox_helper(args);
+    }
+    if cli.command.runs_containers() {
+        match sandbox::rootless::enter() {
+            Ok(None) => sandbox::rootless::limits().iter().for_each(|limit| eprintln!("note: {limit}")),
+            Ok(Some(code)) => return code,
+            Err(missing) => return crate::wiring::cannot_run(missing).report(),
+        }
     }
     // Two providers are linked in; everything that speaks TLS uses this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

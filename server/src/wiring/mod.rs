@@ -60,6 +60,13 @@ pub fn missing() -> Vec<String> {
     sandbox::check(Path::new("/var/tmp"), true).into_iter().map(sentence).collect()
 }
 
+/// What to say when an ordinary user cannot run containers here: a line for each thing that is missing, with the fix.
+pub fn cannot_run(missing: Vec<sandbox::Missing>) -> Fault {
+    let lines: String =
+        missing.iter().map(|missing| format!("\n  {}: {}; {}", missing.what, missing.why, missing.fix)).collect();
+    Fault::new(Class::Unavailable, format!("this machine cannot run containers for this user:{lines}"))
+}
+
 /// `shipway check`
 pub fn check() -> Result<ExitCode> {
     let missing = missing();

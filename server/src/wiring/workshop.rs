@@ -68,7 +68,8 @@ impl Workshop {
             root: super::sandbox_root(data),
             helper: vec!["/proc/self/exe".into(), "sandbox-helper".into()],
             instance: super::INSTANCE.into(),
-            network: NetworkConfig::default(),
+            // An ordinary user makes no bridges: containers use the host's network.
+            network: NetworkConfig { enabled: !sandbox::rootless::in_user_namespace(), ..NetworkConfig::default() },
         });
         let sandbox = sandbox.await.map_err(|e| unavailable(&e))?;
         let images = Images::new(registry.clone(), sandbox.snapshots().clone());

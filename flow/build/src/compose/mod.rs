@@ -4,18 +4,19 @@
 //! the services that have one. Everything about running containers is kept as it is written and never looked at.
 
 mod interpolate;
+mod marks;
 mod merge;
 mod model;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Component, Path, PathBuf},
 };
 
 use serde_json::Value;
 
 pub use interpolate::{interpolate, read_env};
-pub use model::{SecretSource, ServiceBuild, ServiceSecret, builds};
+pub use model::{SecretSource, ServiceBuild, ServiceSecret, builds, builds_in_order};
 
 /// Bytes of one file, files of one project, and how deep `include` and `extends` may go.
 pub const MAX_SIZE: u64 = 4 << 20;
@@ -47,6 +48,8 @@ pub struct Options {
     pub profiles: BTreeSet<String>,
     /// The environment with what the `.env` file adds to it.
     pub variables: BTreeMap<String, String>,
+    /// Variables stay as they are written.
+    pub verbatim: bool,
 }
 
 /// A project, merged and resolved.
@@ -58,11 +61,13 @@ pub struct Project {
     pub model: Value,
     /// Variables that were used and have no value.
     pub unset: Vec<String>,
+    /// All profiles that services name, whether they are asked for or not.
+    pub profiles: BTreeSet<String>,
 }
 
 /// Loads a project.
 pub fn load(options: &Options, files: &dyn Files) -> Result<Project, ComposeError> {
-    let mut loader = Loader { files, unset: Vec::new(), count: 0 };
+    let mut loader = Loader { files, unset: Vec::new(), count: 0, verbatim: options.verbatim, marks: HashMap::new() };
     let paths = &options.files;
     let mut model = loader.layered(paths, &options.directory, &options.variables, 0)?;
     let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
@@ -82,7 +87,10 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Project, ComposeErro
     let services = root.entry("services").or_insert_with(|| serde_json::json!({}));
     let Some(services) = services.as_object_mut() else { return Err(wrong("`services` is no map".into())) };
     let names: Vec<String> = services.keys().cloned().collect();
+    let mut profiles = BTreeSet::new();
     for service in &names {
+        let own = services[service].get("profiles").and_then(Value::as_array).into_iter().flatten();
+        profiles.extend(own.filter_map(Value::as_str).map(str::to_owned));
         let active = services[service].get("profiles").and_then(Value::as_array).is_none_or(|profiles| {
             profiles.is_empty()
                 || profiles
@@ -97,13 +105,16 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Project, ComposeErro
     let mut unset = loader.unset;
     unset.sort();
     unset.dedup();
-    Ok(Project { name, directory: options.directory.clone(), model, unset })
+    Ok(Project { name, directory: options.directory.clone(), model, unset, profiles })
 }
 
 struct Loader<'a> {
     files: &'a dyn Files,
     unset: Vec<String>,
     count: usize,
+    verbatim: bool,
+    /// `!reset` and `!override` of each file.
+    marks: HashMap<PathBuf, Vec<marks::Mark>>,
 }
 
 impl Loader<'_> {
@@ -118,6 +129,9 @@ impl Loader<'_> {
         let mut model = Value::Object(serde_json::Map::new());
         for path in paths {
             let read = self.file(path, directory, variables, depth)?;
+            if let Some(marks) = self.marks.get(path) {
+                marks::clear(&mut model, marks);
+            }
             merge::merge(&mut model, read);
         }
         Ok(model)
@@ -150,6 +164,9 @@ impl Loader<'_> {
             }
         }
         model::absolute(&mut value, directory);
+        if let Some(marks) = self.marks.get(path) {
+            marks::clear(&mut model, marks);
+        }
         merge::merge(&mut model, value);
         Ok(model)
     }
@@ -168,8 +185,13 @@ impl Loader<'_> {
         if !value.is_object() {
             return Err(wrong("is no Compose file: a map is expected".into()));
         }
-        self.replace(&mut value, variables, &mut String::new()).map_err(wrong)?;
+        if !self.verbatim {
+            self.replace(&mut value, variables, &mut String::new()).map_err(wrong)?;
+        }
+        let marks = marks::marks(&text).map_err(wrong)?;
+        marks::reset(&mut value, &marks);
         merge::normalize(&mut value);
+        self.marks.insert(path.to_owned(), marks);
         Ok(value)
     }
 
@@ -292,6 +314,9 @@ impl Loader<'_> {
                 whole["services"]["x"].take()
             }
         };
+        if let Some(marks) = self.marks.get(path) {
+            marks::clear(&mut base, &marks::below(marks, &["services", name]));
+        }
         merge::merge(&mut base, service);
         Ok(base)
     }

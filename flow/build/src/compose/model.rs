@@ -108,6 +108,45 @@ pub fn builds(project: &Project, services: &[String]) -> Result<Vec<ServiceBuild
     Ok(builds)
 }
 
+/// As [`builds`], with what they take from each other (`additional_contexts: {name: service:other}`), each behind what it needs.
+pub fn builds_in_order(project: &Project, services: &[String]) -> Result<Vec<ServiceBuild>, ComposeError> {
+    let wrong = |reason: String| ComposeError { file: format!("project {}", project.name), reason };
+    let asked = builds(project, services)?;
+    let all: BTreeMap<String, ServiceBuild> = if services.is_empty() { asked.clone() } else { builds(project, &[])? }
+        .into_iter()
+        .map(|one| (one.service.clone(), one))
+        .collect();
+    let (mut done, mut way) = (Vec::new(), Vec::new());
+    for one in &asked {
+        visit(&all, one, &mut done, &mut way).map_err(wrong)?;
+    }
+    Ok(done)
+}
+
+fn visit<'a>(
+    all: &'a BTreeMap<String, ServiceBuild>,
+    one: &'a ServiceBuild,
+    done: &mut Vec<ServiceBuild>,
+    way: &mut Vec<&'a str>,
+) -> Result<(), String> {
+    if done.iter().any(|known| known.service == one.service) {
+        return Ok(());
+    }
+    if way.contains(&one.service.as_str()) {
+        return Err(format!("the services {} and {} take from each other", way.join(", "), one.service));
+    }
+    way.push(&one.service);
+    for other in one.contexts.values().filter_map(|place| place.strip_prefix("service:")) {
+        let found = all
+            .get(other)
+            .ok_or_else(|| format!("service `{}` takes from `{other}`, which builds nothing", one.service))?;
+        visit(all, found, done, way)?;
+    }
+    way.pop();
+    done.push(one.clone());
+    Ok(())
+}
+
 fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<ServiceBuild, String> {
     let text = |key: &str| build.get(key).map(scalar).transpose().map(|found| found.flatten());
     let list = |key: &str| -> Result<Vec<String>, String> {

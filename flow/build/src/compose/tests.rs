@@ -93,3 +93,69 @@ fn what_is_wrong_is_named_with_its_file() {
     assert!(builds(&project, &[]).unwrap_err().to_string().contains("no secret `none`"));
     assert!(builds(&project, &["b".to_owned()]).unwrap_err().to_string().contains("there are a"));
 }
+
+#[test]
+fn later_files_take_away_and_replace() {
+    let files = BTreeMap::from([
+        (
+            "/p/compose.yaml",
+            "services:\n  a:\n    image: a:1\n    ports: ['80:80']\n    build: {context: ., args: {X: 1}, target: t}\n    environment: {A: 1, B: 2}\n  gone:\n    image: g\n  base:\n    ports: ['1:1']\n    command: [x]\n  derived:\n    extends: base\n    ports: !override ['2:2']\n    command: !reset null\n",
+        ),
+        (
+            "/p/over.yaml",
+            "services:\n  a:\n    ports: !override ['81:81']\n    build: !override {context: ./b}\n    environment: {B: !reset null}\n  gone: !reset null\n",
+        ),
+    ]);
+    let project = project(&files, &options(&["compose.yaml", "over.yaml"]));
+    let services = &project.model["services"];
+    assert_eq!(services["a"]["ports"], serde_json::json!(["81:81"]));
+    assert_eq!(services["a"]["build"], serde_json::json!({ "context": "/p/b" }));
+    assert_eq!(services["a"]["environment"], serde_json::json!({ "A": 1 }));
+    assert_eq!(services["derived"], serde_json::json!({ "ports": ["2:2"] }));
+    assert!(services.get("gone").is_none());
+    // An included file can be overridden by one that stands with it.
+    let files = BTreeMap::from([
+        ("/p/compose.yaml", "include:\n  - path: [one.yaml, two.yaml]\n"),
+        ("/p/one.yaml", "services:\n  a: {image: a, ports: ['1:1'], labels: {x: y}}\n"),
+        ("/p/two.yaml", "services:\n  a: {image: b, ports: !reset [], labels: !override {z: w}}\n"),
+    ]);
+    let project = self::project(&files, &options(&["compose.yaml"]));
+    assert_eq!(project.model["services"]["a"], serde_json::json!({ "image": "b", "labels": { "z": "w" } }));
+}
+
+#[test]
+fn services_that_others_take_from_come_first() {
+    let file = "services:\n  a:\n    build: {context: ., additional_contexts: {lib: 'service:c'}}\n  b: {build: .}\n  c:\n    build: {context: ., additional_contexts: {x: 'service:d'}}\n  d: {build: .}\n";
+    let files = BTreeMap::from([("/p/compose.yaml", file)]);
+    let project = project(&files, &options(&["compose.yaml"]));
+    let names = |services: &[String]| -> Vec<String> {
+        builds_in_order(&project, services).unwrap().into_iter().map(|one| one.service).collect()
+    };
+    assert_eq!(names(&[]), ["d", "c", "a", "b"]);
+    assert_eq!(names(&["a".to_owned()]), ["d", "c", "a"]);
+    for (text, why) in [
+        ("services:\n  a: {build: {context: ., additional_contexts: {x: 'service:a'}}}\n", "take from each other"),
+        (
+            "services:\n  a: {build: {context: ., additional_contexts: {x: 'service:b'}}}\n  b: {image: x}\n",
+            "builds nothing",
+        ),
+    ] {
+        let files = BTreeMap::from([("/p/compose.yaml", text)]);
+        let project = self::project(&files, &options(&["compose.yaml"]));
+        let error = builds_in_order(&project, &[]).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
+fn variables_stay_as_they_are_written_when_asked_for() {
+    let files = BTreeMap::from([(
+        "/p/compose.yaml",
+        "services:\n  a: {image: 'a:${TAG:?}', profiles: [x]}\n  b: {image: 'b:${NO}'}\n",
+    )]);
+    let as_written = Options { verbatim: true, ..options(&["compose.yaml"]) };
+    let project = load(&as_written, &files).unwrap();
+    assert_eq!(project.model["services"]["b"]["image"], "b:${NO}");
+    assert!(project.unset.is_empty());
+    assert_eq!(project.profiles, BTreeSet::from(["x".to_owned()]));
+}

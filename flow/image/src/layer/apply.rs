@@ -22,7 +22,7 @@ use records::Digest;
 use xattr::FileExt;
 
 use super::{
-    OPAQUE, OPAQUE_ATTRIBUTE, WHITEOUT,
+    OPAQUE, WHITEOUT,
     archive::Tar,
     beneath::{self, Root, kind_of},
     compress::Reader,
@@ -444,7 +444,7 @@ impl Unpack<'_> {
 }
 
 fn set_opaque(directory: &File) -> io::Result<()> {
-    directory.set_xattr(OPAQUE_ATTRIBUTE, b"y")
+    directory.set_xattr(super::opaque_attribute(), b"y")
 }
 
 /// Directory and last part of a normal path; `None` for the root.

@@ -95,7 +95,7 @@ impl Root {
                     fchmod(&new, Mode::from_bits_truncate(0o755))?;
                     if deleted {
                         // A new directory begins where the lower layers' one was deleted.
-                        new.set_xattr(super::OPAQUE_ATTRIBUTE, b"y")?;
+                        new.set_xattr(super::opaque_attribute(), b"y")?;
                     }
                     self.resolve(&path[..end], flags)?
                 }

@@ -15,7 +15,7 @@ use std::{
 use records::Digest;
 
 use super::{
-    Compression, OPAQUE, OPAQUE_ATTRIBUTE, WHITEOUT,
+    Compression, OPAQUE, WHITEOUT,
     compress::Writer,
     entry::{Entry, EntryKind, shown},
 };
@@ -255,8 +255,7 @@ fn attributes(file: &Path) -> Result<(Attributes, Overlay)> {
     for name in names {
         let bytes = name.as_bytes();
         match bytes {
-            b"trusted.overlay.opaque" => {
-                debug_assert_eq!(bytes, OPAQUE_ATTRIBUTE.as_bytes());
+            _ if bytes == super::opaque_attribute().as_bytes() => {
                 overlay.opaque = xattr::get(file, &name).map_err(reading)?.as_deref() == Some(b"y");
             }
             b"trusted.overlay.redirect" => overlay.redirect = true,
@@ -270,6 +269,7 @@ fn attributes(file: &Path) -> Result<(Attributes, Overlay)> {
             _ => continue,
         }
         if !bytes.starts_with(b"trusted.")
+            && !bytes.starts_with(b"user.overlay.")
             && let Some(value) = xattr::get(file, &name).map_err(reading)?
         {
             found.insert(bytes.to_vec(), value);

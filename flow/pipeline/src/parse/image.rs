@@ -3,7 +3,7 @@
 use super::{PART, RESERVED, keys, refuse_latest, step::variables};
 use crate::{
     check::Needs,
-    diagnostics::suggest,
+    diagnostics::{nearest, suggest},
     file::{ImageBuild, Tag},
     read::{Located, Reader, clip},
     yaml::Node,
@@ -31,6 +31,9 @@ pub(super) fn image(r: &mut Reader, node: &Node) -> Option<(ImageBuild, Needs)> 
     };
     Some((image, Needs { at: name.at, given: needs }))
 }
+
+/// As long as the id of a run in a project whose name is as long as names may be.
+const SYSTEM_BUILD: &str = "000000000000000000000000000000000000000000000000000000000000000-000000000000";
 
 /// A repository name of the OCI distribution specification that does not belong to Shipway.
 fn repository(r: &mut Reader, name: &Located<String>) -> bool {
@@ -65,18 +68,26 @@ fn tag(r: &mut Reader, node: &Node) -> Option<Tag> {
         refuse_latest(r, text.at, "an image");
         return None;
     }
+    if let Some((_, template)) = Tag::STRATEGIES.iter().find(|(name, _)| *name == text.value) {
+        return Some(Tag((*template).into()));
+    }
+    if matches!(text.value.as_str(), "semver" | "semver-aliases") {
+        let hint = "use `shipway build --tag-strategy semver`, or `git-hash-build-id` here".to_owned();
+        r.error(text.at, "a pipeline does not know the version of a commit", hint);
+        return None;
+    }
     let mut rest = text.value.as_str();
     let mut plain = String::new();
     while let Some((before, after)) = rest.split_once('{') {
         let Some((name, after)) = after.split_once('}') else { break };
-        if !["commit", "build"].contains(&name) {
-            let hint = suggest(name, ["commit", "build"]);
+        if !["commit", "build", "system-build"].contains(&name) {
+            let hint = suggest(name, ["commit", "build", "system-build"]);
             r.error(text.at, format!("a tag has no placeholder `{{{}}}`", clip(name)), hint);
             return None;
         }
         plain.push_str(before);
-        // As long as what will stand there: a short commit id and the number of a run.
-        plain.push_str("000000000000");
+        // As long as what will stand there: a short commit id, or the number of a run, with a project's name before it.
+        plain.push_str(if name == "system-build" { SYSTEM_BUILD } else { "000000000000" });
         rest = after;
     }
     let moves = rest == text.value;
@@ -87,7 +98,11 @@ fn tag(r: &mut Reader, node: &Node) -> Option<Tag> {
         let hint = "use letters, digits, `.`, `_` and `-`, at most 128".to_owned();
         r.error(text.at, format!("`{}` is not a tag", clip(&text.value)), hint);
     } else if moves {
-        let hint = "put `{commit}` or `{build}` into it".to_owned();
+        let names = Tag::STRATEGIES.map(|(name, _)| name);
+        let hint = match nearest(&text.value, names) {
+            Some(name) => format!("did you mean `{name}`?"),
+            None => "put `{commit}` or `{build}` into it".to_owned(),
+        };
         r.error(text.at, format!("every build would have the same tag `{}`", clip(&text.value)), hint);
     }
     (valid && !moves).then_some(Tag(text.value))

@@ -58,7 +58,8 @@ impl Place {
         }
         let home = || std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         let home = || home().or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".local/share")));
-        match (nix::unistd::geteuid().is_root(), home()) {
+        let root = nix::unistd::geteuid().is_root() && !sandbox::rootless::entered();
+        match (root, home()) {
             (false, Some(home)) => home.join("shipway"),
             _ => PathBuf::from("/var/lib/shipway-local"),
         }

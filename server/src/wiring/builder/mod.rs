@@ -62,6 +62,8 @@ pub struct Request {
     /// `name` to a directory, `docker-image://reference`, or an address of a git repository.
     pub contexts: BTreeMap<String, String>,
     pub tags: Vec<Reference>,
+    /// Those of them that stay with the image that they were given first.
+    pub steady: Vec<Reference>,
     /// None for this machine's own; with several the result is an index.
     pub platforms: Vec<build::Platform>,
     pub secrets: Store,
@@ -447,6 +449,12 @@ impl Work<'_> {
             }
         }
         if let Some(digest) = built.digest.clone() {
+            for tag in &request.steady {
+                let known = self.home.registry.resolve(&repository(tag), tag.tag.as_deref().unwrap_or_default()).await;
+                if known.is_ok_and(|known| known != digest) {
+                    return Err(names::taken(tag));
+                }
+            }
             for tag in &request.tags {
                 let into = repository(tag);
                 self.tag(&built.repository, &digest, &into, tag.tag.as_deref().unwrap_or("latest")).await?;

@@ -2,7 +2,7 @@
 
 use image::Reference;
 
-use crate::fault::{Fault, Result};
+use crate::fault::{Class, Fault, Result};
 
 /// Where images go that have no name.
 pub const UNTAGGED: &str = "untagged";
@@ -40,6 +40,12 @@ pub fn to_give(text: &str, latest: bool) -> Result<Reference> {
         ));
     }
     Ok(reference)
+}
+
+/// The error when a name belongs to another image already.
+pub fn taken(name: &Reference) -> Fault {
+    Fault::new(Class::Conflict, format!("{name} is another image already, and its tag is one that stays"))
+        .hint("build another commit or version, give another --build-id, or name the tag yourself with -t")
 }
 
 /// The reference at a registry: one without a host is Docker's, as everybody writes it.

@@ -60,6 +60,7 @@ pub async fn run(
     spec.hostname = Some("shipway".into());
     spec.network = match program.network {
         graph::Network::None => NetworkMode::None,
+        graph::Network::Bridge if sandbox::rootless::in_user_namespace() => NetworkMode::Host,
         graph::Network::Bridge => {
             let said = |e| machine("cannot make the container's network", e);
             let network = machine_.sandbox.network().map_err(said)?;

@@ -181,7 +181,7 @@ async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result
     let ids: Vec<String> = lowered.layer_vertices.iter().map(|(vertex, _)| graph.id(*vertex).to_string()).collect();
     let made = ids.iter().zip(times).map(|(vertex, epoch)| from.layer(vertex, epoch).boxed());
     let layers = futures::future::try_join_all(made).await?;
-    let tag = image.tag.render(&commit.id, run.build);
+    let tag = image.tag.render(&commit.id, run);
     let annotations = [
         ("org.opencontainers.image.revision", Some(revision.to_string())),
         ("org.opencontainers.image.created", Some(changed_at.to_string())),

@@ -1,0 +1,212 @@
+//! Without root: the process starts itself again inside a user namespace, where it is root of its own files and mounts.
+//!
+//! Inside, everything works as it does for root, with these limits: there are no cgroups (so no limits of memory and processes), `/sys`
+//! of containers is empty, and containers that have a network use that of the host.
+
+mod ids;
+mod root;
+
+use std::{
+    ffi::OsString,
+    fs,
+    io::{Read, Write},
+    os::fd::OwnedFd,
+    os::unix::process::{CommandExt, ExitStatusExt},
+    path::PathBuf,
+    process::{Command, ExitCode},
+    sync::OnceLock,
+};
+
+use nix::{
+    sched::{CloneFlags, unshare},
+    sys::{
+        signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
+    },
+    unistd::{ForkResult, Pid, fork},
+};
+
+use crate::Missing;
+use ids::Ids;
+
+/// Set for the process inside, to what its ids are.
+const MARK: &str = "SHIPWAY_USER_NAMESPACE";
+
+/// Whether this process lives in a user namespace, so that what only the machine's root may do is out of reach.
+pub fn in_user_namespace() -> bool {
+    static KNOWN: OnceLock<bool> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        map.split_whitespace().collect::<Vec<_>>() != ["0", "0", "4294967295"]
+    })
+}
+
+/// Whether this process was started by [`enter`]: it looks like root and is an ordinary user.
+pub fn entered() -> bool {
+    in_user_namespace() && std::env::var_os(MARK).is_some()
+}
+
+/// Whether only one user exists for this process, so that files of others cannot be made.
+pub fn single_user() -> bool {
+    in_user_namespace() && fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim() == "deny")
+}
+
+/// Whether something lies over a part of `/proc`, as in containers that are not privileged: then no other can be mounted.
+pub(crate) fn proc_is_covered() -> bool {
+    let covered = |point: &PathBuf| point.starts_with("/proc") && point.as_path() != std::path::Path::new("/proc");
+    // Where systemd mounts on demand nothing is hidden.
+    let harmless = std::path::Path::new("/proc/sys/fs/binfmt_misc");
+    crate::mounts::below(std::path::Path::new("/proc"))
+        .is_ok_and(|points| points.iter().any(|point| covered(point) && point != harmless))
+}
+
+/// Runs this very program again in a user namespace and waits for it, when this process may not mount; `None` when it may. Must be called
+/// before there is any other thread.
+///
+/// # Errors
+/// What the machine lacks for that, and how to get it.
+pub fn enter() -> Result<Option<ExitCode>, Vec<Missing>> {
+    if entered() || (nix::unistd::geteuid().is_root() && may_mount()) {
+        return Ok(None);
+    }
+    let ids = Ids::find();
+    let failed = |what: &str, why: &dyn std::fmt::Display| {
+        vec![Missing { what: what.into(), why: why.to_string(), fix: "start it as root".into() }]
+    };
+    let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| failed("a pipe", &e));
+    let (ready, tell) = pipe()?;
+    let (mapped, go) = pipe()?;
+    // The path counts: what it is called stays reachable in the new tree, the link of /proc does not.
+    let program = fs::read_link("/proc/self/exe").map_err(|e| failed("/proc", &e))?;
+    let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
+    // SAFETY: the caller has no other thread, so that the child may do anything.
+    match unsafe { fork() } {
+        Err(error) => Err(failed("another process", &error)),
+        Ok(ForkResult::Child) => {
+            drop((ready, go));
+            let text = inside(tell, mapped, &program, &directory, &ids);
+            eprintln!("error: {text}");
+            // SAFETY: ends the child without running what belongs to the parent.
+            unsafe { libc::_exit(6) }
+        }
+        Ok(ForkResult::Parent { child }) => {
+            drop((tell, mapped));
+            match map(child, ready, go, &ids) {
+                Ok(()) => Ok(Some(wait(child))),
+                Err(missing) => {
+                    let _ = kill(child, Signal::SIGKILL);
+                    let _ = waitpid(child, None);
+                    Err(missing)
+                }
+            }
+        }
+    }
+}
+
+/// What an ordinary user gets here, for people: one sentence each; none when nothing is less than for root.
+pub fn limits() -> Vec<String> {
+    if !in_user_namespace() {
+        return Vec::new();
+    }
+    let mut limits = Vec::new();
+    if single_user() {
+        limits.push(format!(
+            "there are no subordinate ids for this user, so that only files of root can be made: {}",
+            ids::fix()
+        ));
+    }
+    limits
+}
+
+fn may_mount() -> bool {
+    const SYS_ADMIN: u64 = 1 << 21;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+    effective.is_some_and(|bits| bits & SYS_ADMIN != 0)
+}
+
+/// Waits until the child is in its namespace, and says who is who there.
+fn map(child: Pid, ready: OwnedFd, go: OwnedFd, ids: &Ids) -> Result<(), Vec<Missing>> {
+    let mut text = String::new();
+    let read = fs::File::from(ready).read_to_string(&mut text);
+    if read.is_err() || text != "ready" {
+        let why = match text.is_empty() {
+            true => "the kernel refuses user namespaces".to_owned(),
+            false => format!("the kernel refuses user namespaces: {text}"),
+        };
+        let fix = "allow them (sysctl user.max_user_namespaces=15000, kernel.unprivileged_userns_clone=1, \
+                   kernel.apparmor_restrict_unprivileged_userns=0; in a container a seccomp profile with unshare and mount), or start it as root";
+        return Err(vec![Missing { what: "user namespaces".into(), why, fix: fix.into() }]);
+    }
+    ids.write(child)?;
+    let _ = fs::File::from(go).write_all(b"go");
+    Ok(())
+}
+
+/// In the child: new namespaces, a root without cgroups, and the program again. Returns only why it failed.
+fn inside(tell: OwnedFd, mapped: OwnedFd, program: &std::path::Path, directory: &std::path::Path, ids: &Ids) -> String {
+    let mut tell = fs::File::from(tell);
+    if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
+        let _ = tell.write_all(error.desc().as_bytes());
+        // SAFETY: ends the child without running what belongs to the parent; the parent says why.
+        unsafe { libc::_exit(6) }
+    }
+    let _ = tell.write_all(b"ready");
+    drop(tell);
+    let mut go = String::new();
+    if fs::File::from(mapped).read_to_string(&mut go).is_err() || go != "go" {
+        // SAFETY: as above.
+        unsafe { libc::_exit(6) }
+    }
+    let zero = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
+    if let Err(error) =
+        nix::unistd::setresgid(zero.1, zero.1, zero.1).and_then(|()| nix::unistd::setresuid(zero.0, zero.0, zero.0))
+    {
+        return format!("cannot become root of the user namespace: {error}");
+    }
+    if let Err(error) = root::change() {
+        return format!("cannot make a file tree of its own in the user namespace: {error}");
+    }
+    let _ = nix::unistd::chdir(directory);
+    // With the one that waits nobody would pass signals on.
+    // SAFETY: a plain system call.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM, 0, 0, 0) };
+    let program = if program.exists() { program.to_owned() } else { PathBuf::from("/proc/self/exe") };
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_else(|| OsString::from("shipway"));
+    let error = Command::new(program).arg0(name).args(arguments).env(MARK, ids.word()).exec();
+    format!("cannot start itself in the user namespace: {error}")
+}
+
+static CHILD: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
+
+extern "C" fn pass_on(signal: libc::c_int) {
+    // SAFETY: both are allowed in a handler of signals.
+    unsafe { libc::kill(CHILD.load(std::sync::atomic::Ordering::Relaxed), signal) };
+}
+
+extern "C" fn nothing(_: libc::c_int) {}
+
+/// Waits for the program inside; signals that are sent to this process alone are passed on, those of the terminal reach both anyway.
+fn wait(child: Pid) -> ExitCode {
+    CHILD.store(child.as_raw(), std::sync::atomic::Ordering::Relaxed);
+    let handler = |handler| SigAction::new(SigHandler::Handler(handler), SaFlags::empty(), SigSet::empty());
+    for (signal, action) in
+        [(Signal::SIGTERM, handler(pass_on)), (Signal::SIGHUP, handler(pass_on)), (Signal::SIGINT, handler(nothing))]
+    {
+        // SAFETY: the handlers only call what is allowed in one.
+        let _ = unsafe { sigaction(signal, &action) };
+    }
+    loop {
+        match waitpid(child, Some(WaitPidFlag::empty())) {
+            Ok(WaitStatus::Exited(_, code)) => return ExitCode::from(u8::try_from(code).unwrap_or(1)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => {
+                let status = std::process::ExitStatus::from_raw(signal as i32);
+                eprintln!("error: ended by {status}");
+                return ExitCode::from(u8::try_from(128 + signal as i32).unwrap_or(1));
+            }
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(_) => return ExitCode::from(70),
+        }
+    }
+}
