@@ -1,4 +1,4 @@
-//! Prints what a kustomization on the disk makes: `cargo run -p kustomize --example build -- DIRECTORY…`. For development.
+//! Prints what a kustomization on the disk makes, charts (as Helm 3 renders them) included: `cargo run -p kustomize --example build -- DIRECTORY…`. For development.
 
 use std::path::Path;
 
@@ -21,11 +21,23 @@ impl Files for Disk {
     fn canonical(&self, path: &str) -> Option<String> {
         Path::new(path).canonicalize().ok()?.to_str().map(str::to_owned)
     }
+
+    fn list(&self, directory: &str) -> Result<Vec<(String, Option<u64>)>, FileError> {
+        let failed = |error: std::io::Error| FileError::Other(format!("read {directory}: {error}"));
+        let entries = std::fs::read_dir(directory).map_err(failed)?.filter_map(Result::ok);
+        let sized = entries.filter_map(|entry| {
+            let data = std::fs::metadata(entry.path()).ok()?;
+            Some((entry.file_name().to_string_lossy().into_owned(), data.is_file().then_some(data.len())))
+        });
+        Ok(sized.collect())
+    }
 }
 
 fn main() -> std::process::ExitCode {
+    let inflate = kustomize::Inflate { flavor: chart::Flavor::Helm3, ..kustomize::Inflate::new() };
+    let options = kustomize::Options { charts: Some(&inflate), ..kustomize::Options::default() };
     for root in std::env::args().skip(1) {
-        match kustomize::build(&Disk, &root, &kustomize::Options::default()) {
+        match kustomize::build(&Disk, &root, &options) {
             Ok(built) => print!("{}", built.text()),
             Err(error) => {
                 eprintln!("Error: {error}");

@@ -149,11 +149,7 @@ impl Edit {
     /// Sets fields of the entry of a list whose `name` is given (`images`, `replicas`); empty ones are removed.
     pub fn set_named(&mut self, field: &str, name: &str, fields: &[(&str, Node)]) -> Result<()> {
         let mut items = self.list(field)?;
-        let at = items.iter().position(|item| item.get("name").and_then(Node::as_scalar) == Some(name));
-        let at = at.unwrap_or_else(|| {
-            items.push(Node::map(vec![(Node::string("name"), Node::string(name))]));
-            items.len() - 1
-        });
+        let at = entry(&mut items, name);
         for (key, value) in fields {
             if value.as_scalar() == Some("") {
                 tree::remove(&mut items[at], key);
@@ -197,11 +193,7 @@ impl Edit {
         texts: &[(&str, &str)],
     ) -> Result<()> {
         let mut items = self.list(field)?;
-        let at = items.iter().position(|item| item.get("name").and_then(Node::as_scalar) == Some(name));
-        let at = at.unwrap_or_else(|| {
-            items.push(Node::map(vec![(Node::string("name"), Node::string(name))]));
-            items.len() - 1
-        });
+        let at = entry(&mut items, name);
         for (key, more) in lists.iter().filter(|(_, more)| !more.is_empty()) {
             let mut list = match items[at].get(key).map(|node| node.kind.clone()) {
                 Some(Kind::List(list)) => list,
@@ -308,6 +300,15 @@ impl Edit {
         }
         Kustomization::read(&self.text, &self.file).map(|_| ())
     }
+}
+
+/// Where the entry of that name is; made when there is none.
+fn entry(items: &mut Vec<Node>, name: &str) -> usize {
+    let at = items.iter().position(|item| item.get("name").and_then(Node::as_scalar) == Some(name));
+    at.unwrap_or_else(|| {
+        items.push(Node::map(vec![(Node::string("name"), Node::string(name))]));
+        items.len() - 1
+    })
 }
 
 fn singular(field: &str) -> &str {

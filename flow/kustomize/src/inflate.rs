@@ -131,8 +131,11 @@ impl Inflate<'_> {
             "replace" => yaml::to_go(&inline),
             order => {
                 let node = |value: Value| crate::tree::from_value(&value);
-                let base = yaml::from_str(&base)
-                    .map_err(|error| format!("could not parse values file into rnode: {error}"))?;
+                // Read as kyaml reads: `y` is a text.
+                let decode = yaml::Decode { dialect: yaml::Dialect::V3, ..yaml::Decode::default() };
+                let base = decode
+                    .value(&base)
+                    .map_err(|error| format!("could not parse values file into rnode: {}", error.v3()))?;
                 let (dest, patch) = if order == "merge" { (inline, base) } else { (base, inline) };
                 let dest = if dest.is_null() { Value::Map(yaml::Map::new()) } else { dest };
                 let merged = merge::merge(&Schema::default(), None, node(dest), node(patch));

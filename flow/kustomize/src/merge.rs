@@ -107,17 +107,9 @@ impl Merger<'_> {
             // What is new is merged with itself, so that directives in it are obeyed.
             (patch.clone(), patch)
         } else {
-            if patch.as_ref().is_some_and(tree::is_null) {
-                return Ok(None);
-            }
-            match take_directive(patch.as_mut())? {
-                Directive::Delete => return Ok(None),
-                Directive::Replace => (patch.clone(), patch),
-                Directive::Merge => {
-                    // What is merged with itself has the directive on both sides.
-                    let _ = take_directive(dest.as_mut());
-                    (dest, patch)
-                }
+            match directed(dest, patch)? {
+                Some(sides) => sides,
+                None => return Ok(None),
             }
         };
         let Some(node) = dest.as_mut() else { return Ok(None) };
@@ -160,24 +152,17 @@ impl Merger<'_> {
 
     fn list(
         &mut self,
-        mut dest: Option<Node>,
-        mut patch: Option<Node>,
+        dest: Option<Node>,
+        patch: Option<Node>,
         keys: &[String],
         of: Option<&str>,
     ) -> Result<Option<Node>> {
-        (dest, patch) = if missing(dest.as_ref()) {
+        let (dest, patch) = if missing(dest.as_ref()) {
             (patch.clone(), patch)
         } else {
-            if patch.as_ref().is_some_and(tree::is_null) {
-                return Ok(None);
-            }
-            match take_directive(patch.as_mut())? {
-                Directive::Delete => return Ok(None),
-                Directive::Replace => (patch.clone(), patch),
-                Directive::Merge => {
-                    let _ = take_directive(dest.as_mut());
-                    (dest, patch)
-                }
+            match directed(dest, patch)? {
+                Some(sides) => sides,
+                None => return Ok(None),
             }
         };
         let Some(mut node) = dest else { return Ok(None) };
@@ -268,6 +253,22 @@ impl Merger<'_> {
         }
         Ok(added)
     }
+}
+
+/// Both sides as the patch's directive says; nothing when what is there goes.
+fn directed(mut dest: Option<Node>, mut patch: Option<Node>) -> Result<Option<(Option<Node>, Option<Node>)>> {
+    if patch.as_ref().is_some_and(tree::is_null) {
+        return Ok(None);
+    }
+    Ok(match take_directive(patch.as_mut())? {
+        Directive::Delete => None,
+        Directive::Replace => Some((patch.clone(), patch)),
+        Directive::Merge => {
+            // What is merged with itself has the directive on both sides.
+            let _ = take_directive(dest.as_mut());
+            Some((dest, patch))
+        }
+    })
 }
 
 fn discriminant(node: &Node) -> &'static str {

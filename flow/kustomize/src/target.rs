@@ -616,7 +616,7 @@ impl<'a> Target<'a> {
 
 fn refused(name: &str) -> Error {
     Error::Refused(format!(
-        "'{name}' is not in the files and remote resources are not allowed: allow them, or keep a copy beside the kustomization"
+        "'{name}' is not in the files and remote resources are not allowed: allow them (`--allow-remote`), or keep a copy beside the kustomization"
     ))
 }
 

@@ -1,5 +1,8 @@
 use super::*;
 
+mod bounds;
+mod charts;
+
 fn built(files: &Memory, root: &str) -> String {
     build(files, root, &Options::default()).unwrap_or_else(|error| panic!("{error}")).text()
 }

@@ -198,14 +198,14 @@ fn flatten(entries: &[(Node, Node)], prefix: &str, to: &mut Map) {
 }
 
 fn flat(node: &Node, key: String, to: &mut Map) {
-    match &node.kind {
-        Kind::Map(entries) => flatten(entries, &format!("{key}."), to),
-        Kind::List(items) => {
+    match (&node.kind, scalar(node)) {
+        (Kind::Map(entries), _) => flatten(entries, &format!("{key}."), to),
+        (Kind::List(items), _) => {
             for (i, item) in items.iter().enumerate() {
                 flat(item, format!("{key}[{i}]"), to);
             }
         }
-        _ if is_null(node) => {
+        (_, Some(Resolved::Null)) => {
             to.insert(key, Value::from("<nil>"));
         }
         _ => {
@@ -216,7 +216,7 @@ fn flat(node: &Node, key: String, to: &mut Map) {
 
 /// What may have been meant by an unknown field.
 fn hint(of: &str, name: &str, version: Version) -> String {
-    let elsewhere: Vec<_> = schema::fields(of).iter().filter(|field| field.name == name).collect();
+    let elsewhere = schema::ever(of, name);
     if let Some(field) = elsewhere.iter().find(|field| field.since > version) {
         return format!(": it exists since skaffold/{}; change the apiVersion", field.since.name());
     }

@@ -58,7 +58,7 @@ pub struct Test {
 #[serde(rename_all = "camelCase", default)]
 pub struct CustomTest {
     pub command: String,
-    pub timeout_seconds: u64,
+    pub timeout_seconds: i64,
     pub dependencies: Option<Dependencies>,
 }
 
@@ -89,14 +89,14 @@ pub struct PortForward {
     pub namespace: String,
     pub port: Port,
     pub address: String,
-    pub local_port: u16,
+    pub local_port: i64,
 }
 
 /// A port by number or by name.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(untagged)]
 pub enum Port {
-    Number(u16),
+    Number(i64),
     Name(String),
 }
 
@@ -131,7 +131,7 @@ pub struct ResourceFilter {
 pub struct Verify {
     pub name: String,
     /// Seconds.
-    pub timeout: Option<u64>,
+    pub timeout: Option<i64>,
     pub container: Container,
     pub execution_mode: ExecutionMode,
 }
@@ -143,7 +143,7 @@ pub struct CustomAction {
     pub name: String,
     pub fail_fast: Option<bool>,
     /// Seconds.
-    pub timeout: Option<u64>,
+    pub timeout: Option<i64>,
     pub containers: Vec<Container>,
     pub execution_mode: ExecutionMode,
 }

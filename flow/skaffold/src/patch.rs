@@ -177,7 +177,7 @@ mod tests {
 
     fn patched(patch: &str) -> Option<String> {
         let mut document =
-            yaml::from_str("build: {artifacts: [{image: a, docker: {target: x}}, {image: b}], n: 1}").unwrap();
+            yaml::from_str("build: {artifacts: [{image: a, docker: {target: x}}, {image: b}], count: 1}").unwrap();
         let patch = yaml::from_str(patch).unwrap();
         apply(&mut document, patch.as_map().unwrap()).then(|| yaml::to_json(&document))
     }
@@ -186,45 +186,49 @@ mod tests {
     fn operations_do_what_their_names_say() {
         for (patch, expected) in [
             (
-                "{path: /build/n, value: 2}",
-                Some(r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"}],"n":2}}"#),
+                "{path: /build/count, value: 2}",
+                Some(r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"}],"count":2}}"#),
             ),
             ("{path: /build/m, value: 2}", None),
             (
                 "{op: add, path: /build/m, value: 2}",
-                Some(r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"}],"m":2,"n":1}}"#),
+                Some(
+                    r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"}],"count":1,"m":2}}"#,
+                ),
             ),
-            ("{op: remove, path: /build/artifacts/0}", Some(r#"{"build":{"artifacts":[{"image":"b"}],"n":1}}"#)),
+            ("{op: remove, path: /build/artifacts/0}", Some(r#"{"build":{"artifacts":[{"image":"b"}],"count":1}}"#)),
             ("{op: remove, path: /build/artifacts/7}", None),
             (
                 "{op: add, path: /build/artifacts/-, value: {image: c}}",
                 Some(
-                    r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"},{"image":"c"}],"n":1}}"#,
+                    r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"},{"image":"c"}],"count":1}}"#,
                 ),
             ),
             (
-                "{op: move, from: /build/n, path: /n}",
-                Some(r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"}]},"n":1}"#),
+                "{op: move, from: /build/count, path: /top}",
+                Some(r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"}]},"top":1}"#),
             ),
             (
-                "{op: copy, from: /build/n, path: /build/artifacts/1/n}",
-                Some(r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b","n":1}],"n":1}}"#),
+                "{op: copy, from: /build/count, path: /build/artifacts/1/count}",
+                Some(
+                    r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"count":1,"image":"b"}],"count":1}}"#,
+                ),
             ),
             (
-                "{op: test, path: /build/n, value: 1}",
-                Some(r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"}],"n":1}}"#),
+                "{op: test, path: /build/count, value: 1}",
+                Some(r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b"}],"count":1}}"#),
             ),
-            ("{op: test, path: /build/n, value: 2}", None),
+            ("{op: test, path: /build/count, value: 2}", None),
             (
                 "{op: add, path: /build/artifacts/image=b/tag, value: t}",
                 Some(
-                    r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b","tag":"t"}],"n":1}}"#,
+                    r#"{"build":{"artifacts":[{"docker":{"target":"x"},"image":"a"},{"image":"b","tag":"t"}],"count":1}}"#,
                 ),
             ),
             ("{op: add, path: /build/artifacts/image=z/tag, value: t}", None),
-            ("{path: build/n, value: 2}", None),
-            ("{path: /build/n/deeper, value: 2}", None),
-            ("{op: twist, path: /build/n}", None),
+            ("{path: build/count, value: 2}", None),
+            ("{path: /build/count/deeper, value: 2}", None),
+            ("{op: twist, path: /build/count}", None),
         ] {
             assert_eq!(patched(patch).as_deref(), expected, "{patch}");
         }

@@ -120,6 +120,16 @@ pub(crate) fn find(of: &str, name: &str, version: Version) -> Option<&'static Fi
     })
 }
 
+/// The fields of that name in any version.
+pub(crate) fn ever(of: &str, name: &str) -> Vec<&'static Field> {
+    let below = fields(of).iter().flat_map(|field| match &field.of {
+        Type::Struct(inner) if field.inline() => ever(inner, name),
+        _ if field.name == name => vec![field],
+        _ => Vec::new(),
+    });
+    below.collect()
+}
+
 /// The names of the fields of a type in a version.
 pub(crate) fn names(of: &str, version: Version) -> Vec<&'static str> {
     let mut names = Vec::new();

@@ -114,7 +114,7 @@ fn errors_name_the_place_and_what_may_be_meant() {
         ),
         (
             format!("{v}deploy: {{statusCheck: maybe}}\n"),
-            "/skaffold.yaml:3:24: deploy.statusCheck: expected true or false, found \"maybe\"",
+            "/skaffold.yaml:3:23: deploy.statusCheck: expected true or false, found \"maybe\"",
         ),
         (
             "apiVersion: skaffold/v4beta31\nkind: Config\n".to_owned(),
@@ -216,13 +216,13 @@ fn raw_files_kustomizations_and_charts_are_rendered() {
         )
     };
     let files = Memory::default()
-        .with("/skaffold.yaml", "apiVersion: skaffold/v4beta13\nkind: Config\nbuild: {artifacts: [{image: app}]}\nmanifests:\n  rawYaml: ['k8s/*.yaml']\n  kustomize: {paths: [over]}\n  helm:\n    releases:\n    - {name: web, chartPath: chart, namespace: '{{.USER_NAMESPACE}}', valuesFiles: [v.yaml], setValues: {n: 2}, setValueTemplates: {image.tag: '{{.IMAGE_TAG_app}}@{{.IMAGE_DIGEST_app}}', image.repository: '{{.IMAGE_REPO}}'}, overrides: {deep: {er: true}}}\n")
+        .with("/skaffold.yaml", "apiVersion: skaffold/v4beta13\nkind: Config\nbuild: {artifacts: [{image: app}]}\nmanifests:\n  rawYaml: ['k8s/*.yaml']\n  kustomize: {paths: [over]}\n  helm:\n    releases:\n    - {name: web, chartPath: chart, namespace: '{{.USER_NAMESPACE}}', valuesFiles: [v.yaml], setValues: {num: 2}, setValueTemplates: {image.tag: '{{.IMAGE_TAG_app}}@{{.IMAGE_DIGEST_app}}', image.repository: '{{.IMAGE_REPO}}'}, overrides: {deep: {er: true}}}\n")
         .with("/k8s/b.yaml", pod("b"))
         .with("/k8s/a.yaml", pod("a"))
         .with("/k8s/readme.md", "not this")
         .with("/over/kustomization.yaml", "namePrefix: x-\nresources: [p.yaml]\n")
         .with("/over/p.yaml", pod("k"))
-        .with("/v.yaml", "from: file\nn: 1\n")
+        .with("/v.yaml", "from: file\nnum: 1\n")
         .with("/chart/Chart.yaml", "apiVersion: v2\nname: c\nversion: 1.0.0\n")
         .with("/chart/templates/x.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: {{ .Release.Name }}, namespace: {{ .Release.Namespace }}}\ndata: {{ .Values | toJson }}\n");
     let rendered = rendered(&files, &[("app", "registry.example/app:v1")]).unwrap();

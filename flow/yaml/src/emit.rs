@@ -376,12 +376,17 @@ impl Emitter {
         }
     }
 
-    fn literal(&mut self, text: &str) {
-        self.indicator("|", true, false, false);
+    /// The head of a text in a block.
+    fn block(&mut self, indicator: &str, text: &str) {
+        self.indicator(indicator, true, false, false);
         self.hints(text);
         self.put_break();
         self.indention = true;
         self.whitespace = true;
+    }
+
+    fn literal(&mut self, text: &str) {
+        self.block("|", text);
         let mut broke = true;
         for c in text.chars() {
             if is_break(c) {
@@ -400,11 +405,7 @@ impl Emitter {
     }
 
     fn folded(&mut self, text: &str) {
-        self.indicator(">", true, false, false);
-        self.hints(text);
-        self.put_break();
-        self.indention = true;
-        self.whitespace = true;
+        self.block(">", text);
         let mut broke = true;
         let mut leading = true;
         let mut chars = text.chars().peekable();

@@ -1,6 +1,7 @@
 //! Numbers as Go reads and prints them.
 
-/// `strconv.FormatFloat(f, 'g', -1, 64)`: `1e+06`, `1.5`, `1e-05`; `.inf`, `-.inf` and `.nan` as YAML has them.
+/// `strconv.FormatFloat(f, 'g', -1, 64)`, as go-yaml and `fmt.Sprint` print a float: with an exponent below 1e-4 and from 1e6
+/// on (`1e+06`, `1.2345675e+06`, `123456.5`, `1e-05`); `.inf`, `-.inf` and `.nan` as YAML has them.
 pub fn go_float(f: f64) -> String {
     if f.is_nan() {
         return ".nan".to_owned();
@@ -8,7 +9,7 @@ pub fn go_float(f: f64) -> String {
     if f.is_infinite() {
         return if f > 0.0 { ".inf" } else { "-.inf" }.to_owned();
     }
-    shortest(f, |exponent| !(-4..21).contains(&exponent), true)
+    shortest(f, |exponent| !(-4..6).contains(&exponent), true)
 }
 
 /// As Go's `encoding/json` prints a float: exponents below -6 and from 21 on.
@@ -104,8 +105,5 @@ pub(crate) fn decimal(text: &str) -> Option<f64> {
 /// A float in single precision, as `strconv.FormatFloat(f, 'g', -1, 32)` prints it.
 pub(crate) fn go_float32(f: f64) -> String {
     let short = format!("{:e}", f as f32);
-    match short.parse::<f64>() {
-        Ok(f) => go_float(f),
-        Err(_) => go_float(f),
-    }
+    go_float(short.parse::<f64>().unwrap_or(f))
 }

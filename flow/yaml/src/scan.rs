@@ -482,16 +482,21 @@ impl<'a> Scanner<'a> {
         Ok(())
     }
 
-    fn anchor(&mut self, alias: bool) -> Done {
-        self.save_key()?;
-        self.key_allowed = false;
+    /// A name behind one character, and where that is.
+    fn name(&mut self) -> (Mark, &'a str) {
         let start = self.mark();
         self.skip_ascii(1);
         let from = self.at;
         while alpha(self.byte(0)) {
             self.skip_ascii(1);
         }
-        let name = &self.text[from..self.at];
+        (start, &self.text[from..self.at])
+    }
+
+    fn anchor(&mut self, alias: bool) -> Done {
+        self.save_key()?;
+        self.key_allowed = false;
+        let (start, name) = self.name();
         let closed =
             self.blank_or_end(0) || matches!(self.byte(0), b'?' | b':' | b',' | b']' | b'}' | b'%' | b'@' | b'`');
         if name.is_empty() || !closed {
@@ -580,13 +585,7 @@ impl<'a> Scanner<'a> {
     }
 
     fn directive(&mut self) -> Done {
-        let start = self.mark();
-        self.skip_ascii(1);
-        let from = self.at;
-        while alpha(self.byte(0)) {
-            self.skip_ascii(1);
-        }
-        let name = &self.text[from..self.at];
+        let (start, name) = self.name();
         if name.is_empty() {
             return Err(self.fault("could not find expected directive name", Some(start)));
         }

@@ -80,6 +80,26 @@ fn values_are_printed_as_go_prints_them() {
     assert_eq!(to_go(&from_str(text).unwrap()), expected.replace("1e+06", "1000000"));
 }
 
+/// The expectations are what `sigs.k8s.io/yaml` and `strconv` print.
+#[test]
+fn floats_are_printed_as_go_prints_them() {
+    for (f, printed, bare) in [
+        (1.5, "1.5", "1.5"),
+        (100_000.0, "100000", "100000"),
+        (123_456.5, "123456.5", "123456.5"),
+        (1_234_567.5, "1.2345675e+06", "1.2345675e+06"),
+        (1_234_567_890.123_456, "1.234567890123456e+09", "1.234567890123456e+09"),
+        (1e6, "1000000", "1e+06"),
+        (1e20, "1e+20", "1e+20"),
+        (1e21, "1e+21", "1e+21"),
+        (0.0001, "0.0001", "0.0001"),
+        (0.00001, "1e-05", "1e-05"),
+    ] {
+        assert_eq!(go_float(f), bare);
+        assert_eq!(to_go(&Value::Float(f)).trim_end(), printed);
+    }
+}
+
 #[test]
 fn a_tree_keeps_its_comments_order_and_styles() {
     let text = "# head\nb: 'q' # line\na:\n# item\n- x\n- {k: v}\nz: \"d\"\n";

@@ -14,6 +14,7 @@ mod project;
 mod registry;
 mod rollout;
 mod run;
+mod skaffold;
 pub mod tags;
 mod trace;
 
@@ -86,6 +87,9 @@ enum Command {
     /// Build and change kustomizations
     #[command(subcommand)]
     Kustomize(kustomize::Command),
+    /// Read a skaffold.yaml: its effective configuration, its manifests
+    #[command(subcommand)]
+    Skaffold(skaffold::Command),
     /// Say what this machine lacks to run containers
     Check,
     /// Print the JSON Schema of .shipway.yaml, for editors
@@ -162,6 +166,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Trace(options) => trace::main(options).await,
         Command::Helm(command) => helm::main(command).await,
         Command::Kustomize(command) => kustomize::main(command).await,
+        Command::Skaffold(command) => skaffold::main(command).await,
         Command::Check => crate::wiring::check(),
         Command::Schema => {
             print!("{}", pipeline::schema());

@@ -35,7 +35,7 @@ pub struct Local {
     pub use_docker_cli: bool,
     pub use_buildkit: Option<bool>,
     /// 0: as many as there are.
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<i64>,
 }
 
 /// How images are tagged; one field is there.

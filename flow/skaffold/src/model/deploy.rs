@@ -118,7 +118,7 @@ pub struct Deploy {
     pub kubectl: Option<KubectlDeploy>,
     pub cloudrun: Option<CloudRunDeploy>,
     pub status_check: Option<bool>,
-    pub status_check_deadline_seconds: u64,
+    pub status_check_deadline_seconds: i64,
     pub tolerate_failures_until_deadline: bool,
     pub kube_context: String,
     pub logs: Logs,
@@ -134,7 +134,7 @@ pub struct DockerDeploy {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct HelmDeploy {
-    pub concurrency: Option<u32>,
+    pub concurrency: Option<i64>,
     pub releases: Vec<HelmRelease>,
     pub flags: HelmFlags,
     pub hooks: DeployHooks,

@@ -1,69 +1,12 @@
-//! `shipway kustomize`: what people know from `kustomize`, done in this process.
+//! `shipway kustomize edit` and `create`: changing a kustomization file.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::Path, process::ExitCode};
 
-use clap::{Args, Subcommand, ValueEnum};
-use kustomize::{Edit, FileError, Files, LoadRestrictor, NAMES};
+use clap::{Args, Subcommand};
+use kustomize::{Edit, NAMES};
 
-use crate::fault::{Class, Fault, Result};
-
-/// What can be done with kustomizations.
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Build a kustomization and print its objects
-    Build(Build),
-    /// Change the kustomization file of this directory; its comments and order stay
-    #[command(subcommand)]
-    Edit(Box<Change>),
-}
-
-/// Which files a kustomization may read.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub enum Restrictor {
-    #[default]
-    #[value(name = "LoadRestrictionsRootOnly")]
-    RootOnly,
-    #[value(name = "LoadRestrictionsNone")]
-    None,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, ValueEnum)]
-pub enum Reorder {
-    #[default]
-    Legacy,
-    None,
-}
-
-#[derive(Debug, Args)]
-pub struct Build {
-    /// The directory of the kustomization
-    #[arg(default_value = ".")]
-    directory: PathBuf,
-    /// Write here instead of standard output; into a directory, one file an object
-    #[arg(short, long, value_name = "PATH")]
-    output: Option<PathBuf>,
-    /// Which files it may read
-    #[arg(long, value_name = "WHICH", default_value = "LoadRestrictionsRootOnly")]
-    load_restrictor: Restrictor,
-    /// The order of the objects, where the kustomization does not say
-    #[arg(long, default_value = "legacy")]
-    reorder: Reorder,
-    /// Inflate helmCharts
-    #[arg(long)]
-    enable_helm: bool,
-    /// Refused: plugins that run programs are not supported
-    #[arg(long)]
-    enable_alpha_plugins: bool,
-    /// Refused: plugins that run programs are not supported
-    #[arg(long)]
-    enable_exec: bool,
-    /// Add the label app.kubernetes.io/managed-by
-    #[arg(long)]
-    enable_managedby_label: bool,
-}
+use super::{unavailable, wrong};
+use crate::fault::{Fault, Result};
 
 /// What can be changed.
 #[derive(Debug, Subcommand)]
@@ -149,6 +92,9 @@ pub enum Add {
     Transformer {
         paths: Vec<String>,
     },
+    Validator {
+        paths: Vec<String>,
+    },
     /// The target's version is an option here
     #[command(disable_version_flag = true)]
     Patch(Patch),
@@ -157,6 +103,7 @@ pub enum Add {
     Configmap(Content),
     Secret(Content),
     Buildmetadata {
+        #[arg(value_delimiter = ',')]
         options: Vec<String>,
     },
 }
@@ -190,6 +137,11 @@ pub enum Set {
     Replicas {
         replicas: Vec<String>,
     },
+    /// In place of what was there
+    Buildmetadata {
+        #[arg(value_delimiter = ',')]
+        options: Vec<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -205,6 +157,13 @@ pub enum Remove {
     },
     Transformer {
         paths: Vec<String>,
+    },
+    Validator {
+        paths: Vec<String>,
+    },
+    Buildmetadata {
+        #[arg(value_delimiter = ',')]
+        options: Vec<String>,
     },
     Patch {
         #[arg(long)]
@@ -228,81 +187,6 @@ pub enum Remove {
     },
 }
 
-pub async fn main(command: Command) -> Result<ExitCode> {
-    match command {
-        Command::Build(options) => build(&options),
-        Command::Edit(change) => edit(*change),
-    }
-}
-
-/// The files of this machine.
-struct Disk;
-
-impl Files for Disk {
-    fn read(&self, path: &str) -> std::result::Result<Vec<u8>, FileError> {
-        std::fs::read(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => FileError::NotFound(path.to_owned()),
-            _ => FileError::Other(format!("open {path}: {error}")),
-        })
-    }
-
-    fn is_dir(&self, path: &str) -> bool {
-        Path::new(path).is_dir()
-    }
-
-    fn canonical(&self, path: &str) -> Option<String> {
-        Path::new(path).canonicalize().ok()?.to_str().map(str::to_owned)
-    }
-}
-
-fn wrong(error: kustomize::Error) -> Fault {
-    Fault::usage(error.to_string())
-}
-
-fn unavailable(path: &Path, error: &std::io::Error) -> Fault {
-    Fault::new(Class::Unavailable, format!("cannot write {}: {error}", path.display()))
-}
-
-fn build(options: &Build) -> Result<ExitCode> {
-    if options.enable_alpha_plugins || options.enable_exec {
-        return Err(Fault::usage("plugins that run programs or containers are not supported")
-            .hint("the built-in generators and transformers need no flag"));
-    }
-    if options.enable_helm {
-        return Err(Fault::usage("helmCharts cannot be inflated by this command yet")
-            .hint("render the chart with 'shipway helm template' and name the result in 'resources'"));
-    }
-    let how = kustomize::Options {
-        load_restrictor: match options.load_restrictor {
-            Restrictor::RootOnly => LoadRestrictor::RootOnly,
-            Restrictor::None => LoadRestrictor::None,
-        },
-        keep_order: options.reorder == Reorder::None,
-        managed_by: options.enable_managedby_label,
-        ..Default::default()
-    };
-    let built = kustomize::build(&Disk, &options.directory.to_string_lossy(), &how).map_err(wrong)?;
-    for warning in &built.warnings {
-        eprintln!("{warning}");
-    }
-    match &options.output {
-        None => print!("{}", built.text()),
-        Some(directory) if directory.is_dir() => {
-            for object in &built.objects {
-                // The names come from the objects: nothing in them may lead out of the directory.
-                let id = &object.id;
-                let safe = |text: &str| text.to_lowercase().replace(['/', '\\', ':'], "_");
-                let group = if id.gvk.group.is_empty() { String::new() } else { format!("{}_", safe(&id.gvk.group)) };
-                let name = format!("{group}{}_{}_{}.yaml", safe(&id.gvk.version), safe(&id.gvk.kind), safe(&id.name));
-                let path = directory.join(name);
-                std::fs::write(&path, yaml::to_go(&object.value)).map_err(|error| unavailable(&path, &error))?;
-            }
-        }
-        Some(file) => std::fs::write(file, built.text()).map_err(|error| unavailable(file, &error))?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 fn pairs(arguments: &[String]) -> Result<Vec<(String, String)>> {
     let pair = |argument: &String| match argument.split_once(':') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.trim_matches(['"', '\'']).to_owned())),
@@ -311,7 +195,7 @@ fn pairs(arguments: &[String]) -> Result<Vec<(String, String)>> {
     arguments.iter().map(pair).collect()
 }
 
-fn edit(change: Change) -> Result<ExitCode> {
+pub fn main(change: Change) -> Result<ExitCode> {
     let found: Vec<&str> = NAMES.into_iter().filter(|name| Path::new(name).is_file()).collect();
     let [file] = found[..] else {
         let problem =
@@ -342,7 +226,11 @@ fn add_to(edit: &mut Edit, add: Add) -> Result<()> {
         Add::Component { paths } => ("components", paths),
         Add::Generator { paths } => ("generators", paths),
         Add::Transformer { paths } => ("transformers", paths),
-        Add::Buildmetadata { options } => ("buildMetadata", options),
+        Add::Validator { paths } => ("validators", paths),
+        Add::Buildmetadata { options } => {
+            known_metadata(&options)?;
+            ("buildMetadata", options)
+        }
         Add::Label(pairs_given) => {
             return edit.set_pairs("commonLabels", &pairs(&pairs_given.pairs)?, pairs_given.force).map_err(wrong);
         }
@@ -401,6 +289,10 @@ fn set_in(edit: &mut Edit, set: Set) -> Result<()> {
         Set::Namesuffix { suffix } => edit.set_text("nameSuffix", &suffix),
         Set::Label { pairs: given } => edit.set_pairs("commonLabels", &pairs(&given)?, true),
         Set::Annotation { pairs: given } => edit.set_pairs("commonAnnotations", &pairs(&given)?, true),
+        Set::Buildmetadata { options } => {
+            known_metadata(&options)?;
+            edit.set("buildMetadata", None).and_then(|()| edit.add("buildMetadata", &options)).map(|_| ())
+        }
         Set::Replicas { replicas } => {
             for replica in &replicas {
                 let count = replica.split_once('=').and_then(|(name, count)| Some((name, count.parse::<u32>().ok()?)));
@@ -422,6 +314,11 @@ fn remove_from(edit: &mut Edit, remove: Remove) -> Result<()> {
         Remove::Component { paths } => edit.remove("components", &paths),
         Remove::Generator { paths } => edit.remove("generators", &paths),
         Remove::Transformer { paths } => edit.remove("transformers", &paths),
+        Remove::Validator { paths } => edit.remove("validators", &paths),
+        Remove::Buildmetadata { options } => {
+            known_metadata(&options)?;
+            edit.remove("buildMetadata", &options)
+        }
         Remove::Label { keys } => edit.remove_pairs("commonLabels", &keys),
         Remove::Annotation { keys } => edit.remove_pairs("commonAnnotations", &keys),
         Remove::Configmap { names } => edit.remove_named("configMapGenerator", &names),
@@ -432,6 +329,108 @@ fn remove_from(edit: &mut Edit, remove: Remove) -> Result<()> {
     };
     for name in missing.map_err(wrong)? {
         eprintln!("{name} doesn't exist in kustomization file");
+    }
+    Ok(())
+}
+
+/// What `buildMetadata` may ask for.
+fn known_metadata(options: &[String]) -> Result<()> {
+    const KNOWN: [&str; 3] = ["managedByLabel", "originAnnotations", "transformerAnnotations"];
+    if options.is_empty() {
+        return Err(Fault::usage("must specify a buildMetadata option").hint(format!("one of {}", KNOWN.join(", "))));
+    }
+    match options.iter().find(|option| !KNOWN.contains(&option.as_str())) {
+        None => Ok(()),
+        Some(option) => Err(Fault::usage(format!("invalid buildMetadata option: {option}"))
+            .hint(format!("must be one of {}", KNOWN.join(", ")))),
+    }
+}
+
+/// The content of a new file.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Resources, with commas between
+    #[arg(long, value_delimiter = ',')]
+    resources: Vec<String>,
+    /// Name the manifests and kustomizations of this directory as resources
+    #[arg(long)]
+    autodetect: bool,
+    /// Those below it too
+    #[arg(short, long, requires = "autodetect")]
+    recursive: bool,
+    #[arg(long, default_value = "")]
+    namespace: String,
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    nameprefix: String,
+    #[arg(long, default_value = "", allow_hyphen_values = true)]
+    namesuffix: String,
+    /// KEY:VALUE, several with commas between
+    #[arg(long, value_delimiter = ',')]
+    annotations: Vec<String>,
+    /// KEY:VALUE, several with commas between
+    #[arg(long, value_delimiter = ',')]
+    labels: Vec<String>,
+}
+
+/// Writes a new kustomization file into this directory.
+pub fn create(options: &Create) -> Result<ExitCode> {
+    if NAMES.into_iter().any(|name| Path::new(name).exists()) {
+        return Err(Fault::new(crate::fault::Class::Conflict, "kustomization file already exists"));
+    }
+    let mut resources = options.resources.clone();
+    for path in resources.iter().filter(|path| !path.contains("://") && !path.contains("?ref=")) {
+        if !Path::new(path).exists() {
+            return Err(Fault::not_found(format!("{path} has no match")));
+        }
+    }
+    if options.autodetect {
+        detect(Path::new("."), options.recursive, 0, &mut resources)?;
+    }
+    let text = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+    let file = NAMES[0];
+    let mut edit = Edit::new(text, file).map_err(wrong)?;
+    if !resources.is_empty() {
+        edit.add("resources", &resources).map_err(wrong)?;
+    }
+    for (field, value) in
+        [("namespace", &options.namespace), ("namePrefix", &options.nameprefix), ("nameSuffix", &options.namesuffix)]
+    {
+        if !value.is_empty() {
+            edit.set_text(field, value).map_err(wrong)?;
+        }
+    }
+    for (field, given) in [("commonAnnotations", &options.annotations), ("commonLabels", &options.labels)] {
+        if !given.is_empty() {
+            edit.set_pairs(field, &pairs(given)?, true).map_err(wrong)?;
+        }
+    }
+    std::fs::write(file, edit.text()).map_err(|error| unavailable(Path::new(file), &error))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Manifests (files of Kubernetes objects) and directories with a kustomization.
+fn detect(directory: &Path, recursive: bool, depth: usize, found: &mut Vec<String>) -> Result<()> {
+    let unreadable = |error: std::io::Error| Fault::usage(format!("cannot read {}: {error}", directory.display()));
+    let mut entries: Vec<_> =
+        std::fs::read_dir(directory).map_err(unreadable)?.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    entries.sort();
+    for path in entries {
+        let name = path.strip_prefix(".").unwrap_or(&path).to_string_lossy().into_owned();
+        if path.is_dir() && !path.is_symlink() {
+            if NAMES.iter().any(|file| path.join(file).is_file()) {
+                found.push(name);
+            } else if recursive && depth < 32 {
+                detect(&path, recursive, depth + 1, found)?;
+            }
+        } else if name.ends_with(".yaml") || name.ends_with(".yml") {
+            let objects = std::fs::read_to_string(&path).ok().and_then(|text| yaml::from_str_all(&text).ok());
+            let object = |value: &yaml::Value| value.get("apiVersion").is_some() && value.get("kind").is_some();
+            if objects.is_some_and(|objects| !objects.is_empty() && objects.iter().all(object))
+                && !found.contains(&name)
+            {
+                found.push(name);
+            }
+        }
     }
     Ok(())
 }
