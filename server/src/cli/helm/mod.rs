@@ -1,10 +1,21 @@
 //! `shipway helm`: what people know from `helm`, done in this process.
 
+mod access;
+mod dependency;
 mod disk;
 mod inspect;
 mod lint;
+mod login;
 mod package;
+mod places;
+mod pull;
+mod push;
+pub mod reference;
+mod registry;
+mod repo;
+mod repositories;
 mod template;
+mod verify;
 
 use std::{
     io::{Read, Write},
@@ -21,7 +32,8 @@ use crate::fault::{Class, Fault, Result};
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Render a chart and print its documents
-    Template(template::Options),
+    #[command(disable_version_flag = true)]
+    Template(Box<template::Options>),
     /// Say what is wrong with a chart
     Lint(lint::Options),
     /// Show what a chart is: its metadata, values, README, custom resource definitions
@@ -29,10 +41,23 @@ pub enum Command {
     Show(inspect::Show),
     /// See to the charts that a chart needs
     #[command(subcommand)]
-    Dependency(inspect::Dependency),
+    Dependency(dependency::Command),
     /// Pack a chart into an archive
     #[command(disable_version_flag = true)]
     Package(package::Options),
+    /// Fetch a chart from a repository or registry
+    #[command(disable_version_flag = true)]
+    Pull(Box<pull::Options>),
+    /// Push a packed chart into a registry
+    Push(Box<push::Options>),
+    /// Name repositories, fetch their indexes, write one
+    #[command(subcommand)]
+    Repo(repo::Command),
+    /// Log in to registries, and out
+    #[command(subcommand)]
+    Registry(login::Command),
+    /// Hold a packed chart against its signed provenance
+    Verify(verify::Options),
 }
 
 /// Whose output is wanted where versions differ.
@@ -94,11 +119,16 @@ impl Values {
 /// Runs one command.
 pub async fn main(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Template(options) => template::main(&options),
+        Command::Template(options) => template::main(&options).await,
         Command::Lint(options) => lint::main(&options),
-        Command::Show(show) => inspect::show(&show),
-        Command::Dependency(dependency) => inspect::dependency(&dependency),
-        Command::Package(options) => package::main(&options),
+        Command::Show(show) => inspect::show(&show).await,
+        Command::Dependency(command) => dependency::main(command).await,
+        Command::Package(options) => package::main(&options).await,
+        Command::Pull(options) => pull::main(*options).await,
+        Command::Push(options) => push::main(*options).await,
+        Command::Repo(command) => repo::main(command).await,
+        Command::Registry(command) => login::main(command).await,
+        Command::Verify(options) => verify::main(&options),
     }
 }
 
