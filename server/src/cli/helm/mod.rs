@@ -1,8 +1,13 @@
 //! `shipway helm`: what people know from `helm`, done in this process.
 
 mod access;
+mod change;
+mod connect;
 mod dependency;
+mod deploy;
 mod disk;
+mod filter;
+mod flags;
 mod inspect;
 mod lint;
 mod login;
@@ -12,8 +17,10 @@ mod pull;
 mod push;
 pub mod reference;
 mod registry;
+mod releases;
 mod repo;
 mod repositories;
+mod show;
 mod template;
 mod verify;
 
@@ -58,6 +65,30 @@ pub enum Command {
     Registry(login::Command),
     /// Hold a packed chart against its signed provenance
     Verify(verify::Options),
+    /// Install a chart into a cluster
+    #[command(disable_version_flag = true)]
+    Install(Box<deploy::Install>),
+    /// Upgrade a release
+    #[command(disable_version_flag = true)]
+    Upgrade(Box<deploy::Upgrade>),
+    /// Bring an earlier revision of a release back
+    Rollback(change::RollbackOptions),
+    /// Uninstall releases
+    #[command(visible_aliases = ["del", "delete", "un"])]
+    Uninstall(change::UninstallOptions),
+    /// Run the tests of a release
+    Test(change::TestOptions),
+    /// List releases
+    #[command(visible_alias = "ls")]
+    List(releases::List),
+    /// The revisions of a release
+    #[command(visible_alias = "hist")]
+    History(releases::History),
+    /// How a release is
+    Status(releases::StatusOptions),
+    /// Fetch what is stored of a release
+    #[command(subcommand)]
+    Get(releases::Get),
 }
 
 /// Whose output is wanted where versions differ.
@@ -129,6 +160,15 @@ pub async fn main(command: Command) -> Result<ExitCode> {
         Command::Repo(command) => repo::main(command).await,
         Command::Registry(command) => login::main(command).await,
         Command::Verify(options) => verify::main(&options),
+        Command::Install(options) => deploy::install(&options).await,
+        Command::Upgrade(options) => deploy::upgrade(&options).await,
+        Command::Rollback(options) => change::rollback(&options).await,
+        Command::Uninstall(options) => change::uninstall(&options).await,
+        Command::Test(options) => change::test(&options).await,
+        Command::List(options) => releases::list(&options).await,
+        Command::History(options) => releases::history(&options).await,
+        Command::Status(options) => releases::status(&options).await,
+        Command::Get(what) => releases::get(&what).await,
     }
 }
 

@@ -1,0 +1,197 @@
+//! The way to a cluster: kubeconfig, context, namespace, and what an operation is carried out with.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use clap::Args;
+use helm::{Cluster, Driver, Helm, Life, Owner, Say, Storage};
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock,
+    fault::{Class, Fault, Result, chain},
+};
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(15);
+
+/// The flags that name a cluster and a namespace.
+#[derive(Debug, Args)]
+pub struct Target {
+    /// The namespace of the release
+    #[arg(short, long, env = "HELM_NAMESPACE", hide_env = true)]
+    pub namespace: Option<String>,
+    /// The kubeconfig file
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env = true)]
+    kubeconfig: Option<PathBuf>,
+    /// The context of the kubeconfig
+    #[arg(long, value_name = "NAME", env = "HELM_KUBECONTEXT", hide_env = true)]
+    kube_context: Option<String>,
+    /// Where releases are kept: secret or configmap
+    #[arg(long, value_name = "DRIVER", env = "HELM_DRIVER", default_value = "secret", hide = true)]
+    driver: String,
+    /// After how long without a word an unfinished operation of another tool counts as left behind
+    #[arg(long, value_name = "DURATION", value_parser = super::flags::duration, default_value = "15m")]
+    abandoned_after: Duration,
+}
+
+impl Target {
+    /// The namespace without asking the cluster or reading more than the kubeconfig.
+    pub fn namespace(&self) -> String {
+        let read = || {
+            let config = self.kubeconfig().ok()?;
+            let name = self.kube_context.as_ref().or(config.current_context.as_ref())?;
+            let named = config.contexts.iter().find(|context| context.name == *name)?;
+            named.context.as_ref()?.namespace.clone()
+        };
+        self.namespace.clone().or_else(read).filter(|name| !name.is_empty()).unwrap_or_else(|| "default".to_owned())
+    }
+
+    fn kubeconfig(&self) -> Result<Kubeconfig> {
+        let wrong = |error: &dyn std::error::Error| {
+            Fault::new(Class::Unavailable, format!("kubernetes cluster unreachable: {error}")).hint(
+                "name a kubeconfig with --kubeconfig or KUBECONFIG; `shipway up` writes one into its data directory",
+            )
+        };
+        let Some(list) = &self.kubeconfig else { return Kubeconfig::read().map_err(|error| wrong(&error)) };
+        let mut merged = Kubeconfig::default();
+        let paths = std::env::split_paths(list).filter(|path| !path.as_os_str().is_empty());
+        let all: Vec<PathBuf> = paths.collect();
+        for path in &all {
+            // As with kubectl: of several files some may be missing.
+            if all.len() > 1 && !path.exists() {
+                continue;
+            }
+            let read = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
+            merged = merged.merge(read).map_err(|error| wrong(&error))?;
+        }
+        Ok(merged)
+    }
+
+    async fn client(&self) -> Result<Client> {
+        let wrong = |text: String| Fault::new(Class::Unavailable, format!("kubernetes cluster unreachable: {text}"));
+        let options = KubeConfigOptions { context: self.kube_context.clone(), ..KubeConfigOptions::default() };
+        let mut config = match self.kubeconfig() {
+            Ok(kubeconfig) => {
+                Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| wrong(chain(&error)))?
+            }
+            // Inside of a pod there is none.
+            Err(fault) if self.kubeconfig.is_none() => Config::incluster().map_err(|_| fault)?,
+            Err(fault) => return Err(fault),
+        };
+        config.connect_timeout = Some(CONNECT);
+        config.read_timeout = None;
+        Client::try_from(config).map_err(|error| wrong(chain(&error)))
+    }
+
+    /// Everything that operations need; the first Ctrl-C stops them, which is written down.
+    pub async fn helm(&self, release: &str) -> Result<Helm> {
+        let driver = Driver::parse(&self.driver).map_err(super::flags::fault)?;
+        let cluster = Cluster::new(self.client().await?);
+        Ok(Helm {
+            releases: Storage::new(cluster.clone(), driver, &self.namespace()),
+            cluster,
+            clock: clock::system(),
+            owner: Owner { id: own_id(), alive: Arc::new(alive) },
+            patience: self.abandoned_after,
+            tell: Arc::new(tell),
+            stop: stopped(release),
+        })
+    }
+}
+
+fn tell(what: Say) {
+    match what {
+        Say::Warning(text) => eprintln!("WARNING: {text}"),
+        Say::Log(bytes) => {
+            // Nobody reads it: nothing is lost.
+            let _ = std::io::stderr().write_all(&bytes);
+        }
+    }
+}
+
+fn stopped(release: &str) -> CancellationToken {
+    let stop = CancellationToken::new();
+    let (asked, release) = (stop.clone(), release.to_owned());
+    tokio::spawn(async move {
+        let terminated = async {
+            use tokio::signal::unix::{SignalKind, signal};
+            match signal(SignalKind::terminate()) {
+                Ok(mut signal) => signal.recv().await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminated => {}
+        }
+        eprintln!("Release {release} has been cancelled.");
+        asked.cancel();
+        // Once more, and nothing is waited for: the next command goes on from what is written down.
+        if tokio::signal::ctrl_c().await.is_ok() {
+            std::process::exit(130);
+        }
+    });
+    stop
+}
+
+/// Boot, process namespace, process, and when it started: what tells processes of this machine apart.
+fn identity(process: &str) -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let space = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    let space: String = space.to_string_lossy().chars().filter(char::is_ascii_digit).collect();
+    let stat = std::fs::read_to_string(Path::new("/proc").join(process).join("stat")).ok()?;
+    // The name in parentheses may hold anything; the start is the 22nd field, the state the 3rd.
+    let rest: Vec<&str> = stat[stat.rfind(')')? + 1..].split_whitespace().collect();
+    if matches!(rest.first(), Some(&"Z" | &"X")) {
+        return None;
+    }
+    let (number, start) = (stat.split(' ').next()?, rest.get(19)?);
+    Some(format!("{}:{space}:{number}:{start}", boot.trim()))
+}
+
+fn own_id() -> String {
+    identity("self").unwrap_or_else(|| {
+        let mut bytes = [0; 16];
+        let _ = aws_lc_rs::rand::fill(&mut bytes);
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    })
+}
+
+/// What is known of the process that an id names.
+fn alive(id: &str) -> Life {
+    let Some(own) = identity("self") else { return Life::Unknown };
+    let parts = |id: &str| id.split(':').map(str::to_owned).collect::<Vec<_>>();
+    let (own, other) = (parts(&own), parts(id));
+    if other.len() != 4 || own[..2] != other[..2] || !other[2].bytes().all(|byte| byte.is_ascii_digit()) {
+        return Life::Unknown;
+    }
+    if identity(&other[2]).as_deref() == Some(id) { Life::Alive } else { Life::Gone }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn processes_are_told_apart() {
+        let own = own_id();
+        assert_eq!(alive(&own), Life::Alive);
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let id = identity(&child.id().to_string()).unwrap();
+        assert_eq!(alive(&id), Life::Alive);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(alive(&id), Life::Gone);
+        assert_eq!(alive("of:another:1:machine"), Life::Unknown);
+        assert_eq!(alive(""), Life::Unknown);
+    }
+}
