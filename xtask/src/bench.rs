@@ -2,6 +2,7 @@
 
 mod build;
 mod http;
+mod manifest;
 mod registry;
 
 use std::{path::Path, process::Command};
@@ -19,6 +20,8 @@ pub enum Bench {
         #[arg(long, default_value = "/var/tmp/shipway-bench-packages")]
         package_cache: String,
     },
+    /// Charts and kustomizations, beside the real helm and kustomize
+    Manifest(manifest::Options),
     /// Pushes and pulls of blobs, beside other registries
     Registry(registry::Options),
     /// `shipway build` beside buildah and docker, where they are installed; as root
@@ -46,6 +49,11 @@ pub fn run(bench: &Bench) -> Result<()> {
     if let Bench::Registry(options) = bench {
         return registry::run(options);
     }
+    if let Bench::Manifest(options) = bench
+        && let Some(program) = options.program()
+    {
+        return manifest::run(options, program);
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")?;
     let built = Command::new(&cargo).args(["build", "--release", "--package", "server"]).current_dir(root).status()?;
@@ -54,6 +62,7 @@ pub fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Journey { runs, package_cache } => journey(&binary, *runs, package_cache),
         Bench::Build { runs, package_cache } => build::run(&binary, package_cache, (*runs).max(1)),
+        Bench::Manifest(options) => manifest::run(options, &binary),
         Bench::Registry(options) => registry::run(options),
     }
 }

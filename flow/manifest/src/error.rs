@@ -20,6 +20,8 @@ pub enum Error {
     Kustomization { from: String, source: Box<kustomize::Error> },
     #[error("{from}: {source}")]
     Chart { from: String, source: Box<chart::Error> },
+    #[error("{from}: {source}")]
+    Skaffold { from: String, source: Box<skaffold::Error> },
     /// There is nothing at a path.
     #[error("{0}: no such file or directory")]
     Missing(String),

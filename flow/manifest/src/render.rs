@@ -148,9 +148,6 @@ pub struct Kitchen {
     templates: Arc<template::Cache>,
 }
 
-/// The files of Skaffold.
-const SKAFFOLD: [&str; 2] = ["skaffold.yaml", "skaffold.yml"];
-
 /// Says what is at a path.
 pub fn recognise_path(tree: &dyn Tree, path: &str) -> Result<App> {
     let Some(real) = tree.canonical(path) else { return Err(Error::Missing(path.to_owned())) };
@@ -160,7 +157,7 @@ pub fn recognise_path(tree: &dyn Tree, path: &str) -> Result<App> {
             name if name.ends_with(".tgz") || name.ends_with(".tar.gz") => App::Archive,
             name if kustomize::NAMES.contains(&name) => App::Kustomization,
             "Chart.yaml" => App::Chart,
-            name if SKAFFOLD.contains(&name) => App::Skaffold,
+            name if skaffold::NAMES.contains(&name) => App::Skaffold,
             _ => App::File,
         });
     }
@@ -170,7 +167,7 @@ pub fn recognise_path(tree: &dyn Tree, path: &str) -> Result<App> {
         App::Chart
     } else if kustomize::NAMES.iter().any(|name| has(name)) {
         App::Kustomization
-    } else if SKAFFOLD.iter().any(|name| has(name)) {
+    } else if skaffold::NAMES.iter().any(|name| has(name)) {
         App::Skaffold
     } else {
         App::Directory
@@ -191,9 +188,7 @@ impl Kitchen {
         match app {
             App::Chart | App::Archive => self.chart(tree, &directory, app, how),
             App::Kustomization => kustomization(tree, &directory, how),
-            App::Skaffold => {
-                Err(Error::NotYet { file: path, what: "Skaffold project", render: "shipway skaffold render" })
-            }
+            App::Skaffold => skaffold_project(tree, &path, how),
             App::File => plain(&[read(tree, &path)?], app),
             App::Directory => directory_of_files(tree, &directory),
         }
@@ -221,9 +216,7 @@ impl Kitchen {
         let mut render = chart::Render::offline(how.flavor, &how.name, &how.namespace);
         render.options.seed = how.seed;
         render.options.trace = how.trace;
-        if let Some(now) = how.now {
-            render.options.now = jiff::Timestamp::from_second(now).unwrap_or_default();
-        }
+        render.options.now = now(how);
         render.cache = Some(self.templates.clone());
         render.include_crds = how.include_crds;
         if let Some(kube) = &how.kube {
@@ -314,12 +307,14 @@ impl<'a> Offsets<'a> {
 
 fn kustomization(tree: &dyn Tree, path: &str, how: &How) -> Result<Output> {
     let history = how.trace.then(History::default);
+    let charts = inflate(how);
     let options = kustomize::Options {
         load_restrictor: if how.load_anywhere {
             kustomize::LoadRestrictor::None
         } else {
             kustomize::LoadRestrictor::RootOnly
         },
+        charts: Some(&charts),
         observer: history.as_ref().map(|history| history as &dyn kustomize::Observer),
         ..Default::default()
     };
@@ -338,6 +333,48 @@ fn kustomization(tree: &dyn Tree, path: &str, how: &How) -> Result<Output> {
         hook: None,
     });
     Ok(Output { app: App::Kustomization, documents: documents.collect(), warnings: built.warnings })
+}
+
+/// What the configurations of a file of Skaffold make, without profiles; images keep the names that artifacts have.
+fn skaffold_project(tree: &dyn Tree, path: &str, how: &How) -> Result<Output> {
+    let failed = |source: skaffold::Error| Error::Skaffold { from: path.to_owned(), source: Box::new(source) };
+    let names = skaffold::NAMES.map(|name| join(path, name));
+    let file = names.into_iter().find(|file| tree.is_dir(path) && tree.canonical(file).is_some());
+    let file = file.unwrap_or_else(|| path.to_owned());
+    let directory = join(&file, "..");
+    let mut options = skaffold::Options::new(&directory);
+    options.situation.command = "render";
+    let loaded = skaffold::load(tree, &file, &options).map_err(failed)?;
+    let charts = inflate(how);
+    let rendering = skaffold::RenderOptions {
+        images: &std::collections::BTreeMap::new(),
+        env: &|_| None,
+        namespace: "",
+        kustomize: kustomize::Options { charts: Some(&charts), ..Default::default() },
+        charts: None,
+        flavor: how.flavor,
+        now: now(how),
+        seed: how.seed,
+    };
+    let rendered = skaffold::render(tree, &loaded.entries, &rendering).map_err(failed)?;
+    let documents = rendered.objects.iter().map(|object| Document {
+        name: Name::of(&object.value),
+        text: yaml::to_go(&object.value),
+        origin: Origin::File { file: object.source.clone(), line: 1 },
+        hook: None,
+    });
+    let warnings = loaded.warnings.into_iter().chain(rendered.warnings).collect();
+    Ok(Output { app: App::Skaffold, documents: documents.collect(), warnings })
+}
+
+fn now(how: &How) -> jiff::Timestamp {
+    how.now.and_then(|now| jiff::Timestamp::from_second(now).ok()).unwrap_or_default()
+}
+
+/// Charts that a kustomization names and that are among the files.
+fn inflate(how: &How) -> kustomize::Inflate<'static> {
+    let (flavor, now, seed) = (how.flavor, now(how), how.seed);
+    kustomize::Inflate { flavor, now, seed, api_versions: how.api_versions.clone(), ..kustomize::Inflate::new() }
 }
 
 fn unreadable(path: &str, error: &FileError) -> Error {

@@ -356,3 +356,27 @@ fn schemas_of_another_version_come_from_its_openapi_document() {
     assert_eq!(found[0].message, "`spec.a` has to be true or false, and is `1`");
     assert!(schemas.openapi("x", b"{}", false).unwrap_err().to_string().contains("no OpenAPI document"));
 }
+
+#[test]
+fn a_skaffold_project_is_rendered_from_what_it_names() {
+    let tree = kustomization()
+        .with("/skaffold.yaml", "apiVersion: skaffold/v4beta11\nkind: Config\nmanifests: { rawYaml: [raw/*.yaml], kustomize: { paths: [prod] } }\n")
+        .with("/raw/a.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: raw }\n");
+    let output = Kitchen::default().render(&tree, "/skaffold.yaml", &How::default()).unwrap();
+    let names: Vec<String> = output.documents.iter().map(|document| document.name.to_string()).collect();
+    assert_eq!((output.app, names), (App::Skaffold, vec!["ConfigMap/raw".into(), "Deployment/prod-app".into()]));
+}
+
+#[test]
+fn hooks_that_would_have_to_run_are_refused_and_tests_left_out() {
+    let hook = |words: &str| {
+        format!("apiVersion: v1\nkind: Pod\nmetadata: {{ name: h, annotations: {{ helm.sh/hook: \"{words}\" }} }}\n")
+    };
+    let objects = |words: &str| {
+        let tree = chart().with("/app/templates/hook.yaml", hook(words));
+        Kitchen::default().render(&tree, "/app", &How::default()).unwrap().objects("app").map(|objects| objects.len())
+    };
+    assert_eq!(objects("test,pre-delete").unwrap(), 2, "the Deployment and the Service");
+    let said = objects("post-install, test").unwrap_err().to_string();
+    assert!(said.starts_with("web/templates/hook.yaml: Pod/h is a hook (post-install)"), "{said}");
+}

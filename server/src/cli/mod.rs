@@ -12,6 +12,7 @@ mod live;
 mod output;
 mod project;
 mod registry;
+mod render;
 mod rollout;
 mod run;
 mod skaffold;
@@ -87,6 +88,8 @@ enum Command {
     /// Build and change kustomizations
     #[command(subcommand)]
     Kustomize(kustomize::Command),
+    /// Show the objects of a chart, a kustomization or plain YAML: compared with a commit, checked, explained
+    Render(Box<render::Options>),
     /// Read a skaffold.yaml: its effective configuration, its manifests
     #[command(subcommand)]
     Skaffold(skaffold::Command),
@@ -166,6 +169,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Trace(options) => trace::main(options).await,
         Command::Helm(command) => helm::main(command).await,
         Command::Kustomize(command) => kustomize::main(command).await,
+        Command::Render(options) => render::main(*options).await,
         Command::Skaffold(command) => skaffold::main(command).await,
         Command::Check => crate::wiring::check(),
         Command::Schema => {

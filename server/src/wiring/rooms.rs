@@ -48,6 +48,7 @@ pub struct Rooms {
     pub rollouts: Rollouts,
     pub counters: Arc<Counters>,
     pub observations: Observations,
+    pub rendered: super::manifests::Kept,
     objects: Objects,
     router: Router,
     /// Taken when the server ends.
@@ -120,6 +121,7 @@ impl Rooms {
             rollouts,
             counters,
             observations,
+            rendered: Default::default(),
             objects: node.objects().clone(),
             router: node.router().clone(),
             node: Mutex::new(Some(node)),

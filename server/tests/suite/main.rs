@@ -3,6 +3,7 @@
 
 mod browser;
 mod build;
+mod charts;
 mod cli;
 mod cluster;
 mod crash;
@@ -13,6 +14,7 @@ mod local;
 mod pipeline;
 mod registry;
 mod registry_care;
+mod render;
 mod server;
 
 use std::path::Path;

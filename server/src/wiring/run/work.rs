@@ -84,7 +84,8 @@ async fn attempt(app: &Arc<App>, id: &RunId, cancel: &Cancel) -> Result<()> {
     app.records
         .update::<Run, Fault>(&id.key(), |run| {
             let (steps, environments) = (shown.clone(), environments.clone());
-            Ok(Run { steps, environments, manifests: manifests.clone(), ..run })
+            let (all, own) = (manifests.all.clone(), manifests.environments.clone());
+            Ok(Run { steps, environments, manifests: all, manifests_of: own, ..run })
         })
         .await?;
     let publishing = {
