@@ -144,7 +144,7 @@ fn mounts(run: &Run, hierarchies: &Hierarchies) -> Vec<Value> {
         mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         mount("/sys", sys, &["nosuid", "noexec", "nodev", "ro"]),
     ];
-    if hierarchies.is_v2() {
+    if hierarchies.is_v2() && !confined {
         list.push(mount("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", "relatime", "ro"]));
     }
     for given in &run.mounts {
