@@ -154,7 +154,7 @@ impl Source {
             Self::Argument { shown, values } => {
                 let (first, rest) = path.split_first()?;
                 let found = values.get(first)?;
-                Path(rest.iter().map(step).collect()).value(found)?;
+                Path(rest.iter().map(|key| step(key)).collect()).value(found)?;
                 Some((Position { file: String::new(), line: 0, column: 0 }, shown.clone()))
             }
             Self::File { file, text, root, below } => {
@@ -167,7 +167,7 @@ impl Source {
                 if inside.is_empty() {
                     return None;
                 }
-                let path = Path(inside.iter().map(step).collect());
+                let path = Path(inside.iter().map(|key| step(key)).collect());
                 path.find(root)?;
                 let key = path.find_key(root)?;
                 let line = text.lines().nth((key.start.line as usize).saturating_sub(1)).unwrap_or_default();
@@ -179,6 +179,6 @@ impl Source {
     }
 }
 
-fn step(key: &String) -> Step {
-    key.parse().map_or_else(|_| Step::Key(key.clone()), Step::Index)
+fn step(key: &str) -> Step {
+    key.parse().map_or_else(|_| Step::Key(key.to_owned()), Step::Index)
 }
