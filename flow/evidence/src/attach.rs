@@ -20,6 +20,7 @@ use crate::{
     sbom::{
         Catalogue, LayerCache,
         cyclonedx::{self, Bom},
+        origin,
     },
     sign::{SigningKey, bundle},
     statement,
@@ -65,6 +66,12 @@ impl Maker {
     pub async fn catalogue(&self, repository: &str, image: &Digest) -> Result<Catalogue> {
         let facts = self.layers.layers(self.registry.blobs(), &self.layer_digests(repository, image).await?).await?;
         Ok(Catalogue::of(facts.iter().map(|facts| &**facts)))
+    }
+
+    /// The layer, by its place from the bottom, that brought each package of an image, by package URL.
+    pub async fn origins(&self, repository: &str, image: &Digest) -> Result<BTreeMap<String, usize>> {
+        let facts = self.layers.layers(self.registry.blobs(), &self.layer_digests(repository, image).await?).await?;
+        Ok(origin::origins(&facts))
     }
 
     /// Reads the layers of an image before they are needed, so that what is built on it costs nothing for them.

@@ -18,6 +18,7 @@ mod quota;
 mod referrers;
 mod repositories;
 pub mod robots;
+pub mod running;
 pub mod settings;
 mod uploads;
 pub mod upstream;

@@ -362,3 +362,50 @@ async fn pushes_at_the_same_time_stay_within_the_quota() {
         assert_eq!(registry.usage("team").await.unwrap().bytes, 700, "{way}");
     }
 }
+
+struct Runs(std::collections::BTreeMap<records::Digest, String>);
+
+#[async_trait::async_trait]
+impl image::registry::running::Running for Runs {
+    async fn running(&self) -> Result<std::collections::BTreeMap<records::Digest, String>, String> {
+        if self.0.is_empty() { Err("the records are away".into()) } else { Ok(self.0.clone()) }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_runs_is_not_deleted() {
+    for known in [true, false] {
+        let directory = TempDir::new().unwrap();
+        let registry = open(Stores::Disk, directory.path(), Limits::default(), support::clock()).await;
+        let (digest, layer) = push_image(&registry, "team/app", &["v1"], "x").await;
+        let (other, other_layer) = push_image(&registry, "team/app", &["v2"], "y").await;
+        let size = registry.manifest("team/app", &digest).await.unwrap().1.len();
+        let index = serde_json::json!({
+            "schemaVersion": 2, "mediaType": image::media::OCI_INDEX,
+            "manifests": [{ "mediaType": image::media::OCI_MANIFEST, "digest": digest, "size": size }],
+        });
+        let index = registry.put_manifest("team/app", &["all"], None, "", index.to_string()).await.unwrap().digest;
+        let place = "environment team/prod".to_owned();
+        let runs = if known { [(digest.clone(), place)].into() } else { Default::default() };
+        let extras = Extras { running: Some(Arc::new(Runs(runs))), ..Extras::default() };
+        let served = serve_extras(registry, Arc::new(image::registry::http::AllowAll), extras, directory).await;
+        let delete = async |path: String| {
+            let url = format!("http://{}/v2/team/app/{path}", served.host);
+            code(Client::new().delete(url).send().await.unwrap()).await
+        };
+        let refused = [format!("manifests/{digest}"), format!("manifests/{index}"), format!("blobs/{layer}")];
+        for path in refused {
+            let (status, code, message) = delete(path).await;
+            assert_eq!((status, code.as_str()), (403, "DENIED"));
+            let why = if known { "is used by environment team/prod" } else { "cannot be told whether it runs" };
+            assert!(message.contains(why), "{message}");
+        }
+        assert_eq!(served.registry.resolve("team/app", "v1").await.unwrap(), digest);
+        if known {
+            for path in [format!("manifests/{other}"), format!("blobs/{other_layer}"), "manifests/v1".into()] {
+                let url = format!("http://{}/v2/team/app/{path}", served.host);
+                assert_eq!(Client::new().delete(url).send().await.unwrap().status(), 202);
+            }
+        }
+    }
+}

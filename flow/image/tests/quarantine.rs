@@ -224,7 +224,7 @@ async fn copy(of: &Served, gate: Option<Arc<dyn Gate>>, now: Arc<AtomicI64>) -> 
     registry.set_settings("node", Some(&alias)).await.unwrap();
     let client = Client::new(Options { timeout: Duration::from_secs(2), ..Options::default() }).unwrap();
     let upstreams = Some(Upstreams::new(registry.clone(), client));
-    serve_extras(registry, Arc::new(AllowAll), Extras { gate, upstreams, events: None }, directory).await
+    serve_extras(registry, Arc::new(AllowAll), Extras { gate, upstreams, ..Extras::default() }, directory).await
 }
 
 async fn get(served: &Served, path: &str) -> (u16, bool, String) {

@@ -1,11 +1,14 @@
 //! One image: what it is made of, what is known about it, where it runs.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::extract::{Path, State};
-use records::{Digest, Evidence, EvidenceDetail, Finding, Image, Release, Rollout, Timestamp};
+use image::registry::{Descriptor, Document};
+use records::{Digest, Evidence, EvidenceDetail, Finding, Image, Release, Rollout, Severity, Timestamp};
 
 use super::{Page, Shared, commits::Commits, filters, page};
-use crate::{fault::Fault, shipment::Shipment};
+use crate::{app::App, fault::Fault, shipment::Shipment};
 
 #[derive(Template)]
 #[template(path = "image.html")]
@@ -18,13 +21,30 @@ struct ImagePage {
     subject: String,
     bases: Vec<Base>,
     evidence: Vec<EvidenceRow>,
-    findings: Vec<Finding>,
+    findings: Vec<Found>,
+    layers: Vec<LayerRow>,
     releases: Vec<Shipment>,
 }
 
 struct Base {
     name: String,
     digest: String,
+}
+
+/// A finding, and the layer that brought what it is found in: its number from the bottom, from 1 on.
+struct Found {
+    finding: Finding,
+    layer: Option<usize>,
+}
+
+struct LayerRow {
+    digest: Digest,
+    /// Empty when no run of this installation built the image.
+    created_by: String,
+    size: u64,
+    packages: usize,
+    /// Findings that apply, the worst first: severity and how many.
+    findings: Vec<(Severity, usize)>,
 }
 
 struct EvidenceRow {
@@ -66,6 +86,19 @@ pub async fn image(State(app): Shared, Path(name): Path<String>) -> Page {
         }
         // The worst first; what does not apply last.
         findings.sort_by_key(|finding| (finding.not_affected.is_some(), std::cmp::Reverse(finding.severity)));
+        let origins = match app.rooms.maker.origins(repository, &digest).await {
+            Ok(origins) => origins,
+            // An index has no layers of its own, and a layer that cannot be read is no reason to show nothing.
+            Err(error) => {
+                tracing::debug!(%name, %error, "the layers cannot be told apart");
+                BTreeMap::new()
+            }
+        };
+        let findings: Vec<Found> = findings
+            .into_iter()
+            .map(|finding| Found { layer: origins.get(&finding.purl).map(|index| index + 1), finding })
+            .collect();
+        let layers = layer_rows(&app, repository, &digest, image.as_ref(), &origins, &findings).await;
         let mut releases = Vec::new();
         for release in app.newest_first::<Release>("").await? {
             if release.images.iter().any(|image| image.digest == digest) {
@@ -74,9 +107,39 @@ pub async fn image(State(app): Shared, Path(name): Path<String>) -> Page {
             }
         }
         let (repository, registry) = (repository.to_owned(), app.rooms.address().to_string());
-        Ok(ImagePage { repository, digest, registry, image, subject, bases, evidence, findings, releases })
+        Ok(ImagePage { repository, digest, registry, image, subject, bases, evidence, findings, layers, releases })
     })
     .await
+}
+
+/// The layers from the bottom up, with what each brought; none for what is no image.
+async fn layer_rows(
+    app: &App,
+    repository: &str,
+    digest: &Digest,
+    image: Option<&Image>,
+    origins: &BTreeMap<String, usize>,
+    findings: &[Found],
+) -> Vec<LayerRow> {
+    let document = app.rooms.registry.manifest(repository, digest).await.ok();
+    let document = document.and_then(|(info, content)| Document::parse(&info.media_type, &content).ok());
+    let layers = document.and_then(|(document, _)| document.layers).unwrap_or_default();
+    let row = |(index, layer): (usize, Descriptor)| {
+        let made = image.and_then(|image| image.layers.iter().find(|made| made.digest == layer.digest));
+        let mut counts: BTreeMap<Severity, usize> = BTreeMap::new();
+        let open = findings.iter().filter(|found| found.finding.not_affected.is_none());
+        for found in open.filter(|found| found.layer == Some(index + 1)) {
+            *counts.entry(found.finding.severity).or_default() += 1;
+        }
+        LayerRow {
+            digest: layer.digest,
+            created_by: made.map(|made| made.created_by.clone()).unwrap_or_default(),
+            size: layer.size,
+            packages: origins.values().filter(|origin| **origin == index).count(),
+            findings: counts.into_iter().rev().collect(),
+        }
+    };
+    layers.into_iter().enumerate().map(row).collect()
 }
 
 /// What a piece of evidence says, in a few words, and in full where that is more.

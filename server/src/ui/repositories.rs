@@ -1,5 +1,7 @@
 //! The registry: its repositories, what is in one of them, and what a clean-up would remove.
 
+use std::collections::BTreeMap;
+
 use askama::Template;
 use axum::extract::{Path, State};
 use image::{
@@ -94,6 +96,8 @@ struct ManifestRow {
     referrers: usize,
     /// Bytes of all its images.
     size: u64,
+    /// Where it, or one of its images, runs.
+    runs: Option<String>,
 }
 
 struct ImageRow {
@@ -119,10 +123,11 @@ pub async fn repository(State(app): Shared, Path(name): Path<String>) -> Page {
         tagged.sort_by(|a, b| b.2.cmp(&a.2).then(a.0.cmp(&b.0)));
         let hidden = tagged.len().saturating_sub(SHOWN);
         tagged.truncate(SHOWN);
+        let running = cleaning::running(&app).await?;
         let mut tags = Vec::new();
         let mut shown = std::collections::HashSet::new();
         for (tag, digest, updated) in tagged {
-            let manifest = describe(registry, &name, &digest).await?;
+            let manifest = describe(registry, &running, &name, &digest).await?;
             shown.insert(digest);
             shown.extend(manifest.images.iter().map(|image| image.digest.clone()));
             tags.push(TagRow { name: tag, updated, manifest });
@@ -131,7 +136,7 @@ pub async fn repository(State(app): Shared, Path(name): Path<String>) -> Page {
         if hidden == 0 {
             for digest in registry.manifests(&name).await.map_err(unavailable)? {
                 if untagged.len() < SHOWN && !shown.contains(&digest) {
-                    untagged.push(describe(registry, &name, &digest).await?);
+                    untagged.push(describe(registry, &running, &name, &digest).await?);
                 }
             }
         }
@@ -140,11 +145,17 @@ pub async fn repository(State(app): Shared, Path(name): Path<String>) -> Page {
     .await
 }
 
-async fn describe(registry: &Registry, name: &str, digest: &Digest) -> Result<ManifestRow> {
+async fn describe(
+    registry: &Registry,
+    running: &BTreeMap<Digest, String>,
+    name: &str,
+    digest: &Digest,
+) -> Result<ManifestRow> {
     let referrers = registry.referrers(name, digest, None).await.map_err(unavailable)?.len();
     let Some((document, media_type, raw)) = read(registry, name, digest).await? else {
         let (digest, kind) = (digest.clone(), "not here".into());
-        return Ok(ManifestRow { digest, kind, images: Vec::new(), referrers, size: 0 });
+        let runs = running.get(&digest).cloned();
+        return Ok(ManifestRow { digest, kind, images: Vec::new(), referrers, size: 0, runs });
     };
     let mut images = Vec::new();
     let kind;
@@ -169,7 +180,9 @@ async fn describe(registry: &Registry, name: &str, digest: &Digest) -> Result<Ma
         images.push(ImageRow { digest: digest.clone(), platform, layers, size });
     }
     let size = images.iter().map(|image| image.size).sum();
-    Ok(ManifestRow { digest: digest.clone(), kind, images, referrers, size })
+    let mut digests = std::iter::once(digest).chain(images.iter().map(|image| &image.digest));
+    let runs = digests.find_map(|digest| running.get(digest)).cloned();
+    Ok(ManifestRow { digest: digest.clone(), kind, images, referrers, size, runs })
 }
 
 /// A manifest, or `None` when it is not here: a copy of another registry may lack some.

@@ -4,7 +4,7 @@ pub mod cleaning;
 mod scanning;
 mod webhooks;
 
-use std::{os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use evidence::decide;
@@ -14,6 +14,7 @@ use image::{
         events::Events,
         gate::{Gate, Verdict},
         http::{Door, Extras, router_with},
+        running::Running,
         upstream::Upstreams,
     },
 };
@@ -53,7 +54,8 @@ pub fn serve(app: &Arc<App>) -> Result<axum::Router> {
     scanning::start(app, upstreams.clone());
     webhooks::start(app);
     let gate: Arc<dyn Gate> = Arc::new(ByEvidence { records: app.records.clone() });
-    let extras = Extras { gate: Some(gate), upstreams: Some(upstreams), events: Some(events) };
+    let running: Arc<dyn Running> = Arc::new(Runs(app.clone()));
+    let extras = Extras { gate: Some(gate), upstreams: Some(upstreams), events: Some(events), running: Some(running) };
     Ok(router_with(registry, Arc::new(door), extras))
 }
 
@@ -89,6 +91,16 @@ impl Gate for ByEvidence {
         let evidence = self.records.list::<Evidence>(&format!("{digest}/")).await.map_err(|e| e.to_string())?;
         let evidence: Vec<Evidence> = evidence.into_iter().map(|found| found.record).collect();
         Ok(verdict(policy, repository, digest, &evidence))
+    }
+}
+
+/// What the releases and pods of this installation use.
+struct Runs(Arc<App>);
+
+#[async_trait]
+impl Running for Runs {
+    async fn running(&self) -> std::result::Result<BTreeMap<Digest, String>, String> {
+        cleaning::running(&self.0).await.map_err(|fault| fault.to_string())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod dpkg;
 pub mod facts;
 pub mod layer;
 pub mod npm;
+pub mod origin;
 pub mod os_release;
 
 pub use cache::LayerCache;

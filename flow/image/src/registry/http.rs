@@ -28,7 +28,7 @@ pub use authorize::{Action, AllowAll, Authorize, Caller, Decision, Issued, Scope
 pub use door::{Door, IsAdmin};
 pub use wire::{Direct, Listener};
 
-use super::{Registry, events::Events, gate::Gate, upstream::Upstreams};
+use super::{Registry, events::Events, gate::Gate, running::Running, upstream::Upstreams};
 use answer::{failure, plain};
 use path::Endpoint;
 
@@ -50,6 +50,8 @@ pub struct Extras {
     pub upstreams: Option<Upstreams>,
     /// Writes down who did what.
     pub events: Option<Events>,
+    /// Knows what runs and is not deleted.
+    pub running: Option<Arc<dyn Running>>,
 }
 
 /// Serves `registry` below `/v2`. Every request is put to `authorize` first.

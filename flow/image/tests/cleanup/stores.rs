@@ -17,8 +17,13 @@ use tokio::sync::watch;
 /// Another task goes on here.
 async fn pause() {
     let mut once = false;
-    std::future::poll_fn(|_| {
-        if std::mem::replace(&mut once, true) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    std::future::poll_fn(|context| {
+        if std::mem::replace(&mut once, true) {
+            return std::task::Poll::Ready(());
+        }
+        // For what polls several at once and asks only those again that say so.
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
     })
     .await
 }

@@ -1,6 +1,10 @@
 //! Clean-up of the registry, now and then and when somebody asks: abandoned uploads, what rules do not keep, what nothing names, old events.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use image::registry::cleanup::{Cleanup, GRACE, LEASE, Report, Retention};
 use records::{Digest, Evidence, Image, Observation, Record, Release, Rollout, RolloutState, Timestamp};
@@ -78,7 +82,7 @@ async fn activate(app: &App, everything: bool) -> Result<()> {
 pub async fn clean_up(app: &App, asked: Asked) -> Result<Report> {
     let settings = app.rooms.registry.all_settings().await.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
     let retention = |repository: &str| -> Option<Retention> { settings.of(repository).1.retention.clone() };
-    let in_use = in_use(app).await?;
+    let in_use: BTreeSet<Digest> = running(app).await?.into_keys().collect();
     let cleanup = Cleanup {
         dry_run: asked.dry_run,
         grace: Duration::from_secs(asked.grace_s),
@@ -96,10 +100,11 @@ pub async fn clean_up(app: &App, asked: Asked) -> Result<Report> {
 /// Records that speak of content, and layers of steps, which are made again when they are gone. What the registry holds, it holds itself.
 const SPEAKING: [&str; 4] = [Image::KIND, Evidence::KIND, Observation::KIND, "layer"];
 
-/// What runs, or may be brought back: of each environment the newest release, those under way and the last that was complete; and all pods.
-async fn in_use(app: &App) -> Result<BTreeSet<Digest>> {
+/// What runs, or may be brought back, and where: of each environment the newest release, those under way and the last that was complete; and
+/// all pods.
+pub async fn running(app: &App) -> Result<BTreeMap<Digest, String>> {
     let releases: Vec<Release> = app.newest_first("").await?;
-    let mut found = BTreeSet::new();
+    let mut found = BTreeMap::new();
     let (mut newest, mut complete) = (BTreeSet::new(), BTreeSet::new());
     for release in releases {
         let environment = (release.id.project.clone(), release.id.environment.clone());
@@ -108,7 +113,11 @@ async fn in_use(app: &App) -> Result<BTreeSet<Digest>> {
         let under_way = rollout.as_ref().is_some_and(|state| !state.ended());
         let done = rollout.as_ref().is_some_and(is_complete) && complete.insert(environment);
         if first || under_way || done {
-            found.extend(release.images.into_iter().map(|image| image.digest));
+            let place =
+                format!("environment {}/{} (release {})", release.id.project, release.id.environment, release.id);
+            for image in release.images {
+                found.entry(image.digest).or_insert_with(|| place.clone());
+            }
         }
     }
     let log = app.records.log();
@@ -122,7 +131,9 @@ async fn in_use(app: &App) -> Result<BTreeSet<Digest>> {
                 ["containerStatuses", "initContainerStatuses"].map(|name| pod["status"][name].as_array().cloned());
             for status in statuses.into_iter().flatten().flatten() {
                 let image = status["imageID"].as_str().and_then(|id| id.rsplit_once('@'));
-                found.extend(image.and_then(|(_, digest)| digest.parse::<Digest>().ok()));
+                if let Some(digest) = image.and_then(|(_, digest)| digest.parse::<Digest>().ok()) {
+                    found.entry(digest).or_insert_with(|| format!("pod {}", entry.key));
+                }
             }
         }
         if !page.more {

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
+use futures::StreamExt;
 use records::{Digest, Timestamp};
 use store::{Entry, Leases, Seq, leases};
 
@@ -10,6 +11,8 @@ use crate::{Error, Kind, Result, registry::Registry};
 
 /// How many blobs are deleted between two looks at what was recorded meanwhile.
 const BATCH: usize = 256;
+/// How many are deleted at the same time: a store behind a network answers each after a while.
+const TOGETHER: usize = 16;
 const PAGE: usize = 1000;
 
 /// Content that is named. Of each digest the first 128 bits: two that share them are both kept.
@@ -64,6 +67,14 @@ fn digests(text: &[u8], mut found: impl FnMut(&str)) {
     }
 }
 
+/// What became of content that nothing names.
+enum Gone {
+    Went(u64),
+    Absent,
+    /// It may be in use.
+    Waits,
+}
+
 /// A round of collection.
 pub(super) struct Round<'a> {
     pub leases: &'a Arc<Leases>,
@@ -97,35 +108,42 @@ impl Registry {
             if !cleanup.dry_run {
                 at = self.catch_up(at, cleanup, &mut named).await?;
             }
-            for digest in batch.iter().filter(|digest| !named.has(digest)) {
-                let Some(leaving) = round.leases.take(round.round, digest, limit) else {
-                    report.waiting += 1;
-                    continue;
-                };
-                match self.delete_content(digest, cleanup.dry_run).await {
-                    Ok(Some(size)) => {
+            let batch: Vec<Digest> = batch.iter().filter(|digest| !named.has(digest)).cloned().collect();
+            let mut going = futures::stream::iter(batch)
+                .map(|digest| async move {
+                    // From here until the end of the deletion whoever asks for it waits.
+                    let gone = match round.leases.take(round.round, &digest, limit) {
+                        Some(_leaving) => self.delete_content(&digest, cleanup.dry_run).await,
+                        None => Ok(Gone::Waits),
+                    };
+                    (digest, gone)
+                })
+                .buffer_unordered(TOGETHER);
+            while let Some((digest, gone)) = going.next().await {
+                match gone {
+                    Ok(Gone::Went(size)) => {
                         report.blobs += 1;
                         report.bytes += size;
                     }
-                    Ok(None) => {}
+                    Ok(Gone::Absent) => {}
+                    Ok(Gone::Waits) => report.waiting += 1,
                     Err(error) => {
                         tracing::warn!(%digest, %error, "a blob cannot be deleted this time");
                         report.failed += 1;
                     }
                 }
-                drop(leaving);
             }
         }
         round.leases.forget(limit);
         Ok(())
     }
 
-    async fn delete_content(&self, digest: &Digest, dry_run: bool) -> Result<Option<u64>> {
-        let size = self.blobs().stat(digest).await?;
-        if size.is_some() && !dry_run {
+    async fn delete_content(&self, digest: &Digest, dry_run: bool) -> Result<Gone> {
+        let Some(size) = self.blobs().stat(digest).await? else { return Ok(Gone::Absent) };
+        if !dry_run {
             self.blobs().delete(digest).await?;
         }
-        Ok(size)
+        Ok(Gone::Went(size))
     }
 
     async fn all_of(&self, kind: &str, named: &mut Named) -> Result<()> {

@@ -79,6 +79,7 @@ impl Server {
     }
 
     pub(super) async fn delete_blob(&self, repository: &str, digest: &Digest, call: &Call) -> Result<Response> {
+        self.check_blob_deletion(repository, digest).await?;
         self.registry.delete_blob(repository, digest).await?;
         self.note(events::Action::Delete, repository, None, Some(digest), None, call).await?;
         Ok(answer::empty(StatusCode::ACCEPTED))

@@ -120,11 +120,22 @@ impl Server {
         self.authorize.authorize(call.credentials(), scope).await == Decision::Allow
     }
 
-    /// `Denied` when a tag that stands still would go.
+    /// `Denied` when a blob is part of what runs.
+    pub(super) async fn check_blob_deletion(&self, repository: &str, digest: &Digest) -> Result<()> {
+        match &self.extras.running {
+            Some(running) => self.registry.check_blob_rests(&**running, repository, digest).await,
+            None => Ok(()),
+        }
+    }
+
+    /// `Denied` when a tag that stands still would go, or a manifest that runs.
     pub(super) async fn check_deletion(&self, repository: &str, reference: &ManifestRef) -> Result<()> {
         match reference {
             ManifestRef::Tag(tag) => self.registry.check_mutable(repository, tag).await,
             ManifestRef::Digest(digest) => {
+                if let Some(running) = &self.extras.running {
+                    self.registry.check_manifest_rests(&**running, repository, digest).await?;
+                }
                 if self.registry.settings(repository).await?.immutable_tags.is_empty() {
                     return Ok(());
                 }
