@@ -106,6 +106,15 @@ fn client(guarded: bool) -> Result<reqwest::Client> {
     builder.build().map_err(|e| Fault::from_error(Class::Internal, &e))
 }
 
+/// What is at the bottom of an error: that of the client says only that it failed.
+fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    let mut cause = error;
+    while let Some(inner) = cause.source() {
+        cause = inner;
+    }
+    cause
+}
+
 async fn file(home: &Fetcher<'_>, url: &str, checksum: Option<&Digest>) -> Result<Fetched> {
     let parsed = reqwest::Url::parse(url).map_err(|e| Fault::usage(format!("`{url}` is no address: {e}")))?;
     let last = parsed.path_segments().and_then(|mut parts| parts.next_back()).unwrap_or_default();
@@ -119,7 +128,7 @@ async fn file(home: &Fetcher<'_>, url: &str, checksum: Option<&Digest>) -> Resul
     if home.guarded && literal(&parsed).is_some_and(is_own) {
         return Err(Fault::usage(format!("{url}: {}", own(parsed.host_str().unwrap_or_default()))));
     }
-    let response = client(home.guarded)?.get(parsed).send().await.map_err(|e| failed(&e))?;
+    let response = client(home.guarded)?.get(parsed).send().await.map_err(|e| failed(&root_cause(&e)))?;
     let response = response.error_for_status().map_err(|e| failed(&e.status().unwrap_or_default()))?;
     let said = response.headers().get("content-disposition").and_then(|value| value.to_str().ok());
     let said = said.and_then(|value| value.split("filename=").nth(1)).map(|value| value.trim_matches(['"', ' ']));

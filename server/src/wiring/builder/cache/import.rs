@@ -1,7 +1,7 @@
 //! Results of other machines, fetched one by one as they are asked for.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
@@ -33,6 +33,8 @@ struct Source {
     registry: Registry,
     index: Index,
     by_id: HashMap<String, usize>,
+    /// Results that could not be used: they are tried once.
+    refused: RwLock<HashSet<String>>,
 }
 
 /// The caches that builds of this process may take from. Cheap to clone.
@@ -67,6 +69,7 @@ impl Imports {
             registry: registry.clone(),
             index: Index { version: VERSION, vertices: Vec::new(), mounts: Vec::new() },
             by_id: HashMap::new(),
+            refused: RwLock::default(),
         };
         source.fetch(&first.digest, first.size).await?;
         let text =
@@ -86,11 +89,15 @@ impl Imports {
     /// make it, and is said.
     pub async fn bring(&self, id: &str, snapshots: &Snapshots, images: &Images) -> bool {
         for source in self.sources() {
-            let chain = source.chain(id, snapshots);
-            let Some(chain) = chain else { continue };
+            let Some(chain) = source.chain(id, snapshots) else { continue };
+            if source.is_refused(&chain) {
+                continue;
+            }
             match self.bring_chain(&source, &chain, snapshots, images).await {
                 Ok(()) => return true,
                 Err(reason) => {
+                    let below = chain.iter().map(|entry| entry.id.clone());
+                    source.refused.write().unwrap_or_else(PoisonError::into_inner).extend(below);
                     tracing::warn!(cache = %source.place, "a result of the cache cannot be used, and is made again: {reason}");
                 }
             }
@@ -182,6 +189,11 @@ impl Source {
             at = entry.parent.as_deref();
         }
         Some(chain)
+    }
+
+    fn is_refused(&self, chain: &[&Entry]) -> bool {
+        let refused = self.refused.read().unwrap_or_else(PoisonError::into_inner);
+        chain.iter().any(|entry| refused.contains(&entry.id))
     }
 
     /// Sees to it that a blob is in the store; it is checked against its digest there.
