@@ -178,10 +178,11 @@ const LARGEST: u64 = 100 << 20;
 fn read(file: &str) -> std::result::Result<Vec<u8>, String> {
     let mut content = Vec::new();
     let done = match file.trim() {
-        "-" => std::io::stdin().take(LARGEST).read_to_end(&mut content),
-        _ => std::fs::File::open(file).and_then(|open| open.take(LARGEST).read_to_end(&mut content)),
+        "-" => std::io::stdin().take(LARGEST + 1).read_to_end(&mut content),
+        _ => std::fs::File::open(file).and_then(|open| open.take(LARGEST + 1).read_to_end(&mut content)),
     };
     match done {
+        Ok(_) if content.len() as u64 > LARGEST => Err(format!("open {file}: it has more than {LARGEST} bytes")),
         Ok(_) => Ok(content),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             Err(format!("open {file}: no such file or directory"))
