@@ -32,6 +32,9 @@ use ids::Ids;
 /// Set for the process inside, to what its ids are.
 const MARK: &str = "SHIPWAY_USER_NAMESPACE";
 
+/// Set for the process inside, to who started it.
+const WHO: &str = "SHIPWAY_USER_NAMESPACE_OF";
+
 /// Whether this process lives in a user namespace, so that what only the machine's root may do is out of reach.
 pub fn in_user_namespace() -> bool {
     static KNOWN: OnceLock<bool> = OnceLock::new();
@@ -158,6 +161,7 @@ fn inside(tell: OwnedFd, mapped: OwnedFd, program: &std::path::Path, directory: 
         // SAFETY: as above.
         unsafe { libc::_exit(6) }
     }
+    let who = ids::who();
     let zero = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
     if let Err(error) =
         nix::unistd::setresgid(zero.1, zero.1, zero.1).and_then(|()| nix::unistd::setresuid(zero.0, zero.0, zero.0))
@@ -174,7 +178,7 @@ fn inside(tell: OwnedFd, mapped: OwnedFd, program: &std::path::Path, directory: 
     let program = if program.exists() { program.to_owned() } else { PathBuf::from("/proc/self/exe") };
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_else(|| OsString::from("shipway"));
-    let error = Command::new(program).arg0(name).args(arguments).env(MARK, ids.word()).exec();
+    let error = Command::new(program).arg0(name).args(arguments).env(MARK, ids.word()).env(WHO, who).exec();
     format!("cannot start itself in the user namespace: {error}")
 }
 

@@ -109,10 +109,15 @@ impl Ids {
     }
 }
 
+/// The name of this user.
+pub(super) fn who() -> String {
+    nix::unistd::User::from_uid(geteuid()).ok().flatten().map_or_else(|| "USER".to_owned(), |user| user.name)
+}
+
 /// How a user gets more ids than one.
 pub(super) fn fix() -> String {
-    let user =
-        nix::unistd::User::from_uid(geteuid()).ok().flatten().map_or_else(|| "USER".to_owned(), |user| user.name);
+    // Inside everybody is called root.
+    let user = std::env::var(super::WHO).unwrap_or_else(|_| who());
     format!(
         "install newuidmap and newgidmap (Debian: uidmap), and as root: usermod --add-subuids 100000-165535 --add-subgids 100000-165535 {user}"
     )
