@@ -149,6 +149,8 @@ fn map(child: Pid, ready: OwnedFd, go: OwnedFd, ids: &Ids) -> Result<(), Vec<Mis
 /// In the child: new namespaces, a root without cgroups, and the program again. Returns only why it failed.
 fn inside(tell: OwnedFd, mapped: OwnedFd, program: &std::path::Path, directory: &std::path::Path, ids: &Ids) -> String {
     let mut tell = fs::File::from(tell);
+    // Behind the next call everybody is called root.
+    let who = ids::who();
     if let Err(error) = unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
         let _ = tell.write_all(error.desc().as_bytes());
         // SAFETY: ends the child without running what belongs to the parent; the parent says why.
@@ -161,7 +163,6 @@ fn inside(tell: OwnedFd, mapped: OwnedFd, program: &std::path::Path, directory: 
         // SAFETY: as above.
         unsafe { libc::_exit(6) }
     }
-    let who = ids::who();
     let zero = (nix::unistd::Uid::from_raw(0), nix::unistd::Gid::from_raw(0));
     if let Err(error) =
         nix::unistd::setresgid(zero.1, zero.1, zero.1).and_then(|()| nix::unistd::setresuid(zero.0, zero.0, zero.0))
