@@ -31,6 +31,9 @@ pub struct Options {
     #[arg(long)]
     pub allow_latest: bool,
 
+    #[command(flatten)]
+    pub tags: super::tags::TagOptions,
+
     /// The stage to build
     #[arg(long, value_name = "STAGE")]
     pub target: Option<String>,
@@ -169,10 +172,13 @@ impl Options {
         if self.push {
             outputs.push(Output { kind: OutputKind::Registry, dest: None, names: Vec::new() });
         }
-        let tags: Result<Vec<_>> = self.tag.iter().map(|tag| crate::wiring::to_give(tag, self.allow_latest)).collect();
+        let (given, bare) = self.tags.split(&self.tag)?;
+        let tags: Result<Vec<_>> =
+            given.into_iter().map(|tag| crate::wiring::to_give(tag, self.allow_latest)).collect();
         let tags = tags?;
         if outputs.iter().any(|output| output.kind == OutputKind::Registry && output.names.is_empty())
             && tags.is_empty()
+            && bare.is_empty()
         {
             return Err(
                 Fault::usage("an image without a name cannot be pushed").hint("name it with -t registry/name:tag")
@@ -231,6 +237,7 @@ impl Options {
             attest,
             contexts,
             tags,
+            steady: Vec::new(),
             platforms,
             secrets,
             network,
@@ -254,11 +261,19 @@ pub async fn main(options: Options) -> Result<ExitCode> {
     if recorder.is_none() {
         super::trace_to_stderr("warn");
     }
-    let request = options.request()?;
+    let mut request = options.request()?;
     let quiet = options.quiet || options.progress == build_progress::How::Quiet;
     let progress = build_progress::make(options.progress, quiet);
     let home = Home::open(&options.place, &|text| eprintln!("{text}")).await?;
-    let ended = build(&home, &request, progress.clone()).await;
+    let (_, bare) = options.tags.split(&options.tag)?;
+    let ended = match options.tags.names(&bare, &request.context, &home).await {
+        Ok(named) => {
+            request.tags.extend(named.tags);
+            request.steady = named.steady;
+            build(&home, &request, progress.clone()).await
+        }
+        Err(fault) => Err(fault),
+    };
     progress.end();
     let closed = home.close().await;
     if let (Some(path), Some(recorder)) = (&options.trace, &recorder) {

@@ -6,7 +6,7 @@ use std::{
     process::ExitCode,
 };
 
-use build::compose::{Files, Project, ServiceBuild, builds, load, read_env};
+use build::compose::{Files, Project, ServiceBuild, builds, builds_in_order, load, read_env};
 
 use super::{build_progress, output};
 use crate::{
@@ -53,6 +53,15 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// How to print it: yaml or json
+        #[arg(long, value_name = "FORMAT", default_value = "yaml", value_parser = ["yaml", "json"])]
+        format: String,
+        /// Only the names of the profiles
+        #[arg(long)]
+        profiles: bool,
+        /// Leave variables as they are written
+        #[arg(long)]
+        no_interpolate: bool,
         /// Only say whether it is valid
         #[arg(long, short)]
         quiet: bool,
@@ -123,6 +132,11 @@ impl Files for Disk {
 const NAMES: [&str; 4] = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml"];
 
 impl Options {
+    /// Whether images are to be built.
+    pub fn builds(&self) -> bool {
+        matches!(&self.command, Command::Build(build) if !build.check)
+    }
+
     /// The files: those that are named, else those of the nearest directory that has them.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let here = std::env::current_dir().map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
@@ -164,6 +178,7 @@ impl Options {
             name: self.project_name.clone(),
             profiles: self.profile.iter().cloned().collect::<BTreeSet<_>>(),
             variables,
+            verbatim: matches!(self.command, Command::Config { no_interpolate: true, .. }),
         };
         let project = load(&options, &Disk).map_err(|e| Fault::usage(e.to_string()))?;
         for name in &project.unset {
@@ -177,7 +192,13 @@ pub async fn main(options: Options) -> Result<ExitCode> {
     super::trace_to_stderr("warn");
     let project = options.project()?;
     match &options.command {
-        Command::Config { services, images, json, quiet } => config(&project, *services, *images, *json, *quiet),
+        Command::Config { profiles: true, .. } => {
+            project.profiles.iter().for_each(|profile| println!("{profile}"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config { services, images, json, format, quiet, .. } => {
+            config(&project, *services, *images, *json || format == "json", *quiet)
+        }
         Command::Build(build) => build_all(&project, build).await,
         Command::Push { services, place } => {
             let found = builds(&project, services).map_err(|e| Fault::usage(e.to_string()))?;
@@ -231,7 +252,7 @@ fn name_of(project: &Project, one: &ServiceBuild) -> String {
 }
 
 async fn build_all(project: &Project, options: &BuildOptions) -> Result<ExitCode> {
-    let found = builds(project, &options.services).map_err(|e| Fault::usage(e.to_string()))?;
+    let found = builds_in_order(project, &options.services).map_err(|e| Fault::usage(e.to_string()))?;
     if found.is_empty() {
         return Err(Fault::usage("no service builds anything").hint("a service that is to be built has `build:`"));
     }
@@ -314,6 +335,15 @@ fn request(
             return Err(Fault::usage(reason).hint("there are `default` and `none`"));
         }
     };
+    // What another service builds lies in the store by then, under its name.
+    let all = builds(project, &[]).map_err(|e| Fault::usage(e.to_string()))?;
+    let mut contexts = one.contexts.clone();
+    for place in contexts.values_mut() {
+        if let Some(other) = place.strip_prefix("service:").and_then(|name| all.iter().find(|one| one.service == name))
+        {
+            *place = format!("docker-image://{}", name_of(project, other));
+        }
+    }
     let parse = |platform: &String| {
         let wrong = || Fault::usage(format!("service {}: `{platform}` is no platform", one.service));
         build::Platform::parse(platform).ok_or_else(wrong)
@@ -333,8 +363,9 @@ fn request(
         build_args,
         labels,
         annotations: BTreeMap::new(),
-        contexts: one.contexts.clone(),
+        contexts,
         tags,
+        steady: Vec::new(),
         platforms,
         secrets,
         network,
