@@ -50,7 +50,7 @@ pub fn lint(
         ));
     }
     let mut findings = Findings::default();
-    chartfile::check(&files, directory, &mut findings);
+    chartfile::check(&files, render.flavor, &mut findings);
     values(&files, given, render, &mut findings);
     let loaded = loader.files(files, warnings);
     templates::check(&loaded, given, render, warnings, &mut findings);

@@ -20,6 +20,9 @@ pub struct Options {
     /// Arguments before NAME and CHART for ours
     #[arg(long, value_name = "ARG", default_values = ["helm", "template"], allow_hyphen_values = true)]
     ours_args: Vec<String>,
+    /// Compare what `helm lint` says of the charts instead
+    #[arg(long)]
+    lint: bool,
     /// The version of Kubernetes that both are told
     #[arg(long, default_value = "1.34.0")]
     kube_version: String,
@@ -34,6 +37,8 @@ enum Verdict {
     Bytes,
     /// The same documents in another order, or with other blank lines.
     Meaning,
+    /// Only in lines in which the original differs from itself: they are random, or of the time.
+    Random,
     SameError,
     OtherError,
     OursFails,
@@ -47,33 +52,41 @@ pub fn run(options: &Options) -> Result<()> {
         find(directory, &mut charts)?;
     }
     charts.sort();
-    let mut counts = [0usize; 7];
+    let mut counts = [0usize; 8];
     let mut rest = Vec::new();
     for chart in &charts {
         for values in std::iter::once(None).chain(tested_with(chart).into_iter().map(Some)) {
             let arguments = |first: &[String]| {
                 let mut all: Vec<String> = first.to_vec();
-                all.extend(["rel".to_owned(), chart.display().to_string()]);
+                if !options.lint {
+                    all.push("rel".to_owned());
+                }
+                all.push(chart.display().to_string());
                 all.extend(["--kube-version".to_owned(), options.kube_version.clone()]);
                 if let Some(values) = &values {
                     all.extend(["-f".to_owned(), values.display().to_string()]);
                 }
                 all
             };
-            let oracle = call(&options.oracle, &arguments(&["template".to_owned()]))?;
+            let command = if options.lint { "lint" } else { "template" };
+            let oracle = call(&options.oracle, &arguments(&[command.to_owned()]))?;
             let ours = call(&options.ours, &arguments(&options.ours_args))?;
-            let verdict = compare(&oracle, &ours);
+            let mut verdict = if options.lint { compare_lint(&oracle, &ours) } else { compare(&oracle, &ours) };
+            if matches!(verdict, Verdict::Differs | Verdict::Meaning) {
+                let again = call(&options.oracle, &arguments(&[command.to_owned()]))?;
+                verdict = if random(&oracle, &again, &ours) { Verdict::Random } else { verdict };
+            }
             counts[verdict as usize] += 1;
-            if !matches!(verdict, Verdict::Bytes | Verdict::SameError) {
+            if !matches!(verdict, Verdict::Bytes | Verdict::Random | Verdict::SameError) {
                 let values = values.map(|values| format!(" -f {}", values.display())).unwrap_or_default();
                 rest.push(format!("{}{values}: {}", chart.display(), reason(verdict, &oracle, &ours)));
             }
         }
     }
     rest.iter().for_each(|line| println!("{line}"));
-    let [bytes, meaning, same_error, other_error, ours_fails, oracle_fails, differs] = counts;
+    let [bytes, meaning, random, same_error, other_error, ours_fails, oracle_fails, differs] = counts;
     println!(
-        "{} charts, {} renderings: {bytes} equal byte for byte, {meaning} in meaning, {same_error} fail with the same words, {other_error} with other words, {ours_fails} only here, {oracle_fails} only there, {differs} differ",
+        "{} charts, {} renderings: {bytes} equal byte for byte, {random} but for what is random, {meaning} in meaning, {same_error} fail with the same words, {other_error} with other words, {ours_fails} only here, {oracle_fails} only there, {differs} differ",
         charts.len(),
         counts.iter().sum::<usize>(),
     );
@@ -130,6 +143,26 @@ fn compare(oracle: &Output, ours: &Output) -> Verdict {
     }
 }
 
+/// The same findings and the same outcome; only how the program reports its own failure may differ.
+fn compare_lint(oracle: &Output, ours: &Output) -> Verdict {
+    match (oracle.stdout == ours.stdout, oracle.status.success() == ours.status.success()) {
+        (true, true) => Verdict::Bytes,
+        (true, false) if oracle.status.success() => Verdict::OursFails,
+        (true, false) => Verdict::OracleFails,
+        (false, _) => Verdict::Differs,
+    }
+}
+
+/// Whether ours differs from the original only in lines in which two runs of the original differ.
+fn random(first: &Output, second: &Output, ours: &Output) -> bool {
+    let lines =
+        |output: &Output| String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect::<Vec<_>>();
+    let (first, second, ours) = (lines(first), lines(second), lines(ours));
+    first.len() == second.len()
+        && first.len() == ours.len()
+        && first.iter().zip(&second).zip(&ours).all(|((a, b), c)| a != b || a == c)
+}
+
 fn documents(output: &[u8]) -> Vec<String> {
     let text = String::from_utf8_lossy(output);
     let lines = |document: &str| {
@@ -151,7 +184,7 @@ fn said(output: &Output) -> String {
 fn reason(verdict: Verdict, oracle: &Output, ours: &Output) -> String {
     let short = |text: String| text.replace('\n', " | ").chars().take(300).collect::<String>();
     match verdict {
-        Verdict::Bytes | Verdict::SameError => String::new(),
+        Verdict::Bytes | Verdict::Random | Verdict::SameError => String::new(),
         Verdict::Meaning => "order or blank lines differ".to_owned(),
         Verdict::OtherError => format!("helm says: {}; ours: {}", short(said(oracle)), short(said(ours))),
         Verdict::OursFails => format!("only ours fails: {}", short(said(ours))),

@@ -4,20 +4,25 @@ use yaml::Value;
 
 use super::{Findings, Severity, text};
 use crate::{
-    File,
+    File, Flavor,
     metadata::Metadata,
     version::{Range, Version},
 };
 
 const PATH: &str = "Chart.yaml";
 
-pub(super) fn check(files: &[File], _directory: &str, findings: &mut Findings) {
+pub(super) fn check(files: &[File], flavor: Flavor, findings: &mut Findings) {
     let Some(file) = files.iter().find(|file| file.name == PATH) else { return };
     let text = text(file);
     let mut metadata = Metadata::default();
     if let Err(error) = metadata.read(&text) {
         findings.error(PATH, format!("unable to parse YAML\n\t{error}"));
         return;
+    }
+    let raw = yaml::from_str(&text).unwrap_or_default();
+    if let Some(field) = unknown(&raw).filter(|_| flavor == Flavor::Helm4) {
+        let said = format!("error unmarshaling JSON: while decoding JSON: json: unknown field {field:?}");
+        findings.add(Severity::Warning, PATH, format!("failed to strictly parse chart metadata file\n\t{said}"));
     }
     if metadata.name.is_empty() {
         findings.error(PATH, "name is required");
@@ -32,7 +37,6 @@ pub(super) fn check(files: &[File], _directory: &str, findings: &mut Findings) {
                 .error(PATH, format!("apiVersion '{other}' is not valid. The value must be either \"v1\" or \"v2\""));
         }
     }
-    let raw = yaml::from_str(&text).unwrap_or_default();
     typed(&raw, "version", findings);
     version(&metadata, findings);
     typed(&raw, "appVersion", findings);
@@ -71,6 +75,10 @@ pub(super) fn check(files: &[File], _directory: &str, findings: &mut Findings) {
                 format!("dependencies are not valid in the Chart file with apiVersion '{version}'. They are valid in apiVersion 'v2'"),
             );
         }
+    }
+    if flavor == Flavor::Helm4 && Version::parse_strict(&metadata.version).is_none() {
+        let text = format!("version '{}' is not a valid SemVerV2", metadata.version);
+        findings.add(Severity::Warning, PATH, text);
     }
 }
 
@@ -122,4 +130,40 @@ fn url(text: &str, strict: bool) -> bool {
         }
         _ => !strict && text.contains('.'),
     }
+}
+
+/// The first field that Helm does not know, in the order of names; their case does not matter.
+fn unknown(raw: &Value) -> Option<&str> {
+    const ALL: &[&str] = &[
+        "name",
+        "home",
+        "sources",
+        "version",
+        "description",
+        "keywords",
+        "maintainers",
+        "icon",
+        "apiversion",
+        "condition",
+        "tags",
+        "appversion",
+        "deprecated",
+        "annotations",
+        "kubeversion",
+        "dependencies",
+        "type",
+    ];
+    const MAINTAINER: &[&str] = &["name", "email", "url"];
+    const DEPENDENCY: &[&str] =
+        &["name", "version", "repository", "condition", "tags", "enabled", "import-values", "alias"];
+    let strange = |key: &String, known: &[&str]| !known.contains(&key.to_ascii_lowercase().as_str());
+    raw.as_map()?.iter().find_map(|(key, value)| {
+        let inner = match key.to_ascii_lowercase().as_str() {
+            "maintainers" => MAINTAINER,
+            "dependencies" => DEPENDENCY,
+            _ => return strange(key, ALL).then_some(key.as_str()),
+        };
+        let maps = value.as_list().unwrap_or_default().iter().filter_map(Value::as_map);
+        maps.flat_map(|map| map.keys()).find(|key| strange(key, inner)).map(String::as_str)
+    })
 }
