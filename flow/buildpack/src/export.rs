@@ -402,9 +402,8 @@ pub fn configuration(run: &Value, planned: &[Planned], digests: &[String], finis
     inner.insert("WorkingDir".into(), finish.ground.app.inside.clone().into());
     inner.insert("Entrypoint".into(), vec![entrypoint].into());
     inner.remove("Cmd");
-    let label = |value: &dyn erased::Json| value.text();
     let mut new = vec![
-        (labels::LIFECYCLE.to_owned(), label(finish.lifecycle)),
+        (labels::LIFECYCLE.to_owned(), serde_json::to_string(finish.lifecycle).unwrap_or_default()),
         (labels::BUILD.to_owned(), labels::build(finish.metadata).to_string()),
         (labels::PROJECT.to_owned(), finish.project.to_string()),
     ];
@@ -420,19 +419,6 @@ pub fn configuration(run: &Value, planned: &[Planned], digests: &[String], finis
         all[key.as_str()] = value.into();
     }
     Ok(config)
-}
-
-mod erased {
-    /// JSON text of what is known to be writable.
-    pub trait Json {
-        fn text(&self) -> String;
-    }
-
-    impl<T: serde::Serialize> Json for T {
-        fn text(&self) -> String {
-            serde_json::to_string(self).unwrap_or_default()
-        }
-    }
 }
 
 #[cfg(test)]
