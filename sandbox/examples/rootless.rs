@@ -13,7 +13,7 @@ const SCRIPT: &str = "id -u; touch /made; rm /etc/gone; rm -r /dir; mkdir /dir; 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == "sandbox-helper") {
-        return sandbox::helper_main(arguments);
+        sandbox::helper_main(arguments)
     }
     match rootless::enter() {
         Ok(None) => {}

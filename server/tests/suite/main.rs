@@ -10,11 +10,13 @@ mod crash;
 mod disk;
 mod environments;
 mod git;
+mod helm;
 mod local;
 mod pipeline;
 mod registry;
 mod registry_care;
 mod render;
+mod rootless;
 mod server;
 
 use std::path::Path;

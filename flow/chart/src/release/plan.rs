@@ -229,7 +229,10 @@ mod tests {
         assert!(first.install(false).is_err());
         let first = history(&[PendingInstall]).with(&[first.records()[0].clone().interrupted()]);
         assert_eq!(first.install(false).unwrap().revision, 2);
-        assert_eq!(first.records()[0].info.description, "Interrupted while pending-install: the process that did it is gone");
+        assert_eq!(
+            first.records()[0].info.description,
+            "Interrupted while pending-install: the process that did it is gone"
+        );
         // One that failed by itself is not taken for one that was cut short.
         assert!(history(&[Failed]).install(false).is_err());
         assert_eq!(history(&[Uninstalling]).unsettled().count(), 1);

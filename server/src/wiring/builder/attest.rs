@@ -94,7 +94,7 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> Fault {
 /// Attaches what is asked for to an image of the local store.
 pub async fn attach(home: &Home, request: &Request, about: &About<'_>) -> Result<()> {
     let name =
-        request.tags.first().map_or_else(|| "image".to_owned(), |tag| format!("{}", names::outside(tag).repository));
+        request.tags.first().map_or_else(|| "image".to_owned(), |tag| names::outside(tag).repository.to_string());
     if request.attest.sbom {
         sbom(home, &name, about).await?;
     }

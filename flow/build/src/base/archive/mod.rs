@@ -342,7 +342,14 @@ impl Archive {
         let Some(source) = snapshot.sources.get(package.origin) else {
             return Err(Error::malformed(&package.name, "comes from a source that is not there"));
         };
-        self.fetch_file(&[source.mirror.clone()], &package.filename, &package.sha256, package.size, progress).await
+        self.fetch_file(
+            std::slice::from_ref(&source.mirror),
+            &package.filename,
+            &package.sha256,
+            package.size,
+            progress,
+        )
+        .await
     }
 
     /// As [`Archive::fetch`] for a package that a lock names: the mirror of today is asked, then the one that it was locked from, then the

@@ -1,0 +1,128 @@
+//! `shipway build` without root: the same image, by digest, as root's.
+
+use std::{
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use testbed::{Said, need_mirror, need_root, need_tool, package_cache, said};
+
+use crate::shipway;
+
+/// Whoever this is, nobody on the machine has the number.
+const USER: u32 = 54321;
+
+const DOCKERFILE: &str = r#"FROM debian AS build
+RUN mkdir -p /src/sub && echo run > /src/sub/out && chown 1000:1000 /src/sub/out && rm /etc/issue && rm -r /etc/skel
+COPY --chown=7:8 a.txt /src/
+FROM debian
+COPY --from=build /src /app
+RUN rm -r /home/nonroot && mkdir /home/nonroot && id -u > /who && touch /home/nonroot/new
+USER 1000:1000
+RUN id -u > /tmp/who
+"#;
+
+/// A directory that the user can reach, with a context and stores for both.
+struct Ground {
+    directory: tempfile::TempDir,
+}
+
+impl Ground {
+    fn new() -> Self {
+        let directory = testbed::directory();
+        let open = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        open(directory.path(), 0o755);
+        let context = directory.path().join("context");
+        std::fs::create_dir(&context).unwrap();
+        std::fs::write(context.join("Dockerfile"), DOCKERFILE).unwrap();
+        std::fs::write(context.join("a.txt"), "a").unwrap();
+        open(&context.join("a.txt"), 0o644);
+        let home = directory.path().join("home");
+        std::fs::create_dir(&home).unwrap();
+        std::os::unix::fs::chown(&home, Some(USER), Some(USER)).unwrap();
+        // The user, as only this test's file tree knows it.
+        let passwd = std::fs::read_to_string("/etc/passwd").unwrap();
+        let line = format!("shipway-test:x:{USER}:{USER}::{}:/bin/sh\n", home.display());
+        std::fs::write(directory.path().join("passwd"), passwd + &line).unwrap();
+        std::fs::write(directory.path().join("subid"), "shipway-test:2000000:65536\n").unwrap();
+        Self { directory }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn command(&self, store: &str) -> Command {
+        let mut command = Command::new(shipway());
+        command.args(["build", "-q", "-t", "app:1", "."]).arg("--data").arg(self.at(store));
+        command.env("SOURCE_DATE_EPOCH", "1750000000").current_dir(self.at("context"));
+        command
+    }
+
+    fn as_root(&self) -> Said {
+        said(self.command("root").arg("--package-cache").arg(package_cache()), b"")
+    }
+
+    /// As the user, with ids of `/etc/subuid` or without.
+    fn as_user(&self, ids: bool) -> Said {
+        let mut command = self.command("home/store");
+        let (passwd, subid) = (self.at("passwd"), if ids { self.at("subid") } else { "/dev/null".into() });
+        command.env("HOME", self.at("home"));
+        let prepare = move || {
+            use nix::{mount, sched, unistd};
+            let none = None::<&str>;
+            sched::unshare(sched::CloneFlags::CLONE_NEWNS)?;
+            mount::mount(none, "/", none, mount::MsFlags::MS_REC | mount::MsFlags::MS_PRIVATE, none)?;
+            for (from, to) in [(&passwd, "/etc/passwd"), (&subid, "/etc/subuid"), (&subid, "/etc/subgid")] {
+                mount::mount(Some(from), to, none, mount::MsFlags::MS_BIND, none)?;
+            }
+            unistd::setgroups(&[])?;
+            let group = unistd::Gid::from_raw(USER);
+            unistd::setresgid(group, group, group)?;
+            let user = unistd::Uid::from_raw(USER);
+            unistd::setresuid(user, user, user)?;
+            Ok(())
+        };
+        // SAFETY: only system calls between fork and exec.
+        unsafe { command.pre_exec(prepare) };
+        said(&mut command, b"")
+    }
+}
+
+fn possible() -> bool {
+    let readable = std::fs::File::open(shipway()).is_ok();
+    let files = ["/etc/subuid", "/etc/subgid"].iter().all(|path| Path::new(path).exists());
+    if !files {
+        eprintln!("SKIPPED: there is no /etc/subuid");
+    }
+    need_root() && need_mirror() && need_tool("newuidmap") && readable && files
+}
+
+#[test]
+fn an_ordinary_user_builds_the_same_image() {
+    if !possible() {
+        return;
+    }
+    let ground = Ground::new();
+    let root = ground.as_root();
+    assert!(root.success(), "{}", root.err);
+    let user = ground.as_user(true);
+    assert!(user.success(), "{}", user.err);
+    assert_eq!(user.out, root.out);
+    // It stays whole for the next build, which does nothing anew.
+    let again = ground.as_user(true);
+    assert_eq!((again.code, &again.out), (Some(0), &root.out), "{}", again.err);
+}
+
+#[test]
+fn who_has_one_id_is_told_so() {
+    if !possible() {
+        return;
+    }
+    let ground = Ground::new();
+    let user = ground.as_user(false);
+    assert!(!user.success());
+    assert!(user.err.contains("there are no subordinate ids for this user"), "{}", user.err);
+    assert!(user.err.contains("--add-subuids"), "{}", user.err);
+}
