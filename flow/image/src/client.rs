@@ -16,7 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream::BoxStream};
-use http::{StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use records::Digest;
 use reqwest::{RequestBuilder, Response, Url};
 
@@ -178,17 +178,15 @@ impl Client {
         Ok(Target { named: named.to_owned(), base, repository })
     }
 
-    /// Sends a request, with credentials if the registry asks for them.
+    /// Sends a request, with credentials if the registry asks for them. They go to the registry's own address only: where it sends
+    /// an upload to another one, that one is asked without.
     async fn send(&self, target: &Target, access: Access, request: impl Fn() -> RequestBuilder) -> Result<Response> {
         let what = format!("{} at {}", target.repository, target.base);
         let key = (target.named.clone(), target.scope(access));
         let known = self.known().get(&key).cloned();
-        let with = |authorization: Option<&String>| match authorization {
-            Some(value) => request().header(header::AUTHORIZATION, value),
-            None => request(),
-        };
-        let response = with(known.as_ref()).send().await.map_err(|e| unreachable(&what, e))?;
-        if response.status() != StatusCode::UNAUTHORIZED {
+        let own = parse_url(&target.base)?;
+        let response = self.once(request(), &own, known.as_ref()).await.map_err(|e| unreachable(&what, e))?;
+        if response.status() != StatusCode::UNAUTHORIZED || response.url().origin() != own.origin() {
             return Ok(response);
         }
         let challenges: Vec<String> = response
@@ -203,7 +201,7 @@ impl Client {
                 format!("{} wants credentials for {}: log in first", target.base, target.repository),
             ));
         };
-        let response = with(Some(&authorization)).send().await.map_err(|e| unreachable(&what, e))?;
+        let response = self.once(request(), &own, Some(&authorization)).await.map_err(|e| unreachable(&what, e))?;
         if response.status() == StatusCode::UNAUTHORIZED {
             return Err(Error::new(
                 Kind::Unauthorized,
@@ -212,6 +210,18 @@ impl Client {
         }
         self.known().insert(key, authorization);
         Ok(response)
+    }
+
+    /// Sends a request; the value of `Authorization` goes along when it goes to `own`.
+    async fn once(&self, request: RequestBuilder, own: &Url, value: Option<&String>) -> reqwest::Result<Response> {
+        let mut request = request.build()?;
+        if let Some(Ok(mut value)) = value.map(|value| HeaderValue::from_str(value))
+            && request.url().origin() == own.origin()
+        {
+            value.set_sensitive(true);
+            request.headers_mut().insert(header::AUTHORIZATION, value);
+        }
+        self.http.execute(request).await
     }
 
     fn known(&self) -> std::sync::MutexGuard<'_, HashMap<(String, String), String>> {
