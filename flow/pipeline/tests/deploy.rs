@@ -5,6 +5,8 @@ use pipeline::parse;
 #[test]
 fn values_are_paths_for_all_environments_and_for_one() {
     let text = "\
+images:
+- { name: shop/app, context: app }
 deploy:
   from: chart
   values: [values/all.yaml, ./values/more.yaml]

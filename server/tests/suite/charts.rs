@@ -107,7 +107,7 @@ fn a_chart_is_released_to_each_environment_with_its_values() {
 fn a_chart_with_a_hook_that_has_to_run_is_refused_with_its_template() {
     let Some(server) = server() else { return };
     let project = server.project("hooked");
-    let pipeline = "deploy:\n  from: chart\n  environments: [{ name: dev }]\n";
+    let pipeline = "steps: [{ name: look, image: debian, run: \"true\" }]\ndeploy:\n  from: chart\n  environments: [{ name: dev }]\n";
     let job = "apiVersion: batch/v1\nkind: Job\nmetadata: { name: migrate, annotations: { helm.sh/hook: \"pre-install,pre-upgrade\" } }\nspec: { template: { spec: { restartPolicy: Never, containers: [{ name: a, image: debian }] } } }\n";
     project.push(&[
         (".shipway.yaml", pipeline),

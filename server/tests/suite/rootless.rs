@@ -68,7 +68,12 @@ impl Ground {
     fn as_user(&self, ids: bool) -> Said {
         let mut command = self.command("home/store");
         let (passwd, subid) = (self.at("passwd"), if ids { self.at("subid") } else { "/dev/null".into() });
-        command.env("HOME", self.at("home"));
+        // What root fetched, as the user's own, so that nothing is fetched twice.
+        let cache = self.at("home/packages");
+        let copied = Command::new("cp").arg("-r").arg(package_cache()).arg(&cache).status();
+        let given = Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(&cache).status();
+        assert!(copied.is_ok_and(|s| s.success()) && given.is_ok_and(|s| s.success()), "the cache cannot be copied");
+        command.env("HOME", self.at("home")).arg("--package-cache").arg(cache).env_remove("SHIPWAY_PACKAGE_CACHE");
         let prepare = move || {
             use nix::{mount, sched, unistd};
             let none = None::<&str>;

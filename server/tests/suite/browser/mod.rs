@@ -151,15 +151,15 @@ fn run_and_its_logs(browser: &mut Browser, project: &Project<'_>) {
 fn image_and_trace(browser: &mut Browser) {
     browser.follow("#rest a[href^='/images/web/app@']");
     assert_eq!(browser.text("h1"), "web/app");
-    let cells = |heading: &str| {
+    let cells = |heading: &str, column: u32| {
         format!(
             "[...[...document.querySelectorAll('h2')].find((h) => h.innerText === '{heading}').nextElementSibling
-                .querySelectorAll('tbody td:first-child')].map((cell) => cell.innerText).join('\\n')"
+                .querySelectorAll('tbody td:nth-child({column})')].map((cell) => cell.innerText).join('\\n')"
         )
     };
-    let layers = browser.eval(&cells("Layers"));
+    let layers = browser.eval(&cells("Layers", 3));
     assert!(layers.as_str().unwrap().contains("COPY server.js /"), "{layers}");
-    assert_eq!(browser.eval(&cells("Evidence")), "SBOM\nvulnerability scan\nprovenance\nsignature");
+    assert_eq!(browser.eval(&cells("Evidence", 1)), "SBOM\nvulnerability scan\nprovenance\nsignature");
     fits(browser);
 
     browser.follow("a[href^='/trace/web/app@']");
