@@ -125,6 +125,9 @@ pub fn main() -> ExitCode {
     if let Command::SandboxHelper { args } = cli.command {
         return crate::wiring::sandbox_helper(args);
     }
+    if !matches!(cli.command, Command::Up(_)) {
+        end_with_the_reader();
+    }
     if cli.command.runs_containers() {
         match sandbox::rootless::enter() {
             Ok(None) => sandbox::rootless::limits().iter().for_each(|limit| eprintln!("note: {limit}")),
@@ -147,6 +150,19 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(fault) => fault.report(),
     }
+}
+
+/// `shipway … | head` ends as other programs do whose reader has gone: without a word, and with the code of SIGPIPE. Rust ignores that
+/// signal, which a server must, and lets printing panic instead.
+fn end_with_the_reader() {
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        let said = panic.payload_as_str().unwrap_or_default();
+        if said.starts_with("failed printing to std") && said.contains("Broken pipe") {
+            std::process::exit(141);
+        }
+        otherwise(panic);
+    }));
 }
 
 async fn dispatch(command: Command) -> Result<ExitCode> {
