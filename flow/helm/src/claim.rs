@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use chart::release::{Claim, History, Record, Status};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 
-use crate::{Error, Helm, Storage};
+use crate::{Error, Helm, Storage, storage::Held};
 
 /// How often an operation says that it lives.
 const BEAT: Duration = Duration::from_secs(4);
@@ -104,7 +104,7 @@ pub(crate) struct Operation<'a> {
     pub record: Record,
     beating: JoinHandle<()>,
     lost: watch::Receiver<bool>,
-    held: bool,
+    held: Option<Held>,
 }
 
 impl Drop for Operation<'_> {
@@ -136,13 +136,14 @@ impl<'a> Operation<'a> {
             let _tell = tell;
             std::future::pending::<()>().await;
         });
-        Self { helm, record, beating, lost, held: false }
+        Self { helm, record, beating, lost, held: None }
     }
 
     fn hold(helm: &'a Helm, record: Record) -> Self {
         let (tell, lost) = watch::channel(false);
-        let beating = beats(helm.releases.clone(), record.name.clone(), record.version, helm.owner.id.clone(), tell);
-        Self { helm, record, beating: tokio::spawn(beating), lost, held: true }
+        let held = Held { owner: helm.owner.id.clone(), status: record.info.status };
+        let beating = beats(helm.releases.clone(), record.name.clone(), record.version, held.clone(), tell);
+        Self { helm, record, beating: tokio::spawn(beating), lost, held: Some(held) }
     }
 
     /// Does something, unless the revision is lost or the user stops it.
@@ -157,10 +158,10 @@ impl<'a> Operation<'a> {
 
     /// Writes the revision down as it is now.
     pub async fn save(&self) -> Result<(), Error> {
-        if !self.held {
-            return Ok(());
+        match &self.held {
+            Some(held) => self.helm.releases.update(&self.record, Some(held), self.helm.now()).await,
+            None => Ok(()),
         }
-        self.helm.releases.update(&self.record, Some(&self.helm.owner.id), self.helm.now()).await
     }
 
     /// Sets how it ended and writes it down; the revision is nobody's from then on.
@@ -171,14 +172,14 @@ impl<'a> Operation<'a> {
     }
 }
 
-async fn beats(releases: Storage, name: String, revision: u64, owner: String, tell: watch::Sender<bool>) {
+async fn beats(releases: Storage, name: String, revision: u64, held: Held, tell: watch::Sender<bool>) {
     let mut heard = Instant::now();
     for beat in 1_u64.. {
         tokio::time::sleep(BEAT).await;
-        match releases.beat(&name, revision, &owner, &beat.to_string()).await {
+        match releases.beat(&name, revision, &held, &beat.to_string()).await {
             Ok(()) => heard = Instant::now(),
             Err(error) if error.is_conflict() => {}
-            Err(Error::Api { code, .. }) if (400..500).contains(&code) && ![401, 403, 429].contains(&code) => {
+            Err(error) if matches!(error, Error::TakenOver(_)) || error.is_refused() => {
                 let _ = tell.send(true);
                 return;
             }
@@ -189,6 +190,17 @@ async fn beats(releases: Storage, name: String, revision: u64, owner: String, te
             return;
         }
     }
+}
+
+/// What to return instead of `error`, which ended an operation, when writing that down gave `unwritten`: who took the release
+/// over decides what becomes of it.
+pub(crate) fn unwritten(helm: &Helm, error: &Error, unwritten: Error) -> Option<Error> {
+    if matches!(unwritten.root(), Error::TakenOver(_)) {
+        helm.warn(format!("the operation failed before: {error}"));
+        return Some(unwritten);
+    }
+    helm.warn(format!("failed to record the release: {unwritten}"));
+    None
 }
 
 impl Helm {

@@ -25,6 +25,8 @@ const LONGEST: u64 = 512 << 20;
 #[derive(Clone)]
 pub struct Cluster {
     client: Client,
+    /// Where it is, for errors; empty if that is not known.
+    address: Arc<str>,
     kinds: Arc<Mutex<Option<Arc<Kinds>>>>,
 }
 
@@ -55,7 +57,12 @@ impl Patch {
 
 impl Cluster {
     pub fn new(client: Client) -> Self {
-        Self { client, kinds: Arc::default() }
+        Self::at(client, "")
+    }
+
+    /// The same, with the address that errors name.
+    pub fn at(client: Client, address: &str) -> Self {
+        Self { client, address: address.trim_end_matches('/').into(), kinds: Arc::default() }
     }
 
     /// The namespace of the kubeconfig's context.
@@ -162,7 +169,7 @@ impl Cluster {
 
     async fn read(&self, request: Request<Vec<u8>>, most: u64) -> Result<Vec<u8>, Error> {
         let answer = async {
-            let stream = self.client.request_stream(request).await.map_err(failed)?;
+            let stream = self.client.request_stream(request).await.map_err(|error| failed(error, &self.address))?;
             let mut bytes = Vec::new();
             let mut limited = std::pin::pin!(stream.take(most));
             limited.read_to_end(&mut bytes).await.map_err(|error| Error::Unreachable(error.to_string()))?;
@@ -170,19 +177,27 @@ impl Cluster {
         };
         match tokio::time::timeout(ANSWER, answer).await {
             Ok(answer) => answer,
-            Err(_) => Err(Error::Unreachable(format!("no answer within {} s", ANSWER.as_secs()))),
+            Err(_) => {
+                Err(Error::Unreachable(placed(&self.address, format!("no answer within {} s", ANSWER.as_secs()))))
+            }
         }
     }
 }
 
-fn failed(error: kube::Error) -> Error {
+fn placed(address: &str, text: String) -> String {
+    if address.is_empty() { text } else { format!("{address}: {text}") }
+}
+
+fn failed(error: kube::Error, address: &str) -> Error {
     match error {
         kube::Error::Api(status) => {
             let message = if status.message.is_empty() { status.to_string() } else { status.message.clone() };
             Error::Api { code: status.code, reason: status.reason.clone(), message }
         }
         other => {
-            let mut text = other.to_string();
+            let text = other.to_string();
+            // Kube's name for its own layer tells nobody anything.
+            let mut text = text.strip_prefix("ServiceError: ").unwrap_or(&text).to_owned();
             let mut source = std::error::Error::source(&other);
             while let Some(cause) = source {
                 let cause_text = cause.to_string();
@@ -191,7 +206,21 @@ fn failed(error: kube::Error) -> Error {
                 }
                 source = cause.source();
             }
-            Error::Unreachable(text)
+            Error::Unreachable(placed(address, text))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_not_there_is_named() {
+        let config = kube::Config::new(http::Uri::from_static("http://127.0.0.1:1"));
+        let cluster = Cluster::at(Client::try_from(config).unwrap(), "http://127.0.0.1:1/");
+        let said = cluster.version().await.unwrap_err().to_string();
+        assert!(said.starts_with("kubernetes cluster unreachable: http://127.0.0.1:1: "), "{said}");
+        assert!(said.contains("refused") && !said.contains("ServiceError"), "{said}");
     }
 }

@@ -83,6 +83,12 @@ impl Error {
         self.api().is_some_and(|(_, reason)| reason == "AlreadyExists")
     }
 
+    /// The request itself was refused, and would be again; not for want of rights or for too many of them.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.api().is_some_and(|(code, _)| (400..500).contains(&code) && ![401, 403, 429].contains(&code))
+            && !self.is_conflict()
+    }
+
     /// The object was changed meanwhile.
     pub fn is_conflict(&self) -> bool {
         self.api().is_some_and(|(code, reason)| code == 409 && reason != "AlreadyExists")

@@ -28,7 +28,7 @@ pub use claim::{Life, Owner};
 pub use cluster::{Cluster, Kinds, Resource};
 pub use error::Error;
 pub use render::{Filter, Source};
-pub use storage::{Driver, Storage};
+pub use storage::{Driver, Held, Labels, Storage};
 pub use values::{Reuse, computed};
 
 /// The name under which fields are owned: that of the real Helm, so that the two do not conflict.

@@ -1,7 +1,11 @@
 //! Where revisions are kept: Secrets, or ConfigMaps, named and labelled as Helm does.
 
+use std::collections::BTreeMap;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
-use chart::release::{Access, Claim, HEARTBEAT, History, OWNER, Record, SECRET_TYPE, decode, encode, key, labels};
+use chart::release::{
+    Access, Claim, HEARTBEAT, History, OWNER, Record, SECRET_TYPE, Status, decode, encode, key, labels,
+};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -34,6 +38,22 @@ impl Driver {
             }
         }
     }
+}
+
+/// What must still stand in a revision that an operation writes.
+#[derive(Clone, Debug)]
+pub struct Held {
+    pub owner: String,
+    /// The unsettled status in which the operation holds it.
+    pub status: Status,
+}
+
+/// The labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+fn labels_of(object: &Value) -> Labels {
+    let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
+    labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 /// The stored revisions of a namespace.
@@ -74,17 +94,25 @@ impl Storage {
         Ok(History::new(
             self.list(Some(&self.namespace), &selector)
                 .await
-                .map_err(|e| e.context("query: failed to query with labels"))?,
+                .map_err(|e| e.context("query: failed to query with labels"))?
+                .into_iter()
+                .map(|(record, _)| record)
+                .collect(),
         ))
     }
 
     /// All revisions of all releases, of all namespaces if asked for.
     pub async fn all(&self, everywhere: bool) -> Result<Vec<Record>, Error> {
+        Ok(self.labelled(everywhere).await?.into_iter().map(|(record, _)| record).collect())
+    }
+
+    /// The same with all labels of what holds them, Helm's own too.
+    pub async fn labelled(&self, everywhere: bool) -> Result<Vec<(Record, Labels)>, Error> {
         let namespace = (!everywhere).then_some(self.namespace.as_str());
         self.list(namespace, "owner=helm").await.map_err(|error| error.context("list: failed to list"))
     }
 
-    async fn list(&self, namespace: Option<&str>, selector: &str) -> Result<Vec<Record>, Error> {
+    async fn list(&self, namespace: Option<&str>, selector: &str) -> Result<Vec<(Record, Labels)>, Error> {
         let mut records = Vec::new();
         let mut next = String::new();
         loop {
@@ -95,7 +123,7 @@ impl Storage {
             let page = self.cluster.get(&path).await?;
             for object in page["items"].as_array().into_iter().flatten() {
                 match self.read(object) {
-                    Ok(record) => records.push(record),
+                    Ok(record) => records.push((record, labels_of(object))),
                     Err(error) => {
                         tracing::warn!(%error, name = %object["metadata"]["name"], "skipped a stored release")
                     }
@@ -115,14 +143,17 @@ impl Storage {
             Driver::Secret => STANDARD.decode(data).map_err(|error| broken(&error.to_string()))?,
             Driver::ConfigMap => data.as_bytes().to_vec(),
         };
-        let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
-        let labels = labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
-        let mut record = decode(&data, &labels)?;
+        let mut record = decode(&data, &labels_of(object))?;
         let annotation = |name: &str| object["metadata"]["annotations"][name].as_str().map(str::to_owned);
         record.claim = annotation(OWNER)
             .map(|owner| Claim { owner, beat: annotation(HEARTBEAT).unwrap_or_default() })
             .filter(|_| record.is_unsettled());
         Ok(record)
+    }
+
+    /// All labels of what holds a revision, Helm's own too.
+    pub async fn labels(&self, name: &str, revision: u64) -> Result<Labels, Error> {
+        self.cluster.get(&self.path(name, revision)).await.map(|object| labels_of(&object))
     }
 
     /// One revision as it is now.
@@ -164,16 +195,57 @@ impl Storage {
         }
     }
 
-    /// Writes a revision that is there. `held` is the owner that must still stand in it.
-    pub async fn update(&self, record: &Record, held: Option<&str>, now: Timestamp) -> Result<(), Error> {
+    /// Whether the revision in `live` is still that of `held`. Helm writes records whole and without annotations, `helm test`
+    /// during an upgrade too; so a revision that names nobody, and on which nobody went on, was not taken over.
+    async fn check(&self, live: &Value, name: &str, revision: u64, held: &Held) -> Result<(), Error> {
+        let metadata = &live["metadata"];
+        match metadata["annotations"][OWNER].as_str() {
+            Some(owner) if owner == held.owner => return Ok(()),
+            None if metadata["labels"]["status"] == held.status.to_string().as_str() => {}
+            _ => return Err(Error::TakenOver(name.to_owned())),
+        }
+        match self.cluster.find(&self.path(name, revision + 1)).await? {
+            None => Ok(()),
+            Some(_) => Err(Error::TakenOver(name.to_owned())),
+        }
+    }
+
+    /// Changes a revision as it is now, and leaves the rest of it alone. What is uninstalled is not written.
+    pub(crate) async fn amend(
+        &self,
+        name: &str,
+        revision: u64,
+        now: Timestamp,
+        change: impl Fn(&mut Record),
+    ) -> Result<Record, Error> {
+        let failed = |error: Error| error.context("update: failed to update");
+        let path = self.path(name, revision);
+        let mut tried = 1;
+        loop {
+            let live = self.cluster.get(&path).await.map_err(failed)?;
+            let mut record = self.read(&live)?;
+            change(&mut record);
+            if record.info.status == Status::Uninstalled {
+                return Ok(record);
+            }
+            let mut object = self.object(&record, Access::Update, now)?;
+            object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+            match self.cluster.replace(&path, &object, false).await {
+                Ok(_) => return Ok(record),
+                Err(error) if error.is_conflict() && tried < TRIES => tried += 1,
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    /// Writes a revision that is there. `held` is what must still stand in it.
+    pub async fn update(&self, record: &Record, held: Option<&Held>, now: Timestamp) -> Result<(), Error> {
         let mut object = self.object(record, Access::Update, now)?;
         let path = self.path(&record.name, record.version);
         for tried in 1.. {
             if let Some(held) = held {
                 let live = self.cluster.get(&path).await.map_err(|error| error.context("update: failed to update"))?;
-                if live["metadata"]["annotations"][OWNER] != held {
-                    return Err(Error::TakenOver(record.name.clone()));
-                }
+                self.check(&live, &record.name, record.version, held).await?;
                 object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
             }
             match self.cluster.replace(&path, &object, false).await {
@@ -210,13 +282,24 @@ impl Storage {
         }
     }
 
-    /// Says that the process that holds a revision lives; an error of the API means that it does not hold it any more.
-    pub(crate) async fn beat(&self, name: &str, revision: u64, owner: &str, beat: &str) -> Result<(), Error> {
+    /// Says that the process that holds a revision lives, and writes its claim again if it was lost and nobody else has one;
+    /// [`Error::TakenOver`] and most errors of the API mean that it does not hold it any more.
+    pub(crate) async fn beat(&self, name: &str, revision: u64, held: &Held, beat: &str) -> Result<(), Error> {
         let at = |annotation: &str| format!("/metadata/annotations/{}", annotation.replace('/', "~1"));
         let patch = json!([
-            { "op": "test", "path": at(OWNER), "value": owner },
+            { "op": "test", "path": at(OWNER), "value": held.owner },
             { "op": "replace", "path": at(HEARTBEAT), "value": beat },
         ]);
-        self.cluster.patch(&self.path(name, revision), Patch::Json, &patch).await.map(drop)
+        let path = self.path(name, revision);
+        let Err(refused) = self.cluster.patch(&path, Patch::Json, &patch).await else { return Ok(()) };
+        if !refused.is_refused() {
+            return Err(refused);
+        }
+        let mut live = self.cluster.get(&path).await?;
+        self.check(&live, name, revision, held).await?;
+        let annotations = &mut live["metadata"]["annotations"];
+        annotations[OWNER] = held.owner.as_str().into();
+        annotations[HEARTBEAT] = beat.into();
+        self.cluster.replace(&path, &live, false).await.map(drop)
     }
 }

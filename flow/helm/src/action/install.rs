@@ -14,7 +14,7 @@ use crate::{
     Error, Source,
     apply::{self, How},
     build::{Object, build},
-    claim::{Foreign, Operation, settled},
+    claim::{self, Foreign, Operation, settled},
     hooks,
     render::{capabilities, render},
     values, wait,
@@ -164,8 +164,10 @@ impl Helm {
             return error;
         }
         let name = &options.name;
-        if let Err(unwritten) = operation.end(Status::Failed, format!("Release {name:?} failed: {error}")).await {
-            self.warn(format!("failed to record the release: {unwritten}"));
+        if let Err(unwritten) = operation.end(Status::Failed, format!("Release {name:?} failed: {error}")).await
+            && let Some(lost) = claim::unwritten(self, &error, unwritten)
+        {
+            return lost;
         }
         drop(operation);
         if !options.rollback_on_failure {

@@ -12,7 +12,7 @@ use crate::{
     Error,
     apply::{self, Done, How},
     build::{Object, build},
-    claim::{Foreign, Operation, settled},
+    claim::{self, Foreign, Operation, settled},
     error::joined,
     hooks, wait,
 };
@@ -85,8 +85,10 @@ impl Helm {
             return Err(error);
         }
         let said = format!("Rollback {name:?} failed: {error}");
-        if let Err(unwritten) = operation.end(Status::Failed, said).await {
-            self.warn(format!("failed to record the release: {unwritten}"));
+        if let Err(unwritten) = operation.end(Status::Failed, said).await
+            && let Some(lost) = claim::unwritten(self, &error, unwritten)
+        {
+            return Err(lost);
         }
         if options.cleanup_on_fail
             && let Some(unclean) = joined(apply::delete(&self.cluster, &done.created, "Background").await, ", ")

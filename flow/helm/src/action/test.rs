@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use chart::{
-    manifest::Event,
-    release::{Record, Status},
+    manifest::{Event, Hook},
+    release::Record,
 };
 
 use super::{Helm, check_name};
@@ -37,28 +37,22 @@ impl Helm {
         check_name(name).map_err(|_| Error::Option(format!("releaseTest: Release name is invalid: {name}")))?;
         let history = self.releases.history(name).await?;
         let last = history.last().cloned().ok_or(Error::NotFound)?;
-        let state = (last.info.status, last.info.description.clone());
-        // Only the tests are run; the record is written whole. Testing does not hold the release.
-        let mut all = last.hooks.clone();
-        let mut record = last.clone();
+        // Testing does not hold the release: another operation may end, or begin, meanwhile.
+        let mut record = last;
         record.hooks.retain(|hook| options.takes(&hook.name));
         let server = record.apply_method() == "ssa";
         let mut operation = Operation::watch(self, record);
         let run = hooks::Run { event: Event::Test, timeout: options.timeout, server, leave: true };
         let result = hooks::run(self, &mut operation, run).await;
-        for hook in &mut all {
-            if let Some(done) =
-                operation.record.hooks.iter().find(|done| done.path == hook.path && done.name == hook.name)
-            {
-                hook.last_run = done.last_run.clone();
+        let ran = |record: &mut Record| {
+            for hook in record.hooks.iter_mut().filter(|hook| hook.is_test()) {
+                let same = |done: &&Hook| done.path == hook.path && done.name == hook.name;
+                if let Some(done) = operation.record.hooks.iter().find(same) {
+                    hook.last_run = done.last_run.clone();
+                }
             }
-        }
-        let mut record = operation.record.clone();
-        record.hooks = all;
-        record.set(state.0, state.1);
-        if record.info.status != Status::Uninstalled {
-            self.releases.update(&record, None, self.now()).await?;
-        }
+        };
+        let record = self.releases.amend(name, operation.record.version, self.now(), ran).await?;
         Ok((record, result))
     }
 

@@ -12,7 +12,7 @@ use crate::{
     Error, Source,
     apply::{self, Done, How},
     build::{Object, build},
-    claim::{Foreign, Operation, settled},
+    claim::{self, Foreign, Operation, settled},
     error::joined,
     hooks, ownership,
     render::{capabilities, render},
@@ -221,8 +221,10 @@ impl Helm {
         }
         let name = &options.name;
         let failed = operation.record.version;
-        if let Err(unwritten) = operation.end(Status::Failed, format!("Upgrade {name:?} failed: {error}")).await {
-            self.warn(format!("failed to record the release: {unwritten}"));
+        if let Err(unwritten) = operation.end(Status::Failed, format!("Upgrade {name:?} failed: {error}")).await
+            && let Some(lost) = claim::unwritten(self, &error, unwritten)
+        {
+            return lost;
         }
         drop(operation);
         if options.cleanup_on_fail

@@ -142,3 +142,94 @@ async fn who_was_taken_for_dead_stops() {
     assert_eq!(states(&here).await, [Status::Superseded, Status::Failed, Status::Deployed]);
     world.end().await;
 }
+
+/// Writes a stored revision as helm does, `helm test` too: whole, and without annotations.
+async fn rewritten(world: &World, name: &str) {
+    let api = world.api("v1", "Secret");
+    for _ in 0..50 {
+        let mut secret = api.get(name).await.unwrap();
+        secret.metadata.annotations = None;
+        match api.replace(name, &kube::api::PostParams::default(), &secret).await {
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            done => return drop(done.unwrap()),
+        }
+    }
+    panic!("{name} could not be written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_helm_erased_is_written_again() {
+    let world = World::start().await;
+    let helm = world.helm("first", Life::Unknown);
+    helm.install(&source("1.0.0", &[]), &deploy("web")).await.unwrap();
+    let mut options = deploy("web");
+    options.wait = helm::Strategy::Watcher;
+    options.rollback_on_failure = true;
+    options.timeout = Duration::from_secs(8);
+    let task = helm.clone();
+    let running = tokio::spawn(async move { task.upgrade(&source("2.0.0", &["image=bad:2"]), &options).await });
+    until(&helm, Status::PendingUpgrade, 2).await;
+    rewritten(&world, "sh.helm.release.v1.web.v2").await;
+    assert_eq!(helm.releases.get("web", 2).await.unwrap().unwrap().claim, None);
+    // The next sign of life brings it back; after that one it is erased again, and the end is written all the same.
+    let mut claim = None;
+    for _ in 0..300 {
+        claim = helm.releases.get("web", 2).await.unwrap().unwrap().claim;
+        if claim.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(claim.map(|claim| claim.owner).as_deref(), Some("first"));
+    rewritten(&world, "sh.helm.release.v1.web.v2").await;
+    let said = running.await.unwrap().unwrap_err().to_string();
+    assert!(said.contains("has been rolled back due to rollback-on-failure"), "{said}");
+    assert_eq!(states(&helm).await, [Status::Superseded, Status::Failed, Status::Deployed]);
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erased_claim_is_lost_when_somebody_went_on() {
+    let world = World::start().await;
+    let helm = world.helm("first", Life::Unknown);
+    helm.install(&source("1.0.0", &[]), &deploy("web")).await.unwrap();
+    let mut options = deploy("web");
+    options.wait = helm::Strategy::Watcher;
+    options.rollback_on_failure = true;
+    options.timeout = Duration::from_secs(2);
+    let task = helm.clone();
+    let running = tokio::spawn(async move { task.upgrade(&source("2.0.0", &["image=bad:2"]), &options).await });
+    until(&helm, Status::PendingUpgrade, 2).await;
+    let mut newer = helm.releases.get("web", 2).await.unwrap().unwrap();
+    rewritten(&world, "sh.helm.release.v1.web.v2").await;
+    newer.version = 3;
+    newer.claim = None;
+    newer.set(Status::Deployed, "another tool's");
+    helm.releases.create(&newer, "2026-01-01T00:00:00Z".parse().unwrap()).await.unwrap();
+    let said = running.await.unwrap().unwrap_err();
+    assert!(matches!(said, helm::Error::TakenOver(_)), "{said}");
+    assert_eq!(states(&helm).await.last(), Some(&Status::Deployed), "nothing is rolled back over the other's revision");
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_leaves_alone_what_ended_meanwhile() {
+    let world = World::start().await;
+    let helm = world.helm("first", Life::Unknown);
+    helm.install(&source("1.0.0", &[]), &deploy("slow")).await.unwrap();
+    // The test's pod is `slow-test`, which nobody ends.
+    let testing = helm::Testing { name: "slow".into(), timeout: Duration::from_secs(3), ..Default::default() };
+    let task = helm.clone();
+    let running = tokio::spawn(async move { task.test(&testing).await });
+    while world.find("v1", "Pod", "slow-test").await.is_none() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    helm.upgrade(&source("2.0.0", &[]), &deploy("slow")).await.unwrap();
+    let (record, result) = running.await.unwrap().unwrap();
+    assert!(result.is_err(), "the pod never ended");
+    assert_eq!((record.version, record.info.status), (1, Status::Superseded));
+    let first = helm.releases.get("slow", 1).await.unwrap().unwrap();
+    assert_eq!(first.info.status, Status::Superseded, "not deployed, as it was when the test began");
+    assert!(first.hooks.iter().any(|hook| hook.is_test() && hook.last_run.completed_at.is_some()));
+    world.end().await;
+}
