@@ -88,21 +88,19 @@ pub fn explain(tree: &dyn Tree, path: &str, how: &How, output: &Output, wanted: 
         }
         Origin::Template { template, offset, traces } => {
             let Some(traces) = traces else { return Err(Error::NotTraced) };
-            // A scalar is asked for at its value, so that the action in the middle of a line is found; the rest at its key.
-            let mark = if node.as_scalar().is_some() && !node.is_quoted() { node.start } else { key.start };
-            let mut behind = traces.traces.behind(template, offset + mark.offset);
-            if node.is_quoted() {
-                let inside = traces.traces.behind(template, offset + node.start.offset + 1);
-                behind = if inside.values.is_empty() {
-                    traces.traces.behind(template, offset + node.start.offset)
-                } else {
-                    inside
-                };
-            }
+            // A scalar is asked for from its first byte to its last, as many actions may have written it; the rest at its key.
+            let behind = if node.as_scalar().is_some() {
+                let (start, end) = (node.start.offset, node.end.offset);
+                let length = document.text.get(start..end).map_or(0, |text| text.trim_end().len());
+                traces.traces.within(template, offset + start, offset + start + length.max(1))
+            } else {
+                traces.traces.behind(template, offset + key.start.offset)
+            };
             let mut causes = Vec::new();
             for (i, place) in behind.places.iter().enumerate() {
                 let at = Position { file: place_of(tree, path, &place.file), line: place.line as u64, column: 1 };
-                let role = if i == 0 { Role::Template } else { Role::Included };
+                let own = i == 0 || place.file == *template;
+                let role = if own { Role::Template } else { Role::Included };
                 causes.push(Cause { role, what: String::new(), text: line_of(tree, &at), at });
             }
             let chart = values::Sources::new(tree, path, output.app == App::Archive, how)?;

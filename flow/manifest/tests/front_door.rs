@@ -159,7 +159,13 @@ fn a_field_of_a_chart_names_its_template_line_and_values() {
     );
     let image = causes("deployment/release-name.spec.template.spec.containers[web].image");
     assert_eq!(image[0].split(' ').nth(1), Some("/app/templates/web.yaml:13"), "{image:#?}");
-    assert_eq!(image[1], "value .Values.image.repository /app/values.yaml:5 repository: nginx");
+    assert_eq!(
+        image[1..],
+        [
+            "value .Values.image.repository /app/values.yaml:5 repository: nginx",
+            "value .Values.image.tag /prod.yaml:2 tag: \"2.0\"",
+        ]
+    );
     assert_eq!(
         causes("deployment/release-name.metadata.labels.team").last().unwrap(),
         "value .Values.team /app/values.yaml:2 team: shop",
@@ -170,6 +176,50 @@ fn a_field_of_a_chart_names_its_template_line_and_values() {
     let cpu = causes("deployment/release-name.spec.template.spec.containers[0].resources.limits.cpu");
     assert_eq!(cpu[0], "template /app/templates/web.yaml:16 {{- toYaml . | nindent 10 }}");
     assert_eq!(cpu[1], "condition .Values.resources /app/values.yaml:7 resources:");
+}
+
+#[test]
+fn every_value_of_a_scalar_is_named() {
+    let helpers = "{{- define \"repo\" -}}\n{{ .Values.a }}/{{ .Values.b }}\n{{- end -}}\n";
+    let template = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: c }
+data:
+  plain: a:{{ .Values.a }}:{{ .Values.b }}
+  single: '{{ .Values.a }}-{{ .Values.b }}'
+  block: |
+    first={{ .Values.a }}
+
+    {{- if .Values.enabled }}
+    second={{ .Values.b }}
+    {{- end }}
+  folded: >-
+    {{ .Values.a }} x
+    {{ .Values.b }}
+  included: {{ include \"repo\" . }}:{{ .Values.tag }}
+  other: {{ .Values.tag }}
+";
+    let tree = Snapshot::default()
+        .with("/app/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n")
+        .with("/app/values.yaml", "a: one\nb: two\ntag: three\nenabled: true\n")
+        .with("/app/templates/_helpers.tpl", helpers)
+        .with("/app/templates/c.yaml", template);
+    let values = |field: &str| -> Vec<String> {
+        let found = causes(&tree, "/app", &traced(), &format!("configmap/c.data.{field}"));
+        let words = found.iter().map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "));
+        words.filter(|words| words.starts_with("value ") || words.starts_with("condition ")).collect()
+    };
+    let (a, b, tag) = ("value .Values.a", "value .Values.b", "value .Values.tag");
+    for field in ["plain", "single", "folded"] {
+        assert_eq!(values(field), [a, b], "{field}");
+    }
+    assert_eq!(values("block"), [a, b, "condition .Values.enabled"]);
+    assert_eq!(values("included"), [a, b, tag]);
+    assert_eq!(values("other"), [tag]);
+    let lines = causes(&tree, "/app", &traced(), "configmap/c.data.included");
+    assert!(lines[0].starts_with("template /app/templates/c.yaml:16 "), "{lines:#?}");
+    assert!(lines[1].starts_with("included /app/templates/_helpers.tpl:2 "), "{lines:#?}");
 }
 
 #[test]

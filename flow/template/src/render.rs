@@ -214,6 +214,12 @@ impl Rendered {
     pub fn behind(&self, offset: usize) -> Behind {
         self.trace.as_ref().map(|trace| trace.behind(offset)).unwrap_or_default()
     }
+
+    /// What was read for any byte from `start` up to `end`, each once, and the template lines behind it, those of the first byte
+    /// first. Nothing if [`Options::trace`] was off.
+    pub fn within(&self, start: usize, end: usize) -> (Vec<Place>, Behind) {
+        self.trace.as_ref().map(|trace| trace.within(start, end)).unwrap_or_default()
+    }
 }
 
 /// Renders templates of a set, one after the other, under one budget.

@@ -1,6 +1,6 @@
 //! Which template line an output byte comes from.
 
-use std::{rc::Rc, sync::Arc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use crate::{error::Place, render::Session, tree::Source};
 
@@ -107,6 +107,96 @@ impl Traced {
         behind
     }
 
+    /// What was read for any of the bytes from `start` up to `end`, each once, and the places behind the first byte and behind
+    /// everything that read something.
+    pub fn within(&self, start: usize, end: usize) -> (Vec<Place>, Behind) {
+        let (mut places, mut behind) = (self.locate(start), self.behind(start));
+        self.spread(start, end, &mut |place, segment| {
+            if segment.reads.is_empty() && segment.guards.is_none() {
+                return;
+            }
+            if !segment.reads.is_empty() && !places.contains(&place) {
+                places.push(place);
+            }
+            let mut guards = segment.guards.clone();
+            let mut around = Vec::new();
+            while let Some(guard) = guards.take() {
+                around.extend(guard.reads.iter().cloned());
+                guards.clone_from(&guard.outer);
+            }
+            for (all, more) in [(&mut behind.reads, &segment.reads), (&mut behind.guards, &around)] {
+                for read in more {
+                    if !all.contains(read) {
+                        all.push(read.clone());
+                    }
+                }
+            }
+        });
+        (places, behind)
+    }
+
+    /// Every piece that wrote something of a range, what was included before what includes it.
+    fn spread(&self, start: usize, end: usize, found: &mut dyn FnMut(Place, &Segment)) {
+        let first = self.runs.partition_point(|run| run.offset <= start).saturating_sub(1);
+        for (i, run) in self.runs.iter().enumerate().skip(first).take_while(|(_, run)| run.offset < end) {
+            let next = self.runs.get(i + 1).map_or(self.text.len(), |next| next.offset).max(run.offset);
+            if next <= start && i != first {
+                continue;
+            }
+            let (from, to) = (run.offset.max(start), next.min(end).min(self.text.len()));
+            if run.literal || run.nested.is_empty() || from >= to {
+                found(Place { file: run.source.name.to_string(), line: run.line, column: None }, run);
+                continue;
+            }
+            let known: Vec<HashMap<&[u8], Vec<usize>>> =
+                run.nested.iter().map(|nested| by_line(&nested.text)).collect();
+            // Which occurrence of a line within the run it is, so that equal lines are told apart.
+            let mut seen: HashMap<&[u8], usize> = HashMap::new();
+            let mut at = run.offset;
+            while at < to {
+                let line_end = self.text[at..].iter().position(|b| *b == b'\n').map_or(self.text.len(), |len| at + len);
+                let wanted = line_at(&self.text, at);
+                let nth = seen.entry(wanted).or_insert(0);
+                *nth += 1;
+                if line_end >= from && !wanted.is_empty() {
+                    let begin = wanted.as_ptr().addr() - self.text.as_ptr().addr();
+                    let (low, high) = (at.max(from).saturating_sub(begin), line_end.min(to).saturating_sub(begin));
+                    self.spread_line(run, &known, wanted, *nth - 1, (low, high), found);
+                }
+                at = line_end + 1;
+            }
+            found(Place { file: run.source.name.to_string(), line: run.line, column: None }, run);
+        }
+    }
+
+    /// The part `low..high` of a line that a run with included texts wrote.
+    fn spread_line(
+        &self,
+        run: &Segment,
+        known: &[HashMap<&[u8], Vec<usize>>],
+        wanted: &[u8],
+        nth: usize,
+        (low, high): (usize, usize),
+        found: &mut dyn FnMut(Place, &Segment),
+    ) {
+        for (nested, lines) in run.nested.iter().zip(known) {
+            if let Some(hits) = lines.get(wanted)
+                && let Some(at) = hits.get(nth).or(hits.last())
+            {
+                return nested.spread(at + low, at + high, found);
+            }
+        }
+        // Words that were included into the middle of a line.
+        for nested in &run.nested {
+            let text = nested.text.trim_ascii();
+            let is_word = !text.is_empty() && !text.contains(&b'\n');
+            if is_word && wanted.windows(text.len()).any(|part| part == text) {
+                let begin = nested.text.len() - nested.text.trim_ascii_start().len();
+                nested.spread(begin, begin + text.len(), found);
+            }
+        }
+    }
+
     fn find(&self, offset: usize, found: &mut dyn FnMut(Place, &Segment)) {
         let after = self.runs.partition_point(|run| run.offset <= offset);
         let Some(run) = after.checked_sub(1).map(|i| &self.runs[i]) else {
@@ -144,6 +234,15 @@ impl Traced {
             nested.find(nested.text.len() - nested.text.trim_ascii_start().len(), found);
         }
     }
+}
+
+/// Where each trimmed line of a text begins.
+fn by_line(text: &[u8]) -> HashMap<&[u8], Vec<usize>> {
+    let mut all: HashMap<&[u8], Vec<usize>> = HashMap::new();
+    for (at, line) in lines(text) {
+        all.entry(line).or_default().push(at);
+    }
+    all
 }
 
 /// The trimmed lines of a text and where their first character is.

@@ -31,6 +31,13 @@ impl Traces {
         Behind { places: rendered.locate(offset), values: self.paths(&read.reads), guards: self.paths(&read.guards) }
     }
 
+    /// What is behind the bytes from `start` up to `end` of what the template at `path` gave, each thing once.
+    pub fn within(&self, path: &str, start: usize, end: usize) -> Behind {
+        let Some(rendered) = self.files.get(path) else { return Behind::default() };
+        let (places, read) = rendered.within(start, end);
+        Behind { places, values: self.paths(&read.reads), guards: self.paths(&read.guards) }
+    }
+
     /// Reads of values as paths, each once; what is read on the way to another is left out.
     fn paths(&self, reads: &[Read]) -> Vec<Vec<String>> {
         let mut paths: Vec<Vec<String>> = Vec::new();
