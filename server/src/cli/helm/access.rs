@@ -42,6 +42,28 @@ pub struct Access {
     pub plain_http: bool,
 }
 
+/// An URL as it may be shown: without its password.
+fn shown(url: &Url) -> String {
+    let mut shown = url.clone();
+    if shown.password().is_some() {
+        // It has a host, since it has a password.
+        let _ = shown.set_password(Some("xxxxx"));
+    }
+    shown.into()
+}
+
+/// The same of a text that may be an URL; what only looks like one loses everything before its last `@`.
+pub fn shown_text(text: &str) -> String {
+    match (Url::parse(text), text.split_once("://")) {
+        (Ok(url), _) if url.password().is_some() => shown(&url),
+        (Err(_), Some((scheme, rest))) if rest.contains('@') => {
+            let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
+            format!("{scheme}://xxxxx@{rest}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
 impl std::fmt::Debug for Access {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Access")
@@ -82,8 +104,10 @@ impl Access {
 
     /// What lies under an URL. The credentials go with it if it has the origin of `home`, whose they are.
     pub async fn get(&self, url: &str, home: &str, limit: usize) -> Result<Vec<u8>> {
-        let parse = |text: &str| Url::parse(text).map_err(|e| Fault::usage(format!("`{text}` is no URL: {e}")));
+        let parse =
+            |text: &str| Url::parse(text).map_err(|e| Fault::usage(format!("`{}` is no URL: {e}", shown_text(text))));
         let (address, home) = (parse(url)?, parse(home)?);
+        let named = shown_text(url);
         if !matches!(address.scheme(), "http" | "https") {
             return Err(Fault::usage(format!("could not find protocol handler for: {}", address.scheme()))
                 .hint("charts come from directories, archives, http(s):// and oci://"));
@@ -97,7 +121,7 @@ impl Access {
         }
         let unreachable = |e: reqwest::Error| {
             let why = crate::fault::chain(&e.without_url());
-            Fault::new(Class::Unavailable, format!("cannot fetch {url}: {why}"))
+            Fault::new(Class::Unavailable, format!("cannot fetch {named}: {why}"))
         };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
@@ -107,17 +131,43 @@ impl Access {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Class::Unauthorized,
                 _ => Class::Unavailable,
             };
-            return Err(Fault::new(class, format!("failed to fetch {url} : {status}")));
+            return Err(Fault::new(class, format!("failed to fetch {named} : {status}")));
         }
         let mut content = Vec::new();
         let mut stream = response.bytes_stream();
         while let Some(chunk) = stream.next().await {
             let chunk = chunk.map_err(unreachable)?;
             if content.len() + chunk.len() > limit {
-                return Err(Fault::new(Class::TooLarge, format!("{url} has more than {limit} bytes")));
+                return Err(Fault::new(Class::TooLarge, format!("{named} has more than {limit} bytes")));
             }
             content.extend_from_slice(&chunk);
         }
         Ok(content)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (given, expected) in [
+            ("https://me:secret@charts.example/a?b=c", "https://me:xxxxx@charts.example/a?b=c"),
+            ("https://charts.example/a", "https://charts.example/a"),
+            ("https://me@charts.example/a", "https://me@charts.example/a"),
+            ("https://me:se@cret@charts.example:bad/", "https://xxxxx@charts.example:bad/"),
+            ("web/chart", "web/chart"),
+        ] {
+            assert_eq!(shown_text(given), expected);
+        }
+    }
+
+    #[tokio::test]
+    async fn errors_name_no_password() {
+        for url in ["http://me:secret@127.0.0.1:1/index.yaml", "http://me:secret@[", "ftp://me:secret@127.0.0.1/"] {
+            let fault = Access::default().get(url, url, 10).await.unwrap_err();
+            assert!(!fault.to_string().contains("secret"), "{fault}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use helm::{Rollback, Testing, Uninstall};
 use super::{
     connect::Target,
     flags::{self, Format, Trial, Waiting, Writing},
-    print, show,
+    print, say, show,
 };
 use crate::fault::{Fault, Result};
 
@@ -112,9 +112,9 @@ pub async fn uninstall(options: &UninstallOptions) -> Result<ExitCode> {
         };
         let done = helm.uninstall(&uninstall).await.map_err(flags::fault)?;
         if let Some(done) = done.filter(|done| !done.info.is_empty()) {
-            println!("{}", done.info);
+            say(&done.info);
         }
-        println!("release \"{name}\" uninstalled");
+        say(format!("release \"{name}\" uninstalled"));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -154,16 +154,18 @@ pub async fn test(options: &TestOptions) -> Result<ExitCode> {
     let (record, result) = helm.test(&testing).await.map_err(flags::fault)?;
     let shown = show::Shown { hide_notes: true, ..show::Shown::default() };
     let document = show::document(&record, true);
-    print(&show::formatted(options.output, &document, || show::status(&record, &shown))?)?;
+    // The tests' objects are deleted, whether or not this can be read.
+    let mut printed = show::formatted(options.output, &document, || show::status(&record, &shown))
+        .and_then(|text| print(&text).map(drop));
     let mut read = Ok(());
     if options.logs {
-        println!();
+        say("");
         match helm::action::logs(&helm, &record, &testing).await {
-            Ok(logs) => print(&String::from_utf8_lossy(&logs)).map(drop)?,
+            Ok(logs) => printed = printed.and(print(&String::from_utf8_lossy(&logs)).map(drop)),
             Err(error) => read = Err(error),
         }
     }
     let cleaned = helm.clean_tests(&record, &testing, result.is_ok()).await;
     result.and(read).and(cleaned).map_err(flags::fault)?;
-    Ok(ExitCode::SUCCESS)
+    printed.map(|()| ExitCode::SUCCESS)
 }

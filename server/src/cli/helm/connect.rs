@@ -76,8 +76,11 @@ impl Target {
         Ok(merged)
     }
 
-    async fn client(&self) -> Result<Client> {
-        let wrong = |text: String| Fault::new(Class::Unavailable, format!("kubernetes cluster unreachable: {text}"));
+    async fn cluster(&self) -> Result<Cluster> {
+        let wrong = |text: String| {
+            Fault::new(Class::Unavailable, format!("kubernetes cluster unreachable: {text}"))
+                .hint(super::flags::UNREACHABLE)
+        };
         let options = KubeConfigOptions { context: self.kube_context.clone(), ..KubeConfigOptions::default() };
         let mut config = match self.kubeconfig() {
             Ok(kubeconfig) => {
@@ -89,13 +92,15 @@ impl Target {
         };
         config.connect_timeout = Some(CONNECT);
         config.read_timeout = None;
-        Client::try_from(config).map_err(|error| wrong(chain(&error)))
+        let address = config.cluster_url.to_string();
+        let client = Client::try_from(config).map_err(|error| wrong(chain(&error)))?;
+        Ok(Cluster::at(client, &address))
     }
 
     /// Everything that operations need; the first Ctrl-C stops them, which is written down.
     pub async fn helm(&self, release: &str) -> Result<Helm> {
         let driver = Driver::parse(&self.driver).map_err(super::flags::fault)?;
-        let cluster = Cluster::new(self.client().await?);
+        let cluster = self.cluster().await?;
         Ok(Helm {
             releases: Storage::new(cluster.clone(), driver, &self.namespace()),
             cluster,
@@ -110,7 +115,7 @@ impl Target {
 
 fn tell(what: Say) {
     match what {
-        Say::Warning(text) => eprintln!("WARNING: {text}"),
+        Say::Warning(text) => super::warned(format!("WARNING: {text}")),
         Say::Log(bytes) => {
             // Nobody reads it: nothing is lost.
             let _ = std::io::stderr().write_all(&bytes);
@@ -133,7 +138,7 @@ fn stopped(release: &str) -> CancellationToken {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminated => {}
         }
-        eprintln!("Release {release} has been cancelled.");
+        super::warned(format!("Release {release} has been cancelled."));
         asked.cancel();
         // Once more, and nothing is waited for: the next command goes on from what is written down.
         if tokio::signal::ctrl_c().await.is_ok() {

@@ -16,7 +16,7 @@ use chart::{
 use clap::{Args, Subcommand};
 
 use super::{
-    access::Access,
+    access::{Access, shown_text},
     disk::Disk,
     fault, load,
     places::{Places, write},
@@ -25,7 +25,7 @@ use super::{
     registry::Registry,
     repo::refresh,
     repositories::{Repositories, Repository},
-    unreadable,
+    say, unreadable,
 };
 use crate::{
     clock,
@@ -182,28 +182,28 @@ impl<'o> Work<'o> {
             }
         }
         if !unmanaged.is_empty() {
-            println!("Getting updates for unmanaged Helm repositories...");
+            say("Getting updates for unmanaged Helm repositories...");
             refresh(&unmanaged, &self.options.places).await;
         }
         if !self.repositories.list.is_empty() {
-            println!("Hang tight while we grab the latest from your chart repositories...");
+            say("Hang tight while we grab the latest from your chart repositories...");
             refresh(&self.repositories.list, &self.options.places).await;
-            println!("Update Complete. ⎈Happy Helming!⎈");
+            say("Update Complete. ⎈Happy Helming!⎈");
         }
     }
 
     /// Fetches everything, and only when all is there changes `charts/`.
     async fn fetch(&self, locked: &[(Dependency, Found)]) -> Result<()> {
-        println!("Saving {} charts", locked.len());
+        say(format!("Saving {} charts", locked.len()));
         let mut archives: BTreeMap<String, Fetched> = BTreeMap::new();
         let mut fetched = Vec::new();
         for (dependency, found) in locked {
             let name = &dependency.name;
             let archive = match found {
                 Found::Vendored => {
-                    println!(
+                    say(format!(
                         "Dependency {name} did not declare a repository. Assuming it exists in the charts directory"
-                    );
+                    ));
                     continue;
                 }
                 Found::Local(path) => {
@@ -212,21 +212,22 @@ impl<'o> Work<'o> {
                     Fetched { name: packed.name, archive: packed.bytes, provenance: None }
                 }
                 Found::Archive { url, .. } if fetched.contains(url) => {
-                    println!("Already downloaded {name} from repo {}", dependency.repository);
+                    say(format!("Already downloaded {name} from repo {}", shown_text(&dependency.repository)));
                     continue;
                 }
                 Found::Archive { url, digest } => {
-                    println!("Downloading {name} from repo {}", dependency.repository);
+                    say(format!("Downloading {name} from repo {}", shown_text(&dependency.repository)));
                     fetched.push(url.clone());
                     let repository = self.repository(&dependency.repository);
                     let got = download(url, &repository.url, &repository.access, self.options.verify).await;
-                    let got =
-                        got.map_err(|f| Fault::new(f.class, format!("could not download {url}: {}", f.message)))?;
+                    let got = got.map_err(|f| {
+                        Fault::new(f.class, format!("could not download {}: {}", shown_text(url), f.message))
+                    })?;
                     held(&got, digest)?;
                     got
                 }
                 Found::Registry(reference) => {
-                    println!("Downloading {name} from repo {}", dependency.repository);
+                    say(format!("Downloading {name} from repo {}", shown_text(&dependency.repository)));
                     let registry = Registry::new(
                         &format!("oci://{reference}").replace("oci://oci://", "oci://"),
                         &self.options.access,
@@ -264,7 +265,7 @@ impl<'o> Work<'o> {
             write(&path, &archive.archive, false)
                 .map_err(|e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", path.display())))?;
         }
-        println!("Deleting outdated charts");
+        say("Deleting outdated charts");
         let entries = std::fs::read_dir(&directory).map_err(|error| unreadable(&directory, &error))?;
         for path in entries.flatten().map(|entry| entry.path()).filter(|path| path.is_file()) {
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -275,7 +276,7 @@ impl<'o> Work<'o> {
             match load(&path, Flavor::Helm4, &Warnings::default()) {
                 Ok(chart) if vendored.contains(&chart.name()) => {}
                 Ok(_) => std::fs::remove_file(&path).map_err(|error| unreadable(&path, &error))?,
-                Err(fault) => println!("Could not verify {} for deletion: {fault} (Skipping)", path.display()),
+                Err(fault) => say(format!("Could not verify {} for deletion: {fault} (Skipping)", path.display())),
             }
         }
         Ok(())

@@ -13,7 +13,7 @@ use super::{
     flags::{self, Format, Trial, Waiting, Writing, failed},
     print,
     reference::{self, Origin},
-    show, warn,
+    say, show, warn, warned,
 };
 use crate::{
     clock,
@@ -121,7 +121,7 @@ impl Common {
         warn(&warnings);
         chart.installable().and_then(|()| chart.check_dependencies(flavor)).map_err(fault)?;
         if chart.metadata.deprecated {
-            eprintln!("WARNING: This chart is deprecated");
+            warned("WARNING: This chart is deprecated");
         }
         let filter = self.post_renderer.clone().map(|program| {
             let arguments = self.post_renderer_args.clone();
@@ -233,7 +233,7 @@ pub async fn upgrade(options: &Upgrade) -> Result<ExitCode> {
     let helm = common.target.helm(&options.name).await?;
     if options.install && helm.installs(&options.name).await.map_err(flags::fault)? {
         if common.output == Format::Table {
-            println!("Release {:?} does not exist. Installing it now.", options.name);
+            say(format!("Release {:?} does not exist. Installing it now.", options.name));
         }
         let deploy = Deploy { replace: true, ..deploy };
         let source = common.source(&options.chart).await?;
@@ -246,7 +246,7 @@ pub async fn upgrade(options: &Upgrade) -> Result<ExitCode> {
     let source = common.source(&options.chart).await?;
     let record = helm.upgrade(&source, &deploy).await.map_err(failed("UPGRADE FAILED"))?;
     if common.output == Format::Table {
-        println!("Release {:?} has been upgraded. Happy Helming!", options.name);
+        say(format!("Release {:?} has been upgraded. Happy Helming!", options.name));
     }
     common.shown(&record)
 }

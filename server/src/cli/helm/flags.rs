@@ -146,6 +146,10 @@ pub fn labels(given: &[String]) -> Result<BTreeMap<String, String>, Fault> {
         .collect()
 }
 
+/// What to do about a cluster that is not there.
+pub const UNREACHABLE: &str =
+    "see that it runs; --kubeconfig FILE (or KUBECONFIG) and --kube-context NAME say which one is meant";
+
 /// An error of a release as a person meets it.
 pub fn fault(error: Error) -> Fault {
     let class = match error.root() {
@@ -157,7 +161,11 @@ pub fn fault(error: Error) -> Fault {
         _ => Class::Failed,
     };
     let busy = matches!(error.root(), Error::Busy);
+    let unreachable = matches!(error.root(), Error::Unreachable(_));
     let fault = Fault::new(class, error.to_string());
+    if unreachable {
+        return fault.hint(UNREACHABLE);
+    }
     if busy {
         return fault
             .hint("wait for it; if it was another tool's and is gone, --abandoned-after 0s goes on from where it was");

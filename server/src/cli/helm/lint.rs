@@ -1,20 +1,25 @@
 //! `helm lint`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use chart::{
-    Render, Warnings,
+    Render, Tree, Warnings,
     lint::{Severity, lint},
+    load::{Limits, unpack},
 };
 use clap::Args;
 
-use super::{Compatible, Values, disk::Disk, fault, kube, unreadable};
+use super::{Compatible, Values, disk::Disk, fault, kube, named, print, unreadable, warned};
 use crate::{clock, fault::Result};
 
 /// Flags of `helm lint`.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Directories of charts
+    /// Directories or archives of charts
     #[arg(default_value = ".")]
     charts: Vec<PathBuf>,
     #[command(flatten)]
@@ -60,11 +65,18 @@ pub fn main(options: &Options) -> Result<ExitCode> {
     for chart in &charts {
         let warnings = Warnings::default();
         let directory = chart.canonicalize().unwrap_or_else(|_| chart.clone());
-        let disk = Disk::new(chart).map_err(|error| unreadable(chart, &error))?;
-        let findings = match lint(&disk, &directory.display().to_string(), &values, &render, &warnings) {
+        let tree = match tree(chart) {
+            Ok(tree) => tree,
+            Err(fault) => {
+                print(&format!("==> Linting {}\nError {}\n\n", chart.display(), fault.message))?;
+                failed += 1;
+                continue;
+            }
+        };
+        let findings = match lint(tree.as_ref(), &directory.display().to_string(), &values, &render, &warnings) {
             Ok(findings) => findings,
             Err(error) => {
-                println!("==> Linting {}\nError {}\n", chart.display(), fault(error).message);
+                print(&format!("==> Linting {}\nError {}\n\n", chart.display(), fault(error).message))?;
                 failed += 1;
                 continue;
             }
@@ -77,17 +89,26 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         if options.quiet && shown.is_empty() {
             continue;
         }
-        println!("==> Linting {}", chart.display());
-        shown.iter().for_each(|finding| println!("{finding}"));
-        println!();
+        let shown: String = shown.iter().map(|finding| format!("{finding}\n")).collect();
+        print(&format!("==> Linting {}\n{shown}\n", chart.display()))?;
     }
     let summary = format!("{linted} chart(s) linted, {failed} chart(s) failed");
     if failed > 0 {
-        eprintln!("Error: {summary}");
+        warned(format!("Error: {summary}"));
         return Ok(ExitCode::FAILURE);
     }
     if !options.quiet {
-        println!("{summary}");
+        print(&format!("{summary}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A chart's directory, or what is in its archive.
+fn tree(path: &Path) -> Result<Box<dyn Tree>> {
+    if !path.is_file() {
+        return Ok(Box::new(Disk::new(path).map_err(|error| unreadable(path, &error))?));
+    }
+    let archive = std::fs::read(path).map_err(|error| unreadable(path, &error))?;
+    let files = unpack(&archive, &Limits::default()).map_err(named(path))?;
+    Ok(Box::new(files.into_iter().map(|file| (file.name, file.data)).collect::<BTreeMap<_, _>>()))
 }

@@ -205,7 +205,20 @@ fn load(path: &Path, flavor: Flavor, warnings: &Warnings) -> Result<Chart> {
         }
         Err(error) => return Err(unreadable(path, &error)),
     };
-    loader.archive(&archive, warnings).map_err(fault)
+    loader.archive(&archive, warnings).map_err(named(path))
+}
+
+/// An error of an archive, with the file that it is.
+fn named(path: &Path) -> impl Fn(chart::Error) -> Fault + '_ {
+    move |error| {
+        let archive = matches!(error, chart::Error::Archive(_));
+        let mut fault = fault(error);
+        if archive {
+            fault.message = format!("cannot load {}: {}", path.display(), fault.message);
+            return fault.hint("name a chart's directory, or an archive that `shipway helm package` wrote");
+        }
+        fault
+    }
 }
 
 fn unreadable(path: &Path, error: &std::io::Error) -> Fault {
@@ -223,8 +236,18 @@ fn kube(version: Option<&str>, flavor: Flavor) -> Result<Option<KubeVersion>> {
 
 fn warn(warnings: &Warnings) {
     for warning in warnings.take() {
-        eprintln!("{warning}");
+        warned(warning);
     }
+}
+
+/// A line on how it goes. Work that has begun goes on, whether anybody reads it or not.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// The same on standard error.
+fn warned(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }
 
 fn print(text: &str) -> Result<ExitCode> {

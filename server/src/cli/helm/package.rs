@@ -11,7 +11,7 @@ use clap::Args;
 
 use super::{
     dependency::{self, update},
-    fault, load,
+    fault, load, say,
     verify::keys,
 };
 use crate::{
@@ -91,7 +91,7 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
             })?;
         }
         let shown = file.canonicalize().unwrap_or(file);
-        println!("Successfully packaged chart and saved it to: {}", shown.display());
+        say(format!("Successfully packaged chart and saved it to: {}", shown.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -47,7 +47,7 @@ pub async fn main(options: Options) -> Result<ExitCode> {
 async fn one(reference: &str, options: &Options) -> Result<()> {
     let fetched = fetch(reference, &options.origin, options.origin.verify || options.prov).await?;
     if options.origin.verify {
-        super::verify::report(&fetched.verify(options.origin.keyring.as_deref())?);
+        super::say(super::verify::report(&fetched.verify(options.origin.keyring.as_deref())?).trim_end());
     }
     if !options.untar {
         let save = |name: &str, content: &[u8]| {

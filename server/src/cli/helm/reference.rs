@@ -6,7 +6,7 @@ use chart::{Chart, Flavor, Loader, Warnings, repository::absolute};
 use clap::Args;
 
 use super::{
-    access::{Access, LARGEST_CHART},
+    access::{Access, LARGEST_CHART, shown_text},
     fault, load,
     places::Places,
     registry::Registry,
@@ -101,7 +101,8 @@ pub async fn fetch(reference: &str, origin: &Origin, provenance: bool) -> Result
                 format!("chart {reference:?} version {version:?}")
             };
             let entry = index.find(reference, version);
-            let entry = entry.map_err(|_| Fault::not_found(format!("{named} not found in {repo} repository")))?;
+            let entry =
+                entry.map_err(|_| Fault::not_found(format!("{named} not found in {} repository", shown_text(repo))))?;
             let url = entry.urls.first();
             let url = url.ok_or_else(|| Fault::not_found(format!("{named} has no downloadable URLs")))?;
             (absolute(repo, url), repo.clone(), origin.access.clone())
@@ -137,7 +138,8 @@ fn named(reference: &str, version: &str, origin: &Origin) -> Result<(String, Str
     }
     let Some((name, chart)) = reference.split_once('/') else {
         return Err(Fault::not_found(format!(
-            "non-absolute URLs should be in form of repo_name/path_to_chart, got: {reference}"
+            "non-absolute URLs should be in form of repo_name/path_to_chart, got: {}",
+            shown_text(reference)
         ))
         .hint("name a chart's directory or its .tgz, oci://HOST/PATH/CHART, REPOSITORY/CHART, or give --repo URL"));
     };
@@ -159,15 +161,15 @@ fn named(reference: &str, version: &str, origin: &Origin) -> Result<(String, Str
 pub async fn download(url: &str, home: &str, access: &Access, provenance: bool) -> Result<Fetched> {
     let path = url.split(['?', '#']).next().unwrap_or(url);
     let name = path.rsplit('/').next().filter(|name| !name.is_empty() && !matches!(*name, "." | ".."));
-    let name = name.ok_or_else(|| Fault::usage(format!("{url} names no file")))?.to_owned();
+    let name = name.ok_or_else(|| Fault::usage(format!("{} names no file", shown_text(url))))?.to_owned();
     let archive = access.get(url, home, LARGEST_CHART).await?;
     let provenance = match provenance {
         true => {
             let address = path.to_owned() + ".prov" + &url[path.len()..];
             let got = access.get(&address, home, 1 << 20).await;
-            Some(
-                got.map_err(|f| Fault::new(f.class, format!("failed to fetch provenance {address:?}: {}", f.message)))?,
-            )
+            Some(got.map_err(|f| {
+                Fault::new(f.class, format!("failed to fetch provenance {:?}: {}", shown_text(&address), f.message))
+            })?)
         }
         false => None,
     };

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use chart::release::{Record, Status};
 use clap::{Args, Subcommand};
+use node::objects::LabelSelector;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -62,7 +63,7 @@ pub struct List {
     /// A regular expression for the name
     #[arg(short, long, value_name = "REGEX", default_value = "", hide_default_value = true)]
     filter: String,
-    /// Labels of the release: a=1,b!=2
+    /// Labels of the release, Helm's own too: a=1,b!=2,c in (x,y),!d
     #[arg(short = 'l', long, value_name = "LABELS", default_value = "", hide_default_value = true)]
     selector: String,
     /// How the result is printed
@@ -87,21 +88,23 @@ impl List {
         wanted || !asked.contains(&true) && status != Status::Unknown
     }
 
-    fn chosen(&self, mut records: Vec<Record>) -> Result<Vec<Record>> {
+    fn chosen(&self, mut records: Vec<(Record, helm::Labels)>) -> Result<Vec<Record>> {
         let pattern = regex::Regex::new(&self.filter)
             .map_err(|error| Fault::usage(format!("{:?} is no regular expression: {error}", self.filter)))?;
-        records.retain(|record| pattern.is_match(&record.name));
+        records.retain(|(record, _)| pattern.is_match(&record.name));
         let others = [self.deployed, self.failed, self.pending, self.uninstalled, self.uninstalling].contains(&true);
         if !self.superseded || others {
             // The newest of each.
-            records.sort_by(|a, b| (&a.namespace, &a.name, b.version).cmp(&(&b.namespace, &b.name, a.version)));
-            records.dedup_by(|b, a| (&a.namespace, &a.name) == (&b.namespace, &b.name));
+            records
+                .sort_by(|(a, _), (b, _)| (&a.namespace, &a.name, b.version).cmp(&(&b.namespace, &b.name, a.version)));
+            records.dedup_by(|(b, _), (a, _)| (&a.namespace, &a.name) == (&b.namespace, &b.name));
         }
-        let selector = selector(&self.selector)?;
-        records.retain(|record| {
-            self.takes(record.info.status)
-                && selector.iter().all(|(name, value, equal)| (record.labels.get(name) == Some(value)) == *equal)
-        });
+        let selector = LabelSelector::parse(&self.selector).map_err(|error| Fault::usage(error.to_string()))?;
+        let mut records: Vec<Record> = records
+            .into_iter()
+            .filter(|(record, labels)| self.takes(record.info.status) && selector.matches_labels(&json!(labels)))
+            .map(|(record, _)| record)
+            .collect();
         records.sort_by(|a, b| a.name.cmp(&b.name));
         if self.date {
             records.sort_by_key(|record| record.info.last_deployed);
@@ -114,26 +117,11 @@ impl List {
     }
 }
 
-/// Reads `a=1,b==2,c!=3`.
-fn selector(text: &str) -> Result<Vec<(String, String, bool)>> {
-    text.split(',')
-        .filter(|part| !part.trim().is_empty())
-        .map(|part| {
-            let pair = part.split_once("!=").map(|pair| (pair, false));
-            let pair = pair.or_else(|| part.split_once("==").map(|pair| (pair, true)));
-            let pair = pair.or_else(|| part.split_once('=').map(|pair| (pair, true)));
-            let ((name, value), equal) =
-                pair.ok_or_else(|| Fault::usage(format!("{part:?} is no selector such as name=value")))?;
-            Ok((name.trim().to_owned(), value.trim().to_owned(), equal))
-        })
-        .collect()
-}
-
 /// Carries out `helm list`.
 pub async fn list(options: &List) -> Result<ExitCode> {
     let helm = options.target.helm("list").await?;
     helm.cluster.version().await.map_err(flags::fault)?;
-    let records = helm.releases.all(options.all_namespaces).await.map_err(flags::fault)?;
+    let records = helm.releases.labelled(options.all_namespaces).await.map_err(flags::fault)?;
     let records = options.chosen(records)?;
     if options.short {
         let names: Vec<&str> = records.iter().map(|record| record.name.as_str()).collect();
@@ -366,11 +354,15 @@ async fn values(options: &ValuesOptions) -> Result<ExitCode> {
 }
 
 async fn metadata(printed: &Printed) -> Result<ExitCode> {
-    let (_, record) = printed.one.read().await?;
+    let (helm, record) = printed.one.read().await?;
     let chart = record.chart.as_ref().map(|chart| chart["metadata"].clone()).unwrap_or_default();
     let deployed = record.info.last_deployed;
     let deployed = deployed.map(|time| time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default();
-    let labels = json!(record.labels);
+    // As helm: the labels of the object, its own among them, unless a revision is asked for.
+    let labels = match printed.one.revision {
+        0 => json!(helm.releases.labels(&record.name, record.version).await.map_err(flags::fault)?),
+        _ => json!(record.labels),
+    };
     let mut document = json!({
         "name": record.name, "chart": record.chart_name(), "version": record.chart_version(),
         "appVersion": record.app_version(), "annotations": chart["annotations"], "labels": labels,

@@ -12,11 +12,11 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::json;
 
 use super::{
-    access::Access,
+    access::{Access, shown_text},
     places::{Places, write},
     print,
     repositories::{Repositories, Repository, lock},
-    unreadable,
+    say, unreadable,
 };
 use crate::{
     clock,
@@ -141,7 +141,7 @@ async fn add(add: Add) -> Result<ExitCode> {
         _ => Ok(false),
     };
     if known(&Repositories::read(&add.places)?)? {
-        println!("{name:?} already exists with the same configuration, skipping");
+        say(format!("{name:?} already exists with the same configuration, skipping"));
         return Ok(ExitCode::SUCCESS);
     }
     repository.fetch(Some(&add.places)).await?;
@@ -154,7 +154,7 @@ async fn add(add: Add) -> Result<ExitCode> {
     }
     repositories.save()?;
     drop(held);
-    println!("{name:?} has been added to your repositories");
+    say(format!("{name:?} has been added to your repositories"));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -162,7 +162,9 @@ fn list(output: Output, places: &Places) -> Result<ExitCode> {
     let repositories = Repositories::read(places)?.list;
     let rows = || repositories.iter().map(|r| json!({ "name": r.name, "url": r.url }));
     match output {
-        Output::Json => print(&format!("{}\n", serde_json::Value::from_iter(rows()))),
+        Output::Json => {
+            print(&format!("{}\n", super::show::go_json(&serde_json::Value::from_iter(rows()).to_string())))
+        }
         Output::Yaml => {
             let text: String = rows().map(|row| yaml::to_go(&yaml::Value::List(vec![row.into()]))).collect();
             print(if text.is_empty() { "[]\n" } else { &text })
@@ -193,13 +195,13 @@ async fn update(names: &[String], places: &Places) -> Result<ExitCode> {
     }
     let wanted: Vec<Repository> =
         repositories.list.into_iter().filter(|r| names.is_empty() || names.contains(&r.name)).collect();
-    println!("Hang tight while we grab the latest from your chart repositories...");
+    say("Hang tight while we grab the latest from your chart repositories...");
     let failed = refresh(&wanted, places).await;
     if !failed.is_empty() {
         let text = format!("failed to update the following repositories: {}", failed.join(", "));
         return Err(Fault::new(Class::Unavailable, text));
     }
-    println!("Update Complete. ⎈Happy Helming!⎈");
+    say("Update Complete. ⎈Happy Helming!⎈");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -211,15 +213,13 @@ pub async fn refresh(repositories: &[Repository], places: &Places) -> Vec<String
     let mut failed = Vec::new();
     for (repository, got) in fetched {
         let managed = repository.name.starts_with(super::dependency::UNMANAGED);
-        let shown = if managed { &repository.url } else { &repository.name };
+        let url = shown_text(&repository.url);
+        let shown = if managed { &url } else { &repository.name };
         match got {
-            Ok(_) => println!("...Successfully got an update from the {shown:?} chart repository"),
+            Ok(_) => say(format!("...Successfully got an update from the {shown:?} chart repository")),
             Err(fault) => {
-                println!(
-                    "...Unable to get an update from the {shown:?} chart repository ({}):\n\t{fault}",
-                    repository.url
-                );
-                failed.push(repository.url.clone());
+                say(format!("...Unable to get an update from the {shown:?} chart repository ({url}):\n\t{fault}"));
+                failed.push(url);
             }
         }
     }
@@ -245,7 +245,7 @@ fn remove(names: &[String], places: &Places) -> Result<ExitCode> {
                 _ => {}
             }
         }
-        println!("{name:?} has been removed from your repositories");
+        say(format!("{name:?} has been removed from your repositories"));
     }
     drop(held);
     Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use nix::fcntl::{Flock, FlockArg};
 use yaml::{Map, Value};
 
 use super::{
-    access::{Access, LARGEST_INDEX},
+    access::{Access, LARGEST_INDEX, shown_text},
     fault,
     places::{Places, write},
 };
@@ -134,7 +134,11 @@ impl Repository {
     pub async fn fetch(&self, places: Option<&Places>) -> Result<Index> {
         let url = chart::repository::absolute(&self.url, "index.yaml");
         let said = |fault: &Fault| {
-            format!("looks like {:?} is not a valid chart repository or cannot be reached: {}", self.url, fault.message)
+            format!(
+                "looks like {:?} is not a valid chart repository or cannot be reached: {}",
+                shown_text(&self.url),
+                fault.message
+            )
         };
         let got = self.access.get(&url, &self.url, LARGEST_INDEX).await;
         let content = got.map_err(|fault| Fault::new(fault.class, said(&fault)))?;

@@ -13,9 +13,22 @@ pub fn formatted(format: Format, value: &impl Serialize, table: impl FnOnce() ->
     let wrong = |error: serde_json::Error| Fault::new(Class::Internal, format!("cannot print the result: {error}"));
     match format {
         Format::Table => Ok(table()),
-        Format::Json => Ok(format!("{}\n", serde_json::to_string(value).map_err(wrong)?)),
+        Format::Json => Ok(format!("{}\n", go_json(&serde_json::to_string(value).map_err(wrong)?))),
         Format::Yaml => Ok(yaml::to_go(&yaml::Value::from(serde_json::to_value(value).map_err(wrong)?))),
     }
+}
+
+/// JSON as Go's encoder writes it: what HTML would read as markup is escaped, and so are two ends of lines of JavaScript. They
+/// stand in strings only.
+pub fn go_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// Rows with every cell as wide as its column, tabs between them.
@@ -27,6 +40,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
         .collect();
     let mut out = String::new();
     for row in rows {
+        let row: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| cut(cell, *width)).collect();
         let lines = row.iter().map(|cell| cell.split('\n').count()).max().unwrap_or(1);
         for line in 0..lines {
             let cells: Vec<String> = row
@@ -39,6 +53,23 @@ pub fn table(rows: &[Vec<String>]) -> String {
         }
     }
     out
+}
+
+/// A cell of several lines may hold, in all, as many characters as its column is wide; the rest is cut off, as helm does.
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().filter(|c| *c != '\n').count() <= width {
+        return cell.to_owned();
+    }
+    let mut kept = String::new();
+    let mut long = 0;
+    for c in cell.chars() {
+        kept.push(c);
+        long += usize::from(c != '\n');
+        if long + 3 >= width {
+            break;
+        }
+    }
+    kept + "..."
 }
 
 /// `Sat Nov 21 08:00:00 2026`
@@ -189,6 +220,14 @@ mod tests {
     fn tables_are_even() {
         let rows = [vec!["A".to_owned(), "LONG".to_owned()], vec!["word".to_owned(), "x\ny".to_owned()]];
         assert_eq!(table(&rows), "A   \tLONG\nword\tx   \n    \ty   \n");
+        let long = [vec!["1".to_owned(), "it failed: 2 errors\nhere\nthere".to_owned()]];
+        assert_eq!(table(&long), "1\tit failed: 2 err...\n");
+    }
+
+    #[test]
+    fn json_is_gos() {
+        let text = formatted(Format::Json, &"<a> & \u{2028}é", String::new).unwrap();
+        assert_eq!(text, "\"\\u003ca\\u003e \\u0026 \\u2028é\"\n");
     }
 
     #[test]

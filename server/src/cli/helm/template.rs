@@ -8,7 +8,7 @@ use clap::Args;
 use super::{
     Compatible, Values, fault, kube, print,
     reference::{self, Origin},
-    warn,
+    say, warn, warned,
 };
 use crate::{
     clock,
@@ -84,7 +84,7 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
     let values = options.values.merge(flavor)?;
     chart.installable().and_then(|()| chart.check_dependencies(flavor)).map_err(fault)?;
     if chart.metadata.deprecated {
-        eprintln!("WARNING: This chart is deprecated");
+        warned("WARNING: This chart is deprecated");
     }
     let filter = |text: &str| post_render(options, text);
     let mut render = Render::offline(flavor, name, &options.namespace);
@@ -114,7 +114,7 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
         let file = directory.join(path);
         let written = file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&file, text));
         written.map_err(|e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", file.display())))?;
-        println!("wrote {}", file.display());
+        say(format!("wrote {}", file.display()));
     }
     Ok(ExitCode::SUCCESS)
 }

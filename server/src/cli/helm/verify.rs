@@ -8,7 +8,7 @@ use std::{
 use chart::provenance::{Keys, Verified};
 use clap::Args;
 
-use super::{fault, places::keyring as default_keyring, unreadable};
+use super::{fault, places::keyring as default_keyring, print, unreadable};
 use crate::{
     clock,
     fault::{Fault, Result},
@@ -25,8 +25,7 @@ pub struct Options {
 }
 
 pub fn main(options: &Options) -> Result<ExitCode> {
-    report(&verified(&options.chart, options.keyring.as_deref())?);
-    Ok(ExitCode::SUCCESS)
+    print(&report(&verified(&options.chart, options.keyring.as_deref())?))
 }
 
 /// The keys of a ring, by default those of GnuPG's first version.
@@ -64,8 +63,7 @@ pub fn check(name: &str, archive: &[u8], statement: &[u8], keyring: Option<&Path
 }
 
 /// Says who signed what.
-pub fn report(verified: &Verified) {
-    verified.signed_by.iter().for_each(|name| println!("Signed by: {name}"));
-    println!("Using Key With Fingerprint: {}", verified.fingerprint);
-    println!("Chart Hash Verified: {}", verified.hash);
+pub fn report(verified: &Verified) -> String {
+    let names: String = verified.signed_by.iter().map(|name| format!("Signed by: {name}\n")).collect();
+    format!("{names}Using Key With Fingerprint: {}\nChart Hash Verified: {}\n", verified.fingerprint, verified.hash)
 }
