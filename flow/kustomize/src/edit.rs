@@ -14,7 +14,16 @@ pub struct Edit {
 impl Edit {
     /// `file` is named in errors.
     pub fn new(text: &str, file: &str) -> Result<Self> {
-        let this = Self { text: text.to_owned(), file: file.to_owned() };
+        let mut this = Self { text: text.to_owned(), file: file.to_owned() };
+        // Fields are replaced by lines: a map in brackets is written as a block first.
+        let malformed = |source| Error::Malformed { file: file.to_owned(), source };
+        let mut documents = yaml::parse_all(text, &Limits::default(), true).map_err(malformed)?;
+        if let [document] = &mut documents[..]
+            && let Some(root @ Node { kind: Kind::Map(_), style: yaml::Style::Flow, .. }) = &mut document.root
+        {
+            root.style = yaml::Style::Plain;
+            this.text = yaml::print(root, &Layout::default());
+        }
         this.entries()?;
         Ok(this)
     }
@@ -125,6 +134,11 @@ impl Edit {
         self.set(field, (!text.is_empty()).then(|| Node::string(text)))
     }
 
+    /// Whether a path fits a pattern of `*` and `?`.
+    pub fn fits(pattern: &str, path: &str) -> bool {
+        fits(pattern, path)
+    }
+
     /// Sets keys of a map of texts (`commonAnnotations`). With `force` unset, a key that is there is an error.
     pub fn set_pairs(&mut self, field: &str, pairs: &[(String, String)], force: bool) -> Result<()> {
         let mut map = self.get(field)?.filter(|node| node.as_map().is_some()).unwrap_or_else(|| Node::map(Vec::new()));
@@ -184,16 +198,31 @@ impl Edit {
         self.set_named("images", name, &fields)
     }
 
-    /// Adds an entry to a list of generators.
+    /// Adds to the entry of a list of generators, which is made when it is not there. A key that it has already is an
+    /// error. `keep_name` sets `disableNameSuffixHash`.
     pub fn add_generator(
         &mut self,
         field: &str,
         name: &str,
         lists: &[(&str, Vec<String>)],
         texts: &[(&str, &str)],
+        keep_name: bool,
     ) -> Result<()> {
         let mut items = self.list(field)?;
         let at = entry(&mut items, name);
+        let mut keys = std::collections::BTreeSet::new();
+        let there = ["literals", "files"].into_iter().flat_map(|list| {
+            let items = items[at].get(list).and_then(Node::as_list).unwrap_or_default();
+            items.iter().filter_map(Node::as_scalar).map(move |source| data_key(list, source))
+        });
+        keys.extend(there.map(str::to_owned));
+        let more = lists.iter().filter(|(list, _)| *list != "envs");
+        for key in more.flat_map(|(list, more)| more.iter().map(|source| data_key(list, source))) {
+            if !keys.insert(key.to_owned()) {
+                let kind = if field == "secretGenerator" { "secret" } else { "configmap" };
+                return Err(Error::wrong(format!("{kind} {name} illegally repeats the key `{key}`")));
+            }
+        }
         for (key, more) in lists.iter().filter(|(_, more)| !more.is_empty()) {
             let mut list = match items[at].get(key).map(|node| node.kind.clone()) {
                 Some(Kind::List(list)) => list,
@@ -204,6 +233,11 @@ impl Edit {
         }
         for (key, value) in texts.iter().filter(|(_, value)| !value.is_empty()) {
             tree::set(&mut items[at], key, Node::string(*value));
+        }
+        if keep_name {
+            let mut options = items[at].get("options").cloned().unwrap_or_else(|| Node::map(Vec::new()));
+            tree::set(&mut options, "disableNameSuffixHash", Node::plain("true"));
+            tree::set(&mut items[at], "options", options);
         }
         self.set_list(field, items)
     }
@@ -223,8 +257,8 @@ impl Edit {
         Ok(missing)
     }
 
-    /// Adds an entry to `patches`; one that is there already is an error.
-    pub fn add_patch(&mut self, fields: &[(&str, &str)], target: &[(&str, &str)]) -> Result<()> {
+    /// Adds an entry to `patches`. False when it is there already.
+    pub fn add_patch(&mut self, fields: &[(&str, &str)], target: &[(&str, &str)]) -> Result<bool> {
         let map = |pairs: &[(&str, &str)]| -> Vec<(Node, Node)> {
             pairs
                 .iter()
@@ -241,10 +275,11 @@ impl Edit {
         let mut items = self.list("patches")?;
         let same = |item: &Node| tree::to_value(item.clone()).ok() == tree::to_value(entry.clone()).ok();
         if items.iter().any(same) {
-            return Err(Error::wrong("patch already in kustomization file"));
+            return Ok(false);
         }
         items.push(entry);
-        self.set_list("patches", items)
+        self.set_list("patches", items)?;
+        Ok(true)
     }
 
     /// Removes the entries of `patches` with this path. False when there was none.
@@ -302,6 +337,15 @@ impl Edit {
     }
 }
 
+/// The key that a generator makes of `KEY=VALUE` or `[KEY=]PATH`.
+fn data_key<'a>(list: &str, source: &'a str) -> &'a str {
+    match source.split_once('=') {
+        Some((key, _)) => key,
+        None if list == "files" => source.rsplit('/').next().unwrap_or(source),
+        None => source,
+    }
+}
+
 /// Where the entry of that name is; made when there is none.
 fn entry(items: &mut Vec<Node>, name: &str) -> usize {
     let at = items.iter().position(|item| item.get("name").and_then(Node::as_scalar) == Some(name));
@@ -334,4 +378,32 @@ fn fits(pattern: &str, text: &str) -> bool {
         || (pattern.len() < 256
             && pattern.bytes().filter(|b| *b == b'*').count() < 8
             && walk(pattern.as_bytes(), text.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_map_in_brackets_can_be_edited() {
+        let mut edit = Edit::new("{resources: [a.yaml], namePrefix: p-}\n", "kustomization.yaml").unwrap();
+        edit.add("resources", &["b.yaml".to_owned()]).unwrap();
+        let after = Edit::new(edit.text(), "kustomization.yaml").unwrap();
+        assert_eq!(after.list("resources").unwrap().len(), 2, "{}", edit.text());
+        assert!(edit.text().contains("namePrefix: p-\n"), "{}", edit.text());
+    }
+
+    #[test]
+    fn a_generator_does_not_repeat_a_key() {
+        let text = "configMapGenerator:\n- name: a\n  literals: [x=1]\n  files: [d/y]\n";
+        for (list, source) in [("literals", "x=2"), ("files", "x=f"), ("literals", "y=1"), ("files", "e/y")] {
+            let mut edit = Edit::new(text, "kustomization.yaml").unwrap();
+            let more = [(list, vec![source.to_owned()])];
+            let error = edit.add_generator("configMapGenerator", "a", &more, &[], false).unwrap_err();
+            assert!(error.to_string().contains("configmap a illegally repeats the key"), "{error}");
+            assert_eq!(edit.text(), text);
+            edit.add_generator("configMapGenerator", "b", &more, &[], true).unwrap();
+            assert!(edit.text().contains("disableNameSuffixHash: true"), "{}", edit.text());
+        }
+    }
 }

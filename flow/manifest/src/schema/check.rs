@@ -229,7 +229,15 @@ impl Check<'_> {
         let (major, minor) = self.schemas.version;
         let of_kubernetes = !group.contains('.') || group.ends_with(".k8s.io") && self.group_is_known(group);
         let versions = self.schemas.versions(kind);
-        if of_kubernetes {
+        let known = lifecycle(api, kind).is_some() || !versions.is_empty();
+        if of_kubernetes && known && !self.schemas.published && (major, minor) != super::BUILT_IN {
+            // The schemas that are built in are another version's: what they lack, this one may have.
+            let (_, own) = super::BUILT_IN;
+            let message =
+                format!("{kind} in {api} is not among the built-in schemas, which are those of Kubernetes 1.{own}");
+            let hint = format!("give the swagger.json of Kubernetes {major}.{minor} with --schemas");
+            self.add(Severity::Unknown, path, root.start, message, hint);
+        } else if of_kubernetes {
             let message = format!("Kubernetes {major}.{minor} has no kind {kind} in {api}");
             let hint = match versions.as_slice() {
                 [] => nearest(kind, built_in::kinds()).map(|kind| format!("did you mean {kind}?")).unwrap_or_default(),

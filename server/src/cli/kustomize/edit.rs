@@ -38,6 +38,9 @@ pub struct Content {
     namespace: String,
     #[arg(long, default_value = "", value_parser = ["", "create", "merge", "replace"])]
     behavior: String,
+    /// The name stays as it is
+    #[arg(long = "disableNameSuffixHash")]
+    disable_name_suffix_hash: bool,
     /// Only for secrets
     #[arg(long = "type", default_value = "")]
     of: String,
@@ -252,33 +255,85 @@ fn add_to(edit: &mut Edit, add: Add) -> Result<()> {
                 ("annotationSelector", &patch.annotation_selector),
                 ("labelSelector", &patch.label_selector),
             ];
-            return edit.add_patch(&[("path", &patch.path), ("patch", &patch.patch)], &target).map_err(wrong);
+            if !edit.add_patch(&[("path", &patch.path), ("patch", &patch.patch)], &target).map_err(wrong)? {
+                eprintln!("the patch is already in kustomization file");
+            }
+            return Ok(());
         }
     };
     if paths.is_empty() {
         return Err(Fault::usage(format!("must specify what to add to {field}")));
     }
-    if field != "buildMetadata" {
-        for path in paths.iter().filter(|path| !path.contains("://") && !path.contains("?ref=")) {
-            if !Path::new(path).exists() {
-                return Err(Fault::not_found(format!("{path} has no match")));
-            }
+    let mut found = Vec::new();
+    for path in paths {
+        if field == "buildMetadata" {
+            found.push(path);
+        } else {
+            // A pattern may fit the kustomization itself, which is none of its own resources.
+            found.extend(matching(&path)?.into_iter().filter(|path| !NAMES.contains(&path.as_str())));
         }
     }
-    for known in edit.add(field, &paths).map_err(wrong)? {
+    for known in edit.add(field, &found).map_err(wrong)? {
         eprintln!("{known} already in kustomization file");
     }
     Ok(())
+}
+
+/// Files and directories that a path or pattern names; addresses stay as they are.
+fn matching(path: &str) -> Result<Vec<String>> {
+    if path.contains("://") || path.contains("?ref=") || Path::new(path).exists() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut found = vec![if path.starts_with('/') { "/".to_owned() } else { String::new() }];
+    for part in path.split('/').filter(|part| !part.is_empty()) {
+        let mut next = Vec::new();
+        for base in &found {
+            let beside = |name: &str| {
+                let between = if base.is_empty() || base.ends_with('/') { "" } else { "/" };
+                format!("{base}{between}{name}")
+            };
+            if !part.contains(['*', '?']) {
+                next.extend(Some(beside(part)).filter(|path| Path::new(path).exists()));
+                continue;
+            }
+            let Ok(entries) = std::fs::read_dir(if base.is_empty() { "." } else { base }) else { continue };
+            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            next.extend(names.filter(|name| Edit::fits(part, name)).map(|name| beside(&name)));
+        }
+        if next.len() > 20_000 {
+            return Err(Fault::usage(format!("{path} fits more than 20000 files")));
+        }
+        next.sort();
+        found = next;
+    }
+    if found.is_empty() { Err(Fault::not_found(format!("{path} has no match"))) } else { Ok(found) }
 }
 
 fn generator(edit: &mut Edit, field: &str, content: Content) -> Result<()> {
     if content.from_literal.is_empty() && content.from_file.is_empty() && content.from_env_file.is_empty() {
         return Err(Fault::usage("at least one of [--from-env-file, --from-file, --from-literal] must be specified"));
     }
-    let lists = [("literals", content.from_literal), ("files", content.from_file), ("envs", content.from_env_file)];
-    let of = if field == "secretGenerator" { content.of.as_str() } else { "" };
+    let mut files = Vec::new();
+    for source in content.from_file {
+        match source.split_once('=') {
+            Some((_, path)) => {
+                matching(path)?;
+                files.push(source);
+            }
+            None => files.extend(matching(&source)?),
+        }
+    }
+    for path in &content.from_env_file {
+        matching(path)?;
+    }
+    let lists = [("literals", content.from_literal), ("files", files), ("envs", content.from_env_file)];
+    let of = match content.of.as_str() {
+        _ if field != "secretGenerator" => "",
+        "" => "Opaque",
+        of => of,
+    };
     let texts = [("namespace", content.namespace.as_str()), ("behavior", content.behavior.as_str()), ("type", of)];
-    edit.add_generator(field, &content.name, &lists, &texts).map_err(wrong)
+    edit.add_generator(field, &content.name, &lists, &texts, content.disable_name_suffix_hash).map_err(wrong)
 }
 
 fn set_in(edit: &mut Edit, set: Set) -> Result<()> {
@@ -319,10 +374,22 @@ fn remove_from(edit: &mut Edit, remove: Remove) -> Result<()> {
             known_metadata(&options)?;
             edit.remove("buildMetadata", &options)
         }
-        Remove::Label { keys } => edit.remove_pairs("commonLabels", &keys),
-        Remove::Annotation { keys } => edit.remove_pairs("commonAnnotations", &keys),
-        Remove::Configmap { names } => edit.remove_named("configMapGenerator", &names),
-        Remove::Secret { names } => edit.remove_named("secretGenerator", &names),
+        Remove::Label { keys } => return remove_keys(edit, "commonLabels", "label", &keys),
+        Remove::Annotation { keys } => return remove_keys(edit, "commonAnnotations", "annotation", &keys),
+        Remove::Configmap { names } => {
+            let missing = edit.remove_named("configMapGenerator", &names).map_err(wrong)?;
+            if missing.len() == names.len() {
+                return Err(Fault::not_found("no specified configmap(s) were found in the kustomization file"));
+            }
+            Ok(missing)
+        }
+        Remove::Secret { names } => {
+            let missing = edit.remove_named("secretGenerator", &names).map_err(wrong)?;
+            if missing.len() == names.len() {
+                return Err(Fault::not_found("no specified secret(s) were found in the kustomization file"));
+            }
+            Ok(missing)
+        }
         Remove::Patch { path } => {
             edit.remove_patch(&path).map(|found| if found { Vec::new() } else { vec![path.clone()] })
         }
@@ -331,6 +398,16 @@ fn remove_from(edit: &mut Edit, remove: Remove) -> Result<()> {
         eprintln!("{name} doesn't exist in kustomization file");
     }
     Ok(())
+}
+
+fn remove_keys(edit: &mut Edit, field: &str, what: &str, keys: &[String]) -> Result<()> {
+    if edit.get(field).map_err(wrong)?.is_none() {
+        return Err(Fault::not_found(format!("{field} is not defined in kustomization file")));
+    }
+    match edit.remove_pairs(field, keys).map_err(wrong)?.first() {
+        None => Ok(()),
+        Some(key) => Err(Fault::not_found(format!("{what} {key} is not defined in kustomization file"))),
+    }
 }
 
 /// What `buildMetadata` may ask for.
@@ -417,9 +494,12 @@ fn detect(directory: &Path, recursive: bool, depth: usize, found: &mut Vec<Strin
     for path in entries {
         let name = path.strip_prefix(".").unwrap_or(&path).to_string_lossy().into_owned();
         if path.is_dir() && !path.is_symlink() {
+            if !recursive {
+                continue;
+            }
             if NAMES.iter().any(|file| path.join(file).is_file()) {
                 found.push(name);
-            } else if recursive && depth < 32 {
+            } else if depth < 32 {
                 detect(&path, recursive, depth + 1, found)?;
             }
         } else if name.ends_with(".yaml") || name.ends_with(".yml") {

@@ -225,7 +225,9 @@ fn difference(
             Ok(app) => {
                 fits(options, app)?;
                 let rendered = kitchen.render(tree, path, how);
-                rendered.map(Some).map_err(|error| Fault::new(Class::Failed, format!("{name}: {}", shown.text(&error))))
+                // With --exit-code, 1 says that there are differences, and nothing else.
+                let class = if options.exit_code { Class::Usage } else { Class::Failed };
+                rendered.map(Some).map_err(|error| Fault::new(class, format!("{name}: {}", shown.text(&error))))
             }
         }
     };
