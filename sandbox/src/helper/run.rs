@@ -139,9 +139,10 @@ pub(super) fn run(socket: &mut Socket, mut run: Run, descriptors: Vec<OwnedFd>) 
     let mut exit = monitor.until_end().map_err(|error| context("waiting for its end", error))?;
     exit.out_of_memory = hierarchies.out_of_memory(&record.cgroup);
     undo(&hierarchies, &record, &root);
-    record::write(&run.directory.join("exit.json"), &exit).map_err(|error| context("writing its end", error))?;
+    let written = record::write(&run.directory.join("exit.json"), &exit);
+    // Who waits is told also when there was no room to write it down: on a full disk, how a command ended must not be lost.
     let _ = socket.send(&Reply::Exited(exit), &[] as &[OwnedFd]);
-    Ok(())
+    written.map_err(|error| context("writing its end", error))
 }
 
 /// Brings the loopback of a container up that has a network of its own; a new one is down.

@@ -24,6 +24,13 @@ pub struct Options {
     place: Place,
 }
 
+impl Options {
+    /// Whether snapshots are taken away, which lie on mounts as those of builds do.
+    pub fn prunes(&self) -> bool {
+        matches!(self.command, Command::Prune)
+    }
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// List images, newest first

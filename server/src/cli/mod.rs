@@ -113,6 +113,7 @@ impl Command {
         match self {
             Self::Build(options) => !options.check,
             Self::Compose(options) => options.builds(),
+            Self::Image(options) => options.prunes(),
             Self::Run(options) => options.local,
             _ => false,
         }

@@ -67,13 +67,18 @@ impl Ground {
     /// As the user, with ids of `/etc/subuid` or without.
     fn as_user(&self, ids: bool) -> Said {
         let mut command = self.command("home/store");
-        let (passwd, subid) = (self.at("passwd"), if ids { self.at("subid") } else { "/dev/null".into() });
         // What root fetched, as the user's own, so that nothing is fetched twice.
         let cache = self.at("home/packages");
-        let copied = Command::new("cp").arg("-r").arg(package_cache()).arg(&cache).status();
+        let copied = Command::new("cp").arg("-rT").arg(package_cache()).arg(&cache).status();
         let given = Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(&cache).status();
         assert!(copied.is_ok_and(|s| s.success()) && given.is_ok_and(|s| s.success()), "the cache cannot be copied");
-        command.env("HOME", self.at("home")).arg("--package-cache").arg(cache).env_remove("SHIPWAY_PACKAGE_CACHE");
+        command.arg("--package-cache").arg(cache).env_remove("SHIPWAY_PACKAGE_CACHE");
+        self.run_as_user(ids, command)
+    }
+
+    fn run_as_user(&self, ids: bool, mut command: Command) -> Said {
+        let (passwd, subid) = (self.at("passwd"), if ids { self.at("subid") } else { "/dev/null".into() });
+        command.env("HOME", self.at("home"));
         let prepare = move || {
             use nix::{mount, sched, unistd};
             let none = None::<&str>;
@@ -118,6 +123,11 @@ fn an_ordinary_user_builds_the_same_image() {
     // It stays whole for the next build, which does nothing anew.
     let again = ground.as_user(true);
     assert_eq!((again.code, &again.out), (Some(0), &root.out), "{}", again.err);
+    // And can be thrown away, snapshots and all.
+    let mut prune = Command::new(shipway());
+    prune.args(["image", "prune", "--data"]).arg(ground.at("home/store"));
+    let pruned = ground.run_as_user(true, prune);
+    assert!(pruned.success(), "{}", pruned.err);
 }
 
 #[test]
