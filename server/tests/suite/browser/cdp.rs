@@ -71,6 +71,12 @@ impl Browser {
     /// Calls a method and returns its result.
     #[track_caller]
     pub fn call(&mut self, method: &str, parameters: Value) -> Value {
+        self.ask(method, parameters).unwrap_or_else(|error| panic!("{method}: {error}"))
+    }
+
+    /// As [`Self::call`]; `Err` is what the browser says against it.
+    #[track_caller]
+    fn ask(&mut self, method: &str, parameters: Value) -> Result<Value, Value> {
         self.id += 1;
         let mut request = json!({ "id": self.id, "method": method, "params": parameters });
         if !self.session.is_null() {
@@ -81,8 +87,8 @@ impl Browser {
         loop {
             match self.answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(answer) if answer["id"] == self.id => {
-                    assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
-                    return answer["result"].clone();
+                    let error = &answer["error"];
+                    return if error.is_null() { Ok(answer["result"].clone()) } else { Err(error.clone()) };
                 }
                 Ok(event) => self.note(&event),
                 Err(RecvTimeoutError::Timeout) => panic!("Chromium does not answer {method}"),
@@ -153,8 +159,10 @@ impl Browser {
         loop {
             // While a page goes away its scripts cannot be asked.
             let parameters = json!({ "expression": expression, "returnByValue": true });
-            if self.call("Runtime.evaluate", parameters)["result"]["value"] == true {
-                return;
+            match self.ask("Runtime.evaluate", parameters) {
+                Ok(answer) if answer["result"]["value"] == true => return,
+                Err(error) if !error.to_string().contains("navigated or closed") => panic!("{expression}: {error}"),
+                _ => {}
             }
             if Instant::now() > until {
                 let shown = self.eval("location.href + '\\n' + document.body.innerText");
