@@ -122,7 +122,11 @@ fn kubectl_is_at_home() {
     kubectl(&["rollout", "status", "deployment/app", "--timeout=60s"]);
     assert_eq!(kubectl(&["logs", "deployment/app"]), "hello from one\n");
 
-    // A pod that is deleted is replaced.
+    // A pod that is deleted is replaced. Those of the revision before may still be on their way out.
+    server.wait_for("only the pods of this revision are left", || {
+        let names = kubectl(&["get", "pods", "--selector", "app=app", "--output", "name"]);
+        if names.lines().count() == 3 { Ok(()) } else { Err(names) }
+    });
     let pod = kubectl(&["get", "pods", "--selector", "app=app", "--output", "name"]);
     let pod = pod.lines().next().unwrap().to_owned();
     kubectl(&["delete", &pod]);
