@@ -327,6 +327,13 @@ impl Shipway {
         said(&mut command, input)
     }
 
+    /// What `kubectl …` prints for this server's cluster; it must succeed.
+    #[track_caller]
+    pub fn kubectl(&self, arguments: &[&str]) -> String {
+        let mut kubectl = Command::new("kubectl");
+        said(kubectl.args(arguments).env("KUBECONFIG", self.data.join("kubeconfig")), b"").ok()
+    }
+
     /// Waits until something is as it should be on this server; a server that has died meanwhile is said to have.
     #[track_caller]
     pub fn wait_for<T>(&self, what: &str, mut ask: impl FnMut() -> Result<T, String>) -> T {

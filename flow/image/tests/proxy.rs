@@ -182,8 +182,11 @@ async fn what_turns_out_wrong_breaks_off_and_leaves_nothing() {
     assert_eq!(get(&served, "hub/app/manifests/v1").await.status(), 200);
     other.how.pieces.add_permits(1000);
     for _ in 0..2 {
-        let blob = get(&served, &format!("hub/app/blobs/{}", other.digest)).await;
-        if blob.status() == 200 {
+        // It may break off before the head of the answer has left; then there is no answer at all.
+        let blob = reqwest::get(format!("http://{}/v2/hub/app/blobs/{}", served.host, other.digest)).await;
+        if let Ok(blob) = blob
+            && blob.status() == 200
+        {
             assert!(blob.bytes().await.is_err(), "the last byte is never sent");
         }
         assert!(served.registry.blob_size("hub/app", &other.digest).await.unwrap().is_none());

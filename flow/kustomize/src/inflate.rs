@@ -94,9 +94,8 @@ impl Inflate<'_> {
         warnings: &Warnings,
     ) -> Result<Chart, String> {
         if files.is_dir(directory) {
-            let root = files.canonical(directory).unwrap_or_else(|| directory.to_owned());
             let loader = Loader { flavor: self.flavor, ..Loader::default() };
-            return loader.tree(&Below { files, root }, warnings).map_err(|error| error.to_string());
+            return loader.tree(&ChartDirectory::new(files, directory), warnings).map_err(|error| error.to_string());
         }
         if chart.repo.is_empty() {
             return Err(format!("no repo specified for pull, no chart found at '{directory}'"));
@@ -193,12 +192,16 @@ impl Inflate<'_> {
 }
 
 /// A directory of the files as a chart; nothing in it leads out.
-struct Below<'a> {
+pub struct ChartDirectory<'a> {
     files: &'a dyn Files,
     root: String,
 }
 
-impl Below<'_> {
+impl<'a> ChartDirectory<'a> {
+    pub fn new(files: &'a dyn Files, directory: &str) -> Self {
+        Self { files, root: files.canonical(directory).unwrap_or_else(|| directory.to_owned()) }
+    }
+
     fn at(&self, name: &str) -> std::io::Result<String> {
         let wanted = path::join(&self.root, name);
         let real = self.files.canonical(&wanted).ok_or(std::io::ErrorKind::NotFound)?;
@@ -209,7 +212,7 @@ impl Below<'_> {
     }
 }
 
-impl chart::Tree for Below<'_> {
+impl chart::Tree for ChartDirectory<'_> {
     fn list(&self, directory: &str) -> std::io::Result<Vec<(String, Kind)>> {
         let names = self.files.list(&self.at(directory)?).map_err(|error| std::io::Error::other(error.to_string()))?;
         Ok(names.into_iter().map(|(name, size)| (name, size.map_or(Kind::Directory, Kind::File))).collect())

@@ -40,7 +40,7 @@ pub use edit::Edit;
 pub use error::{Error, Result};
 pub use files::{Charts, FileError, Files, Memory, Remote};
 pub use id::{Gvk, Id};
-pub use inflate::{Fetch, Inflate};
+pub use inflate::{ChartDirectory, Fetch, Inflate};
 pub use kustomization::{
     Chart, ChartGlobals, FieldSpec, GeneratorArgs, GeneratorOptions, Image, Kustomization, Label, NAMES, Patch,
     Replica, Selector,

@@ -7,6 +7,7 @@ use std::{
 
 use aws_lc_rs::digest::{Context, SHA256};
 pub use chart::load::Kind as EntryKind;
+pub use kustomize::path::within;
 use kustomize::{FileError, Files};
 use serde::{Deserialize, Serialize};
 
@@ -21,24 +22,9 @@ pub fn join(directory: &str, name: &str) -> String {
     if name.starts_with('/') { clean(name) } else { clean(&format!("{directory}/{name}")) }
 }
 
-/// Without `.`, `..` and doubled slashes.
+/// Absolute, without `.`, `..` and doubled slashes.
 pub fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-/// Whether `path` is `directory` or below it.
-pub fn within(path: &str, directory: &str) -> bool {
-    directory == "/" || path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    kustomize::path::clean(&format!("/{path}"))
 }
 
 /// The names of a directory as [`Files::list`] gives them.

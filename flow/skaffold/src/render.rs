@@ -2,8 +2,8 @@
 
 use std::{cell::RefCell, collections::BTreeMap};
 
-use chart::{Flavor, Given, Loader, Render, Warnings, load::Kind, render::Shown};
-use kustomize::{Files, path};
+use chart::{Flavor, Given, Loader, Render, Warnings, render::Shown};
+use kustomize::{ChartDirectory, Files, path};
 use yaml::Value;
 
 use crate::{
@@ -305,7 +305,7 @@ impl Work<'_> {
     fn chart(&self, root: &str, warnings: &Warnings) -> std::result::Result<chart::Chart, String> {
         let loader = Loader { flavor: self.options.flavor, ..Loader::default() };
         let loaded = if self.files.is_dir(root) {
-            loader.tree(&Below { files: self.files, root }, warnings)
+            loader.tree(&ChartDirectory::new(self.files, root), warnings)
         } else {
             loader.archive(&self.files.read(root).map_err(|error| error.to_string())?, warnings)
         };
@@ -384,38 +384,6 @@ const OVERRIDES: &str = "skaffold-overrides.yaml";
 /// A JSON path without its stars: lists are walked anyway.
 fn plain(path: &str) -> String {
     if path == ".*" { path.to_owned() } else { path.replace(".*", "") }
-}
-
-/// A directory of the files as a chart.
-struct Below<'a> {
-    files: &'a dyn Files,
-    root: &'a str,
-}
-
-impl Below<'_> {
-    fn at(&self, path: &str) -> std::io::Result<String> {
-        let path = path::join(self.root, path);
-        let real = self.files.canonical(&path).ok_or(std::io::ErrorKind::NotFound)?;
-        let root = self.files.canonical(self.root).ok_or(std::io::ErrorKind::NotFound)?;
-        if path::within(&real, &root) {
-            return Ok(real);
-        }
-        Err(std::io::Error::other(format!("{path} leads out of the chart")))
-    }
-}
-
-impl chart::Tree for Below<'_> {
-    fn list(&self, directory: &str) -> std::io::Result<Vec<(String, Kind)>> {
-        let names = self.files.list(&self.at(directory)?).map_err(|error| std::io::Error::other(error.to_string()))?;
-        Ok(names.into_iter().map(|(name, size)| (name, size.map_or(Kind::Directory, Kind::File))).collect())
-    }
-
-    fn read(&self, file: &str) -> std::io::Result<Vec<u8>> {
-        self.files.read(&self.at(file)?).map_err(|error| match error {
-            kustomize::FileError::NotFound(_) => std::io::ErrorKind::NotFound.into(),
-            other => std::io::Error::other(other.to_string()),
-        })
-    }
 }
 
 /// A part of a path and a pattern: `*`, `?` and `[a-z]`.

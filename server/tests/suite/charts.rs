@@ -1,9 +1,7 @@
 //! A project whose manifests are a chart: rendered for each environment, with its values.
 
-use std::process::Command;
-
 use serde_json::Value;
-use testbed::{Options, Project, Shared, Shipway, json, need_mirror, need_root, need_tool, said, state};
+use testbed::{Options, Project, Shared, Shipway, json, need_mirror, need_root, need_tool, state};
 
 use crate::shipway;
 
@@ -51,11 +49,6 @@ fn server() -> Option<&'static Shipway> {
     able.then(|| SERVER.get(|| Options::new(shipway()).start()))
 }
 
-fn kubectl(server: &Shipway, arguments: &[&str]) -> String {
-    let mut kubectl = Command::new("kubectl");
-    said(kubectl.args(arguments).env("KUBECONFIG", server.data().join("kubeconfig")), b"").ok()
-}
-
 fn complete(project: &Project<'_>, environment: &str, number: usize) -> Value {
     project.server.wait_for(&format!("release {environment}/{number} is complete"), || {
         let all = project.json(&format!("/environments/{environment}/releases"));
@@ -71,14 +64,14 @@ fn complete(project: &Project<'_>, environment: &str, number: usize) -> Value {
 
 fn logs(server: &Shipway, namespace: &str, count: usize) -> Vec<String> {
     server.wait_for("its pods are ready", || {
-        let pods = json(&kubectl(server, &["get", "pods", "--namespace", namespace, "--output", "json"]));
+        let pods = json(&server.kubectl(&["get", "pods", "--namespace", namespace, "--output", "json"]));
         let pods = pods["items"].as_array().cloned().unwrap_or_default();
         let ready = |pod: &&Value| pod["status"]["containerStatuses"][0]["ready"] == true;
         if pods.len() != count || pods.iter().filter(ready).count() != count {
             return Err(format!("{pods:#?}"));
         }
         let names = pods.iter().filter_map(|pod| pod["metadata"]["name"].as_str());
-        Ok(names.map(|name| kubectl(server, &["logs", "--namespace", namespace, name]).trim().to_owned()).collect())
+        Ok(names.map(|name| server.kubectl(&["logs", "--namespace", namespace, name]).trim().to_owned()).collect())
     })
 }
 

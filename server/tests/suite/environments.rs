@@ -1,9 +1,7 @@
 //! How releases reach environments: one after the other, by approval, and back again.
 
-use std::process::Command;
-
 use serde_json::Value;
-use testbed::{Options, Project, Shared, Shipway, json, need_mirror, need_root, need_tool, said, state};
+use testbed::{Options, Project, Shared, Shipway, json, need_mirror, need_root, need_tool, state};
 
 use crate::shipway;
 
@@ -48,11 +46,6 @@ fn server() -> Option<&'static Shipway> {
     able.then(|| SERVER.get(|| Options::new(shipway()).start()))
 }
 
-fn kubectl(server: &Shipway, arguments: &[&str]) -> String {
-    let mut kubectl = Command::new("kubectl");
-    said(kubectl.args(arguments).env("KUBECONFIG", server.data().join("kubeconfig")), b"").ok()
-}
-
 fn releases(project: &Project<'_>, environment: &str) -> Vec<Value> {
     project.json(&format!("/environments/{environment}/releases")).as_array().cloned().unwrap_or_default()
 }
@@ -70,13 +63,13 @@ fn reached(project: &Project<'_>, environment: &str, number: usize, wanted: &str
 /// What the pods of a namespace say, once both are ready and no other is there.
 fn versions(server: &Shipway, namespace: &str) -> Vec<String> {
     server.wait_for("two pods are ready and no other is there", || {
-        let pods = json(&kubectl(server, &["get", "pods", "--namespace", namespace, "--output", "json"]));
+        let pods = json(&server.kubectl(&["get", "pods", "--namespace", namespace, "--output", "json"]));
         let pods = pods["items"].as_array().unwrap();
         let ready = |pod: &&Value| pod["status"]["containerStatuses"][0]["ready"] == true;
         match (pods.iter().filter(ready).count(), pods.len()) {
             (2, 2) => {
                 let names = pods.iter().map(|pod| pod["metadata"]["name"].as_str().unwrap());
-                let log = |name| kubectl(server, &["logs", "--namespace", namespace, name]).trim().to_owned();
+                let log = |name| server.kubectl(&["logs", "--namespace", namespace, name]).trim().to_owned();
                 Ok(names.map(log).collect())
             }
             counts => Err(format!("{counts:?}")),
@@ -166,7 +159,7 @@ fn a_kustomization_is_rendered() {
     project.push(&[(".shipway.yaml", pipeline), ("app/Dockerfile", &dockerfile("1", true))]);
     reached(&project, "prod", 1, "complete");
     assert_eq!(versions(server, "layers"), ["version 1", "version 1"]);
-    let made = kubectl(server, &["get", "deployments,configmaps", "--namespace", "layers", "--output", "name"]);
+    let made = server.kubectl(&["get", "deployments,configmaps", "--namespace", "layers", "--output", "name"]);
     assert!(made.contains("deployment.apps/app-prod"), "{made}");
     assert!(made.contains("configmap/words-prod-"), "{made}");
 

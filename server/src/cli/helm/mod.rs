@@ -102,7 +102,7 @@ pub enum Compatible {
 }
 
 impl Compatible {
-    fn flavor(self) -> Flavor {
+    pub fn flavor(self) -> Flavor {
         match self {
             Self::Helm3 => Flavor::Helm3,
             Self::Helm4 => Flavor::Helm4,
@@ -116,6 +116,19 @@ pub struct Values {
     /// Values from a YAML file (`-` for standard input); may be repeated, the last wins
     #[arg(short = 'f', long = "values", value_name = "FILE", value_delimiter = ',')]
     values: Vec<String>,
+    #[command(flatten)]
+    single: SingleValues,
+}
+
+impl Values {
+    fn merge(&self, flavor: Flavor) -> Result<yaml::Map> {
+        self.single.given(&self.values).merge(&mut read, flavor).map_err(fault)
+    }
+}
+
+/// The flags that give values one by one.
+#[derive(Debug, Args)]
+pub struct SingleValues {
     /// A value, or several with commas between: a.b[0]=c
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
@@ -133,17 +146,17 @@ pub struct Values {
     set_literal: Vec<String>,
 }
 
-impl Values {
-    fn merge(&self, flavor: Flavor) -> Result<yaml::Map> {
-        let given = Given {
-            files: self.values.clone(),
+impl SingleValues {
+    /// These, over what the files give.
+    pub fn given(&self, files: &[String]) -> Given {
+        Given {
+            files: files.to_vec(),
             json: self.set_json.clone(),
             typed: self.set.clone(),
             text: self.set_string.clone(),
             contents: self.set_file.clone(),
             literal: self.set_literal.clone(),
-        };
-        given.merge(&mut read, flavor).map_err(fault)
+        }
     }
 }
 

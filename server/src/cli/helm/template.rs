@@ -2,11 +2,14 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use chart::{Render, Warnings, render::Shown};
+use chart::{
+    Render, Warnings,
+    render::{PostRenderer, Shown},
+};
 use clap::Args;
 
 use super::{
-    Compatible, Values, fault, kube, print,
+    Compatible, Values, fault, filter, kube, print,
     reference::{self, Origin},
     say, warn, warned,
 };
@@ -86,7 +89,10 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
     if chart.metadata.deprecated {
         warned("WARNING: This chart is deprecated");
     }
-    let filter = |text: &str| post_render(options, text);
+    let filter = options
+        .post_renderer
+        .as_deref()
+        .map(|program| move |text: &str| filter::filtered(program, &options.post_renderer_args, text));
     let mut render = Render::offline(flavor, name, &options.namespace);
     render.options.now = clock::now();
     render.options.seed = options.seed;
@@ -98,9 +104,7 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
         render.capabilities.kube = kube;
     }
     render.capabilities.api_versions.extend(options.api_versions.iter().cloned());
-    if options.post_renderer.is_some() {
-        render.post_renderer = Some(&filter);
-    }
+    render.post_renderer = filter.as_ref().map(|filter| filter as PostRenderer<'_>);
     let rendered = render.run(&chart, &values, &warnings);
     warn(&warnings);
     let rendered = rendered.map_err(fault)?;
@@ -117,30 +121,4 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
         say(format!("wrote {}", file.display()));
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn post_render(options: &Options, text: &str) -> std::result::Result<String, String> {
-    use std::{io::Write, process::Stdio};
-    let Some(program) = &options.post_renderer else { return Ok(text.to_owned()) };
-    let failed = |error: std::io::Error| format!("cannot run {}: {error}", program.display());
-    let mut child = std::process::Command::new(program)
-        .args(&options.post_renderer_args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    let input = child.stdin.take();
-    let text = text.to_owned();
-    // Written from a thread of its own: the program may answer before it has read everything.
-    let writer = std::thread::spawn(move || input.map_or(Ok(()), |mut input| input.write_all(text.as_bytes())));
-    let output = child.wait_with_output().map_err(failed)?;
-    let _ = writer.join();
-    if !output.status.success() {
-        return Err(format!("error while running command {}: {}", program.display(), output.status));
-    }
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    if text.trim().is_empty() {
-        return Err(format!("post-renderer {:?} produced empty output", program.display().to_string()));
-    }
-    Ok(text)
 }

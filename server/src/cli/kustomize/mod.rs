@@ -17,6 +17,7 @@ pub use charts::Pulled;
 pub use disk::Disk;
 pub use remote::Fetched;
 
+use super::helm::Compatible;
 use crate::{
     clock,
     fault::{Class, Fault, Result},
@@ -49,25 +50,6 @@ pub enum Reorder {
     #[default]
     Legacy,
     None,
-}
-
-/// Whose output charts have.
-#[derive(Debug, Clone, Copy, Default, PartialEq, ValueEnum)]
-pub enum Compatible {
-    #[value(name = "3")]
-    Helm3,
-    #[default]
-    #[value(name = "4")]
-    Helm4,
-}
-
-impl From<Compatible> for chart::Flavor {
-    fn from(compatible: Compatible) -> Self {
-        match compatible {
-            Compatible::Helm3 => Self::Helm3,
-            Compatible::Helm4 => Self::Helm4,
-        }
-    }
 }
 
 #[derive(Debug, Args)]
@@ -140,7 +122,7 @@ fn build(options: &Build, runtime: tokio::runtime::Handle) -> Result<ExitCode> {
         return Err(Fault::usage("plugins that run programs or containers are not supported")
             .hint("the built-in generators and transformers need no flag"));
     }
-    let flavor = options.helm_compatible.into();
+    let flavor = options.helm_compatible.flavor();
     let pulled = Pulled::new(runtime.clone(), flavor);
     let remote = Fetched::new(runtime);
     let inflate = Inflate {

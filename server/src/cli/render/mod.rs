@@ -13,10 +13,11 @@ use std::{
     process::ExitCode,
 };
 
-use chart::{Flavor, Given, KubeVersion};
+use chart::{Given, KubeVersion};
 use clap::Args;
 use manifest::{App, How, Kitchen, Output, Schemas, Tree, recognise_path, schema};
 
+use super::helm::{Compatible, SingleValues};
 use crate::fault::{Class, Fault, Result};
 
 /// What to render, how, and what to say about it.
@@ -55,8 +56,8 @@ pub struct Options {
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// The version of Helm whose behaviour counts
-    #[arg(long, value_name = "MAJOR", default_value = "4", value_parser = ["3", "4"])]
-    compatible: String,
+    #[arg(long, value_name = "MAJOR", value_enum, default_value_t = Compatible::Helm4)]
+    compatible: Compatible,
     /// Kustomizations may read files outside of their directories
     #[arg(long)]
     load_anywhere: bool,
@@ -83,39 +84,19 @@ pub struct Options {
     json: bool,
 }
 
-/// The flags that give values, as `helm` has them.
+/// The flags that give values, as `helm` has them; files come from the tree that is rendered.
 #[derive(Debug, Args)]
 struct Values {
     /// Values from a YAML file; may be repeated, the last wins
     #[arg(short = 'f', long = "values", value_name = "FILE", value_delimiter = ',')]
     values: Vec<String>,
-    /// A value, or several with commas between: a.b[0]=c
-    #[arg(long, value_name = "PATH=VALUE")]
-    set: Vec<String>,
-    /// The same, always as text
-    #[arg(long, value_name = "PATH=TEXT")]
-    set_string: Vec<String>,
-    /// The same as JSON, or a whole JSON object
-    #[arg(long, value_name = "PATH=JSON")]
-    set_json: Vec<String>,
-    /// A value that is the content of a file
-    #[arg(long, value_name = "PATH=FILE")]
-    set_file: Vec<String>,
-    /// A text taken as it is up to its end
-    #[arg(long, value_name = "PATH=TEXT")]
-    set_literal: Vec<String>,
+    #[command(flatten)]
+    single: SingleValues,
 }
 
 impl Values {
     fn given(&self) -> Given {
-        Given {
-            files: self.values.clone(),
-            json: self.set_json.clone(),
-            typed: self.set.clone(),
-            text: self.set_string.clone(),
-            contents: self.set_file.clone(),
-            literal: self.set_literal.clone(),
-        }
+        self.single.given(&self.values)
     }
 }
 
@@ -185,7 +166,7 @@ fn fits(options: &Options, app: App) -> Result<()> {
 }
 
 fn how(options: &Options, here: &Path) -> Result<How> {
-    let flavor = if options.compatible == "3" { Flavor::Helm3 } else { Flavor::Helm4 };
+    let flavor = options.compatible.flavor();
     let kube = options.kube_version.as_deref().map(|version| KubeVersion::parse(version, flavor)).transpose();
     let kube = kube.map_err(|error| Fault::usage(format!("--kube-version: {error}")))?;
     Ok(How {
