@@ -1,10 +1,12 @@
 //! `helm lint`: what is wrong with a chart, or soon will be.
 
 mod chartfile;
+mod crds;
 mod names;
+mod objects;
 mod templates;
 
-use crate::{Chart, Error, File, Loader, Render, Tree, Warnings, load::walk};
+use crate::{Chart, Error, File, Flavor, Loader, Render, Tree, Warnings, load::walk};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,7 +44,7 @@ pub fn lint(
     render: &Render<'_>,
     warnings: &Warnings,
 ) -> Result<Vec<Finding>, Error> {
-    let loader = Loader { flavor: render.flavor, ..Loader::default() };
+    let loader = Loader { flavor: render.flavor, future: true, ..Loader::default() };
     let files = walk(tree, &loader.limits)?;
     if !files.iter().any(|file| file.name == "Chart.yaml") {
         return Err(Error::Chart(
@@ -53,7 +55,12 @@ pub fn lint(
     chartfile::check(&files, render.flavor, &mut findings);
     values(&files, given, render, &mut findings);
     let loaded = loader.files(files, warnings);
-    templates::check(&loaded, given, render, warnings, &mut findings);
+    let entries = tree.list("").unwrap_or_default();
+    let kind = |wanted: &str| entries.iter().find(|(name, _)| name == wanted).map(|(_, kind)| *kind);
+    templates::check(kind("templates"), &loaded, given, render, warnings, &mut findings);
+    if render.flavor == Flavor::Helm4 {
+        crds::check(kind("crds"), &loaded, &mut findings);
+    }
     match &loaded {
         Ok(chart) => dependencies(chart, directory, &mut findings),
         Err(error) => findings.error("", format!("unable to load chart\n\t{error}")),
@@ -83,10 +90,13 @@ fn values(files: &[File], given: &yaml::Map, render: &Render<'_>, findings: &mut
         findings.add(Severity::Info, "values.yaml", "file does not exist");
         return;
     };
-    let read = match crate::values::read(&text(file), render.flavor) {
+    // Whatever the version: one document, and the name of Go's type.
+    let read = match crate::values::read(&text(file), Flavor::Helm3) {
         Ok(values) => values,
         Err(error) => {
-            findings.error("values.yaml", format!("unable to parse YAML: {error}"));
+            let wanted = if render.flavor == Flavor::Helm4 { "common.Values" } else { "chartutil.Values" };
+            let said = error.to_string().replace("map[string]interface {}", wanted);
+            findings.error("values.yaml", format!("unable to parse YAML: {said}"));
             return;
         }
     };

@@ -38,6 +38,8 @@ impl Default for Limits {
 pub struct Loader {
     pub limits: Limits,
     pub flavor: Flavor,
+    /// Take charts of an API version that Helm knows by name only, as lint does.
+    pub future: bool,
 }
 
 impl Loader {
@@ -120,7 +122,7 @@ impl Loader {
         if !described {
             return Err(Error::Chart("Chart.yaml file is missing".to_owned()));
         }
-        if chart.metadata.api_version == "v3" && self.flavor == Flavor::Helm4 {
+        if chart.metadata.api_version == "v3" && self.flavor == Flavor::Helm4 && !self.future {
             // Helm 4 knows this version by name and cannot use it yet.
             return Err(Error::Chart("invalid chart apiVersion".to_owned()));
         }

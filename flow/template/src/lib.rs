@@ -26,6 +26,11 @@ mod tree;
 mod value;
 mod words;
 
+/// What Go's `encoding/json` says about a text that is no JSON; nothing if it is.
+pub fn json_fault(text: &[u8]) -> Option<String> {
+    jsonscan::check(text).err()
+}
+
 pub use error::{Cause, Error, Place};
 pub use functions::{Family, path::clean as clean_path};
 pub use render::{Cache, Hooks, Limits, MissingKey, Offline, Options, Rendered, Renderer, Set};

@@ -20,8 +20,13 @@ pub(super) fn check(files: &[File], flavor: Flavor, findings: &mut Findings) {
         return;
     }
     let raw = yaml::from_str(&text).unwrap_or_default();
-    if let Some(field) = unknown(&raw).filter(|_| flavor == Flavor::Helm4) {
-        let said = format!("error unmarshaling JSON: while decoding JSON: json: unknown field {field:?}");
+    let strict = yaml::Decode { strict: true, ..yaml::Decode::default() }.value(&text);
+    let said = match (strict, unknown(&raw)) {
+        (Err(error), _) => Some(format!("error converting YAML to JSON: yaml: {}", error.message)),
+        (Ok(_), field) => field
+            .map(|field| format!("error unmarshaling JSON: while decoding JSON: json: unknown field {field:?}")),
+    };
+    if let Some(said) = said.filter(|_| flavor == Flavor::Helm4) {
         findings.add(Severity::Warning, PATH, format!("failed to strictly parse chart metadata file\n\t{said}"));
     }
     if metadata.name.is_empty() {
@@ -111,25 +116,50 @@ fn version(metadata: &Metadata, findings: &mut Findings) {
     }
 }
 
+/// The usual characters, in parts between dots.
 fn email(text: &str) -> bool {
-    let Some((local, domain)) = text.rsplit_once('@') else { return false };
-    let plain = |part: &str| !part.is_empty() && !part.chars().any(|c| c.is_whitespace() || c == '@');
-    plain(local) && plain(domain) && domain.contains('.') && !domain.starts_with('.') && !domain.ends_with('.')
+    let Some((name, domain)) = text.rsplit_once('@') else { return false };
+    let local = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii() && !c.is_control();
+    let plain = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii() && !c.is_control();
+    let part = |part: &str| {
+        part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || "-_~".contains(c))
+    };
+    let whole = |text: &str, holds: &dyn Fn(char) -> bool| text.split('.').all(|part| !part.is_empty() && part.chars().all(holds));
+    let domain = domain.strip_suffix('.').unwrap_or(domain);
+    whole(name, &local) && domain.contains('.') && domain.split('.').all(part)
+        && domain.rsplit('.').next().is_some_and(|top| !top.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// An address with a scheme (`strict`), or one that may leave it out.
 fn url(text: &str, strict: bool) -> bool {
-    if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace() && !strict) {
         return false;
     }
+    let scheme = |scheme: &str| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+    };
     match text.split_once(':') {
-        Some((scheme, rest))
-            if !scheme.is_empty() && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) =>
-        {
-            scheme.starts_with(|c: char| c.is_ascii_alphabetic()) && (strict || rest.len() > 2)
+        Some((before, rest)) if scheme(before) => {
+            (strict || rest.len() > 2) && rest.strip_prefix("//").is_none_or(authority) && escapes(rest)
         }
-        _ => !strict && text.contains('.'),
+        _ => !strict && text.contains('.') && !text.starts_with('@'),
     }
+}
+
+/// Whether Go takes what stands between `//` and the path.
+fn authority(text: &str) -> bool {
+    let host = text.split(['/', '?', '#']).next().unwrap_or(text);
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let bare = host.rfind(']').map_or(host, |end| &host[end..]);
+    let port = bare.split_once(':').map_or("", |(_, port)| port);
+    let plain = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii() || "-_.~!$&'()*+,;=:[]<>\"%".contains(c);
+    host.chars().all(plain) && port.bytes().all(|c| c.is_ascii_digit())
+}
+
+/// Whether every `%` starts two digits.
+fn escapes(text: &str) -> bool {
+    text.split('%').skip(1).all(|after| after.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2)
 }
 
 /// The first field that Helm does not know, in the order of names; their case does not matter.

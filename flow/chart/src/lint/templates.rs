@@ -2,18 +2,38 @@
 
 use yaml::Value;
 
-use super::{Findings, Severity, names, text};
-use crate::{Chart, Error, Render, Warnings, values::json_type};
+use super::{
+    Findings, Severity, names,
+    objects::{self, Object},
+    text,
+};
+use crate::{Chart, Error, Flavor, Render, Warnings, load::Kind};
 
 const PATH: &str = "templates/";
 
+/// `directory` is what `templates` is, if it is there.
 pub(super) fn check(
+    directory: Option<Kind>,
     loaded: &Result<Chart, Error>,
     given: &yaml::Map,
     render: &Render<'_>,
     warnings: &Warnings,
     findings: &mut Findings,
 ) {
+    let newer = render.flavor == Flavor::Helm4;
+    match directory {
+        Some(Kind::Directory) => {}
+        Some(_) => {
+            let severity = if newer { Severity::Error } else { Severity::Warning };
+            findings.add(severity, PATH, "not a directory");
+            return;
+        }
+        None if newer => {
+            findings.add(Severity::Warning, PATH, "directory does not exist");
+            return;
+        }
+        None => {}
+    }
     let chart = match loaded {
         Ok(chart) => chart,
         Err(error) => {
@@ -46,16 +66,17 @@ pub(super) fn check(
             );
         }
         let source = text(file);
-        if crd_hook(&source) {
+        if !newer && crd_hook(&source) {
             findings.add(Severity::Warning, path, "manifest is a crd-install hook. This hook is no longer supported in v3 and all CRDs should also exist the crds/ directory at the top level of the chart");
         }
-        if source.contains(".Release.Time") {
+        if !newer && source.contains(".Release.Time") {
             findings.error(
                 path,
                 ".Release.Time has been removed in v3, please replace with the `now` function in your templates",
             );
         }
-        if extension != ".yaml" {
+        let read = extension == ".yaml" || newer && [".yaml", ".yml"].contains(&extension.to_lowercase().as_str());
+        if !read {
             continue;
         }
         let Some(content) = rendered.get(&format!("{}/{path}", chart.name())) else { continue };
@@ -74,49 +95,34 @@ pub(super) fn check(
                 ),
             );
         }
-        if !objects(path, content, render, findings) {
+        let mut fits = |object: Object| findings.fits(path, &object, content, render);
+        if let Err(fault) = objects::each(content, render.flavor, &mut fits) {
+            findings.error(path, format!("unable to parse YAML: {fault}"));
             return;
         }
     }
 }
 
-/// Every document of a file; false when one is no YAML, with which the whole check ends.
-fn objects(path: &str, content: &str, render: &Render<'_>, findings: &mut Findings) -> bool {
-    for document in documents(content) {
-        let object = match yaml::from_str(document) {
-            Ok(Value::Null) => continue,
-            Ok(object @ Value::Map(_)) => object,
-            Ok(other) => {
-                findings.error(path, format!("unable to parse YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type rules.k8sYamlStruct", json_type(&other)));
-                return false;
-            }
-            Err(error) => {
-                findings.error(path, format!("unable to parse YAML: error converting YAML to JSON: {error}"));
-                return false;
-            }
-        };
-        let field = |name: &str| object.get(name).and_then(Value::as_str).unwrap_or_default();
-        let name = object.get("metadata").and_then(|m| m.get("name")).and_then(Value::as_str).unwrap_or_default();
-        let (version, kind) = (field("apiVersion"), field("kind"));
+impl Findings {
+    /// What is to be said of one object of a template that gave `content`.
+    fn fits(&mut self, path: &str, object: &Object, content: &str, render: &Render<'_>) {
+        let Object { version, kind, name, whole } = object;
         if let Some(fault) = names::fault(kind, name) {
-            findings.add(
-                Severity::Warning,
-                path,
-                format!("object name does not conform to Kubernetes naming requirements: {name:?}: metadata.name: Invalid value: {name:?}: {fault}"),
-            );
+            let name = crate::quote::quote(name);
+            let said = format!("object name does not conform to Kubernetes naming requirements: {name}: metadata.name: Invalid value: {name}: {fault}");
+            self.add(Severity::Warning, path, said);
         }
         if let Some(fault) = names::deprecated(version, kind, &render.capabilities.kube) {
-            findings.add(Severity::Warning, path, fault);
+            self.add(Severity::Warning, path, fault);
         }
-        if matches!(kind, "Deployment" | "ReplicaSet" | "DaemonSet" | "StatefulSet")
+        if matches!(kind.as_str(), "Deployment" | "ReplicaSet" | "DaemonSet" | "StatefulSet")
             && !content.contains("matchLabels")
             && !content.contains("matchExpressions")
         {
-            findings
-                .error(path, format!("a {kind} must contain matchLabels or matchExpressions, and {name:?} does not"));
+            self.error(path, format!("a {kind} must contain matchLabels or matchExpressions, and {name:?} does not"));
         }
         if kind == "List" {
-            let items = object.get("items").and_then(Value::as_list).unwrap_or_default();
+            let items = whole.get("items").and_then(Value::as_list).unwrap_or_default();
             let kept = |item: &Value| {
                 item.get("metadata")
                     .and_then(|m| m.get("annotations"))
@@ -124,26 +130,11 @@ fn objects(path: &str, content: &str, render: &Render<'_>, findings: &mut Findin
                     .is_some()
             };
             if items.iter().any(kept) {
-                findings.error(path, "Annotation 'helm.sh/resource-policy' within List objects are ignored");
+                let first = if render.flavor == Flavor::Helm4 { 'a' } else { 'A' };
+                self.error(path, format!("{first}nnotation 'helm.sh/resource-policy' within List objects are ignored"));
             }
         }
     }
-    true
-}
-
-/// The documents between lines that are `---`.
-fn documents(text: &str) -> Vec<&str> {
-    let mut out = Vec::new();
-    let (mut from, mut at) = (0, 0);
-    for line in text.split_inclusive('\n') {
-        if line.strip_prefix("---").is_some_and(|rest| rest.trim().is_empty()) {
-            out.push(&text[from..at]);
-            from = at + line.len();
-        }
-        at += line.len();
-    }
-    out.push(&text[from..]);
-    out.into_iter().filter(|document| !document.trim().is_empty()).collect()
 }
 
 /// `helm.sh/hook: crd-install`, with any white space.
