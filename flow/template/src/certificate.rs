@@ -16,6 +16,7 @@ use rsa::{
 use crate::{
     der::{all, bits, oid, read, seq, tlv, uint},
     functions::encode::{from_pem, pem},
+    prime::{EXPONENT, prime},
 };
 
 const RSA: &[u64] = &[1, 2, 840, 113549, 1, 1, 1];
@@ -35,7 +36,10 @@ pub enum Key {
 
 impl Key {
     pub fn rsa(rng: &mut ChaCha20Rng, bits: usize) -> Result<Self, String> {
-        let key = RsaPrivateKey::new(rng, bits).map_err(|e| format!("error generating rsa key: {e}"))?;
+        // Both with their two highest bits set, so that the product has exactly as many bits as are wanted.
+        let (p, q) = (prime(rng, bits - bits / 2), prime(rng, bits / 2));
+        let key =
+            RsaPrivateKey::from_p_q(p, q, EXPONENT.into()).map_err(|e| format!("error generating rsa key: {e}"))?;
         Ok(Self::Rsa(Box::new(key)))
     }
 

@@ -1,5 +1,7 @@
 //! The tokens of a template.
 
+use std::borrow::Cow;
+
 use crate::quote::{is_print, quote_str};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,20 +50,20 @@ impl Kind {
 
 /// A token: what it is, where it starts, its text (or what is wrong), the line it starts on.
 #[derive(Clone, Debug)]
-pub struct Token {
+pub struct Token<'t> {
     pub kind: Kind,
     pub pos: usize,
-    pub text: String,
+    pub text: Cow<'t, str>,
     pub line: usize,
 }
 
-impl Token {
+impl Token<'_> {
     pub fn start() -> Self {
-        Self { kind: Kind::Error, pos: 0, text: String::new(), line: 0 }
+        Self { kind: Kind::Error, pos: 0, text: Cow::Borrowed(""), line: 0 }
     }
 }
 
-impl std::fmt::Display for Token {
+impl std::fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.kind {
             Kind::Eof => f.write_str("EOF"),
@@ -89,7 +91,7 @@ pub struct Lexer<'t> {
     inside: bool,
 }
 
-type Fault = Token;
+type Fault<'t> = Token<'t>;
 
 impl<'t> Lexer<'t> {
     pub fn new(input: &'t str, left: &'t str, right: &'t str) -> Self {
@@ -97,7 +99,7 @@ impl<'t> Lexer<'t> {
     }
 
     /// The next token; after the end or an error, the end again.
-    pub fn next_token(&mut self) -> Token {
+    pub fn next_token(&mut self) -> Token<'t> {
         match if self.inside { self.action() } else { self.text() } {
             Ok(token) | Err(token) => token,
         }
@@ -120,9 +122,13 @@ impl<'t> Lexer<'t> {
         Some(c)
     }
 
-    fn emit(&mut self, kind: Kind) -> Token {
-        let token =
-            Token { kind, pos: self.start, text: self.input[self.start..self.pos].to_owned(), line: self.start_line };
+    fn emit(&mut self, kind: Kind) -> Token<'t> {
+        let token = Token {
+            kind,
+            pos: self.start,
+            text: Cow::Borrowed(&self.input[self.start..self.pos]),
+            line: self.start_line,
+        };
         self.start = self.pos;
         self.start_line = self.line;
         token
@@ -136,7 +142,7 @@ impl<'t> Lexer<'t> {
         self.start_line = self.line;
     }
 
-    fn fault(&mut self, message: impl Into<String>) -> Fault {
+    fn fault(&mut self, message: impl Into<Cow<'t, str>>) -> Fault<'t> {
         let token = Token { kind: Kind::Error, pos: self.start, text: message.into(), line: self.start_line };
         self.input = "";
         self.pos = 0;
@@ -145,7 +151,7 @@ impl<'t> Lexer<'t> {
         token
     }
 
-    fn text(&mut self) -> Result<Token, Fault> {
+    fn text(&mut self) -> Result<Token<'t>, Fault<'t>> {
         loop {
             let Some(at) = self.rest().find(self.left) else {
                 if self.pos < self.input.len() {
@@ -213,7 +219,7 @@ impl<'t> Lexer<'t> {
         .then_some(true)
     }
 
-    fn close(&mut self, trim: bool) -> Token {
+    fn close(&mut self, trim: bool) -> Token<'t> {
         if trim {
             self.skip_to(self.pos + 2);
         }
@@ -226,7 +232,7 @@ impl<'t> Lexer<'t> {
         token
     }
 
-    fn action(&mut self) -> Result<Token, Fault> {
+    fn action(&mut self) -> Result<Token<'t>, Fault<'t>> {
         // A trimming delimiter starts with its space, so it is looked for first.
         let trims = {
             let bytes = self.rest().as_bytes();
@@ -293,7 +299,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn quoted(&mut self, quote: char, kind: Kind, wrong: &str) -> Result<Token, Fault> {
+    fn quoted(&mut self, quote: char, kind: Kind, wrong: &'static str) -> Result<Token<'t>, Fault<'t>> {
         loop {
             match self.bump() {
                 Some('\\') if !matches!(self.bump(), None | Some('\n')) => {}
@@ -311,7 +317,7 @@ impl<'t> Lexer<'t> {
         }
     }
 
-    fn name(&mut self, kind: Kind) -> Result<Token, Fault> {
+    fn name(&mut self, kind: Kind) -> Result<Token<'t>, Fault<'t>> {
         if self.at_terminator() {
             return Ok(self.emit(if kind == Kind::Field { Kind::Dot } else { kind }));
         }
@@ -322,7 +328,7 @@ impl<'t> Lexer<'t> {
         Ok(self.emit(kind))
     }
 
-    fn terminated(&mut self) -> Result<(), Fault> {
+    fn terminated(&mut self) -> Result<(), Fault<'t>> {
         if self.at_terminator() {
             return Ok(());
         }
@@ -330,7 +336,7 @@ impl<'t> Lexer<'t> {
         Err(self.fault(format!("bad character {}", code_point(c))))
     }
 
-    fn identifier(&mut self) -> Result<Token, Fault> {
+    fn identifier(&mut self) -> Result<Token<'t>, Fault<'t>> {
         while self.peek().is_some_and(alphanumeric) {
             self.bump();
         }
@@ -352,7 +358,7 @@ impl<'t> Lexer<'t> {
         }))
     }
 
-    fn number(&mut self) -> Result<Token, Fault> {
+    fn number(&mut self) -> Result<Token<'t>, Fault<'t>> {
         let well = self.scan_number();
         if well && !matches!(self.peek(), Some('+' | '-')) {
             return Ok(self.emit(Kind::Number));

@@ -15,6 +15,7 @@ mod layout;
 mod lex;
 mod number;
 mod parse;
+mod prime;
 mod printf;
 mod quote;
 mod re2;

@@ -24,6 +24,19 @@ pub struct Parsed {
     pub trees: Vec<Arc<Tree>>,
 }
 
+impl Parsed {
+    /// The same text under another name.
+    pub fn named(&self, name: &str) -> Self {
+        let old = &self.trees[0].source;
+        let source = Arc::new(Source { name: name.into(), lines: old.lines.clone() });
+        let renamed = |tree: &Arc<Tree>| {
+            let name = if tree.name == old.name { source.name.clone() } else { tree.name.clone() };
+            Arc::new(Tree { name, source: source.clone(), ..Tree::clone(tree) })
+        };
+        Self { trees: self.trees.iter().map(renamed).collect() }
+    }
+}
+
 /// Parses a text.
 pub fn parse(name: &str, text: &str, family: Family) -> Result<Parsed, Error> {
     parse_with(name, text, family, "{{", "}}")
@@ -75,7 +88,7 @@ struct Parser<'t> {
     lexer: Lexer<'t>,
     source: Arc<Source>,
     family: Family,
-    tokens: [Token; 3],
+    tokens: [Token<'t>; 3],
     peeked: usize,
     trees: Vec<Arc<Tree>>,
     scope: Scope,
@@ -104,8 +117,8 @@ enum Item {
 
 type Parse<T> = Result<T, Error>;
 
-impl Parser<'_> {
-    fn next(&mut self) -> Token {
+impl<'t> Parser<'t> {
+    fn next(&mut self) -> Token<'t> {
         if self.peeked > 0 {
             self.peeked -= 1;
         } else {
@@ -118,7 +131,7 @@ impl Parser<'_> {
         self.peeked += 1;
     }
 
-    fn peek(&mut self) -> Token {
+    fn peek(&mut self) -> Token<'t> {
         if self.peeked == 0 {
             self.peeked = 1;
             self.tokens[0] = self.lexer.next_token();
@@ -134,7 +147,7 @@ impl Parser<'_> {
         self.tokens[self.peeked - 1].kind
     }
 
-    fn next_non_space(&mut self) -> Token {
+    fn next_non_space(&mut self) -> Token<'t> {
         loop {
             let token = self.next();
             if token.kind != Kind::Space {
@@ -143,7 +156,7 @@ impl Parser<'_> {
         }
     }
 
-    fn peek_non_space(&mut self) -> Token {
+    fn peek_non_space(&mut self) -> Token<'t> {
         let token = self.next_non_space();
         self.backup();
         token
@@ -154,7 +167,7 @@ impl Parser<'_> {
         Err(Error::Parse { place: Box::new(place), message: message.into() })
     }
 
-    fn unexpected<T>(&self, token: &Token, context: &str) -> Parse<T> {
+    fn unexpected<T>(&self, token: &Token<'_>, context: &str) -> Parse<T> {
         if token.kind != Kind::Error {
             return self.error(format!("unexpected {token} in {context}"));
         }
@@ -168,7 +181,7 @@ impl Parser<'_> {
         self.error(format!("{token}{extra}"))
     }
 
-    fn expect(&mut self, kind: Kind, context: &str) -> Parse<Token> {
+    fn expect(&mut self, kind: Kind, context: &str) -> Parse<Token<'t>> {
         let token = self.next_non_space();
         if token.kind == kind { Ok(token) } else { self.unexpected(&token, context) }
     }
@@ -225,17 +238,13 @@ impl Parser<'_> {
     }
 
     fn add(&mut self, name: &str, body: Vec<Node>) -> Parse<()> {
-        let tree = || Tree { name: name.into(), source: self.source.clone(), body: Vec::new(), slots: self.scope.most };
+        let tree = |body: Vec<Node>| {
+            Arc::new(Tree { name: name.into(), source: self.source.clone(), body: body.into(), slots: self.scope.most })
+        };
         let known = self.trees.iter().position(|tree| *tree.name == *name);
         match known {
-            None => {
-                let tree = Tree { body, ..tree() };
-                self.trees.push(Arc::new(tree));
-            }
-            Some(at) if is_empty(&self.trees[at].body) => {
-                let tree = Tree { body, ..tree() };
-                self.trees[at] = Arc::new(tree);
-            }
+            None => self.trees.push(tree(body)),
+            Some(at) if is_empty(&self.trees[at].body) => self.trees[at] = tree(body),
             Some(_) if is_empty(&body) => {}
             Some(_) => {
                 return self.error(format!("template: multiple definition of template {}", quote_str(name)));
@@ -258,7 +267,7 @@ impl Parser<'_> {
     fn text_or_action(&mut self) -> Parse<Item> {
         let token = self.next_non_space();
         match token.kind {
-            Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text), token.pos))),
+            Kind::Text => Ok(Item::Node(Node::Text(Text::from(&*token.text), token.pos))),
             Kind::LeftDelim => {
                 self.scope.action_line = token.line;
                 let item = self.action();
@@ -331,14 +340,14 @@ impl Parser<'_> {
         Ok(Node::Template(Invocation { pos: token.pos, name: name.into(), pipe: Some(pipe) }))
     }
 
-    fn template_name(&mut self, token: &Token, context: &str) -> Parse<String> {
+    fn template_name(&mut self, token: &Token<'_>, context: &str) -> Parse<String> {
         match token.kind {
             Kind::String | Kind::RawString => self.unquoted(token),
             _ => self.unexpected(token, context),
         }
     }
 
-    fn unquoted(&self, token: &Token) -> Parse<String> {
+    fn unquoted(&self, token: &Token<'_>) -> Parse<String> {
         match unquote(token.text.as_bytes()) {
             Some(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
             None => self.error("invalid syntax"),
@@ -375,7 +384,7 @@ impl Parser<'_> {
     }
 
     /// Makes room for a variable, or finds the one that is assigned.
-    fn declare(&mut self, token: &Token, assign: bool) -> Variable {
+    fn declare(&mut self, token: &Token<'_>, assign: bool) -> Variable {
         let slot = if assign {
             self.slot(&token.text)
         } else {
@@ -384,8 +393,8 @@ impl Parser<'_> {
             self.scope.most = self.scope.most.max(slot + 1);
             slot
         };
-        self.scope.vars.push(Var { name: token.text.clone(), slot, live: assign });
-        Variable { slot, idents: vec![Text::from(token.text.as_str())] }
+        self.scope.vars.push(Var { name: token.text.to_string(), slot, live: assign });
+        Variable { slot, idents: vec![Text::from(&*token.text)] }
     }
 
     fn slot(&self, name: &str) -> usize {
@@ -394,8 +403,8 @@ impl Parser<'_> {
 
     fn pipeline(&mut self, context: &str, end: Kind) -> Parse<Pipe> {
         let pos = self.peek_non_space().pos;
-        let mut pipe = Pipe { pos, assign: false, decl: Vec::new(), commands: Vec::new() };
-        let mut names: Vec<Token> = Vec::new();
+        let mut pipe = Pipe { pos, assign: false, decl: Vec::new(), commands: Vec::with_capacity(1) };
+        let mut names: Vec<Token<'_>> = Vec::new();
         let first_var = self.scope.vars.len();
         loop {
             let v = self.peek_non_space();
@@ -475,7 +484,7 @@ impl Parser<'_> {
     }
 
     fn command(&mut self) -> Parse<Command> {
-        let mut command = Command { pos: self.peek_non_space().pos, args: Vec::new() };
+        let mut command = Command { pos: self.peek_non_space().pos, args: Vec::with_capacity(1) };
         loop {
             self.peek_non_space();
             if let Some(operand) = self.operand()? {
@@ -493,6 +502,7 @@ impl Parser<'_> {
         if command.args.is_empty() {
             return self.error("empty command");
         }
+        command.args.shrink_to_fit();
         Ok(command)
     }
 
@@ -532,11 +542,11 @@ impl Parser<'_> {
             Kind::Dot => Term::Dot,
             Kind::Nil => Term::Nil,
             Kind::Variable => {
-                if !self.scope.vars.iter().any(|v| v.name == token.text) {
+                if !self.scope.vars.iter().any(|v| v.name == *token.text) {
                     return self.error(format!("undefined variable {}", quote_str(&token.text)));
                 }
                 let slot = self.slot(&token.text);
-                Term::Variable(Variable { slot, idents: vec![Text::from(token.text)] })
+                Term::Variable(Variable { slot, idents: vec![Text::from(&*token.text)] })
             }
             Kind::Field => Term::Field(vec![Text::from(&token.text[1..])]),
             Kind::Bool => Term::Bool(token.text == "true"),
@@ -546,7 +556,7 @@ impl Parser<'_> {
                     kind => Number::parse(&token.text, kind == Kind::Complex),
                 };
                 match number {
-                    Ok(number) => Term::Number(number),
+                    Ok(number) => Term::Number(Box::new(number)),
                     Err(message) => return self.error(message),
                 }
             }
@@ -555,7 +565,7 @@ impl Parser<'_> {
                 return Ok(Some(Operand { pos: pipe.pos, term: Term::Pipe(Box::new(pipe)) }));
             }
             Kind::String | Kind::RawString => match unquote(token.text.as_bytes()) {
-                Some(bytes) => Term::String { quoted: token.text.as_str().into(), text: Text::from(bytes) },
+                Some(bytes) => Term::String { quoted: (&*token.text).into(), text: Text::from(bytes) },
                 None => return self.error("invalid syntax"),
             },
             _ => {

@@ -120,12 +120,18 @@ const MOST_CACHED: usize = 20_000;
 impl Cache {
     fn parse(&self, family: Family, name: &str, text: &str) -> Result<Arc<Parsed>, Error> {
         let mut hasher = DefaultHasher::new();
-        (name, text).hash(&mut hasher);
+        text.hash(&mut hasher);
         let key = hasher.finish();
         let lock = || self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let same = |entry: &&CacheEntry| entry.family == family && entry.name == name && entry.text == text;
-        if let Some(entry) = lock().get(&key).and_then(|entries| entries.iter().find(same)) {
-            return Ok(entry.parsed.clone());
+        // A library chart that each part of an umbrella brings is one text under many names: only the names are made anew. A text
+        // that defines its own name means something else under another.
+        let same = |entry: &&CacheEntry| {
+            let named = entry.name == name || !text.contains(name) && !text.contains(&entry.name);
+            entry.family == family && entry.text == text && named
+        };
+        let known = lock().get(&key).and_then(|entries| entries.iter().find(same).map(|entry| entry.parsed.clone()));
+        if let Some(parsed) = known {
+            return Ok(if *parsed.trees[0].source.name == *name { parsed } else { Arc::new(parsed.named(name)) });
         }
         let parsed = Arc::new(parse(name, text, family)?);
         let mut cache = lock();

@@ -8,7 +8,7 @@ use crate::{functions::Function, number::Number, value::Text};
 #[derive(Debug)]
 pub struct Source {
     pub name: Arc<str>,
-    pub lines: Vec<usize>,
+    pub lines: Arc<[usize]>,
 }
 
 impl Source {
@@ -26,11 +26,11 @@ impl Source {
 }
 
 /// A named template.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Tree {
     pub name: Arc<str>,
     pub source: Arc<Source>,
-    pub body: Vec<Node>,
+    pub body: Arc<[Node]>,
     /// Variables alive at once, at most.
     pub slots: usize,
 }
@@ -95,7 +95,7 @@ pub enum Term {
     Nil,
     Field(Vec<Text>),
     Variable(Variable),
-    Number(Number),
+    Number(Box<Number>),
     String { quoted: Box<str>, text: Text },
     Function(&'static Function),
     Chain(Box<Operand>, Vec<Text>),

@@ -50,6 +50,7 @@ struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Start the server: UI, API, git, registry and node
     Up(Config),
@@ -99,12 +100,6 @@ enum Command {
     Schema,
     /// Print a completion script for a shell
     Completion { shell: clap_complete::Shell },
-    /// Sets up one container; started by Shipway itself
-    #[command(hide = true, disable_help_flag = true)]
-    SandboxHelper {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        args: Vec<std::ffi::OsString>,
-    },
 }
 
 impl Command {
@@ -122,10 +117,12 @@ impl Command {
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    if let Command::SandboxHelper { args } = cli.command {
-        return crate::wiring::sandbox_helper(args);
+    // Started for every container, by Shipway itself: it does not wait for the command line to be understood.
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments.next().is_some_and(|first| first == "sandbox-helper") {
+        return crate::wiring::sandbox_helper(arguments.collect());
     }
+    let cli = Cli::parse();
     if !matches!(cli.command, Command::Up(_)) {
         end_with_the_reader();
     }
@@ -197,7 +194,6 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "shipway", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
-        Command::SandboxHelper { .. } => unreachable!("handled before the runtime starts"),
     }
 }
 

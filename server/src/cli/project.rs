@@ -11,6 +11,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Make a project and print the address to push to
     Create {
@@ -26,6 +27,7 @@ pub enum Command {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub enum SecretCommand {
     /// Set a secret to what standard input holds (one final line break is not part of it)
     Set {

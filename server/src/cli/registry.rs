@@ -15,6 +15,7 @@ use crate::{
 };
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Remove what the rules do not keep and what nothing names; pushes and pulls go on meanwhile
     Gc {
@@ -53,6 +54,7 @@ pub enum Command {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub enum RetentionCommand {
     /// Set the rule of a part of the registry
     Set {
@@ -84,6 +86,7 @@ pub enum RetentionCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub enum RobotCommand {
     /// Make a token; its secret is shown this once
     Create {
@@ -123,6 +126,7 @@ pub enum RobotCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
+#[command(defer = true)]
 pub enum SettingsCommand {
     /// Show all settings, or those of a part
     Show {

@@ -17,6 +17,7 @@ const LATER: &str =
 
 /// What can be done with a `skaffold.yaml`.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 #[command(after_help = LATER)]
 pub enum Command {
     /// Print the effective configuration: newest version, profiles applied, defaults filled in

@@ -37,6 +37,7 @@ pub const UNMANAGED: &str = "helm-manager-";
 
 /// What to do about the charts that a chart needs.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// List them and say whether they are there
     #[command(alias = "ls")]

@@ -37,6 +37,7 @@ use crate::fault::{Class, Fault, Result};
 
 /// What can be done with charts.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Render a chart and print its documents
     #[command(disable_version_flag = true)]

@@ -283,6 +283,7 @@ pub async fn status(options: &StatusOptions) -> Result<ExitCode> {
 
 /// What can be fetched of a stored release.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Get {
     /// Everything: values, hooks, manifest, notes
     All(One),

@@ -108,6 +108,8 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
     let rendered = render.run(&chart, &values, &warnings);
     warn(&warnings);
     let rendered = rendered.map_err(fault)?;
+    // This process ends in a moment: giving the memory of all parsed templates back piece by piece is a sixth of its time.
+    std::mem::forget((render, chart, values));
     let shown = Shown { no_hooks: options.no_hooks, skip_tests: options.skip_tests, only: options.show_only.clone() };
     let Some(directory) = &options.output_dir else {
         return print(&rendered.print(&shown, flavor).map_err(fault)?);

@@ -10,6 +10,7 @@ use crate::fault::{Fault, Result};
 
 /// What can be changed.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Change {
     /// Add to the file
     #[command(subcommand)]
@@ -79,6 +80,7 @@ pub struct Pairs {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Add {
     Resource {
         paths: Vec<String>,
@@ -112,6 +114,7 @@ pub enum Add {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Set {
     /// NAME=NEWNAME:TAG, NAME:TAG, NAME@DIGEST
     Image {
@@ -148,6 +151,7 @@ pub enum Set {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Remove {
     Resource {
         paths: Vec<String>,

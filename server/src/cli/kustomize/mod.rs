@@ -25,6 +25,7 @@ use crate::{
 
 /// What can be done with kustomizations.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Build a kustomization and print its objects
     Build(Box<Build>),
