@@ -22,7 +22,7 @@ use tokio_util::io::SyncIoBridge;
 use crate::{Error, Kind, Result, media};
 
 pub use apply::{Applied, ApplyOptions, Whiteouts, apply};
-pub use compress::Reader;
+pub use compress::{Reader, Writer};
 pub use write::{WriteOptions, Written, write};
 
 /// Marks a deleted name in a layer tar.

@@ -13,7 +13,17 @@ use crate::{
     wiring::{Built, Home, Output, OutputKind, Packing, Place, Recorder, Request, Store, attest::Attest, build, cache},
 };
 
+pub const EXAMPLES: &str = "\
+Examples:
+  shipway build -t app:1.0 .                                       the Dockerfile of this directory
+  shipway build -t registry.example.org/app:1.0 --push --sbom .    push it, with the list of its packages
+  shipway build -t app:1.0 --builder paketobuildpacks/builder-jammy-base .
+                                                                   buildpacks in place of a Dockerfile
+  shipway build -t app:1.0 --builder ./builder --buildpack ./mine --buildpack from=builder --env BP_X=1 .
+  shipway rebase app:1.0 --pull                                    then: a newer run image under it, without a build";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
     /// Directory with the files to build from, an address of a git repository, or - for a Dockerfile on standard input
     #[arg(value_name = "CONTEXT", default_value = ".")]
@@ -139,6 +149,9 @@ pub struct Options {
     pub trace: Option<PathBuf>,
 
     #[command(flatten)]
+    pub packs: super::packs::PackOptions,
+
+    #[command(flatten)]
     pub place: Place,
 }
 
@@ -250,6 +263,7 @@ impl Options {
             check: self.check,
             outputs,
             packing,
+            packs: self.packs.read()?,
             cache_to: self.cache_to.iter().map(|text| cache::to(text)).collect::<Result<_>>()?,
             cache_from: self.cache_from.iter().map(|text| cache::from(text)).collect::<Result<_>>()?,
         })

@@ -378,6 +378,7 @@ fn request(
         cache_to: Vec::new(),
         cache_from: Vec::new(),
         attest: crate::wiring::attest::Attest::default(),
+        packs: crate::wiring::Packs::default(),
         index_annotations: BTreeMap::new(),
     })
 }

@@ -10,7 +10,9 @@ mod image;
 mod kustomize;
 mod live;
 mod output;
+mod packs;
 mod project;
+mod rebase;
 mod registry;
 mod render;
 mod rollout;
@@ -56,8 +58,10 @@ enum Command {
     Up(Config),
     /// Carry a commit through the whole journey on this machine and check every point of it
     Demo(demo::Options),
-    /// Build an image from a Dockerfile, without a server or a daemon
+    /// Build an image from a Dockerfile or by buildpacks, without a server or a daemon
     Build(Box<build::Options>),
+    /// Put a newer run image under an image that buildpacks made
+    Rebase(rebase::Options),
     /// Assemble base images from Debian packages, lock them, and say what a rebuild would change
     Base(base::Options),
     /// Build and push the images of a Compose project, or print it as one file
@@ -171,6 +175,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         }
         Command::Demo(options) => demo::main(options).await,
         Command::Build(options) => build::main(*options).await,
+        Command::Rebase(options) => rebase::main(options).await,
         Command::Base(options) => base::main(options).await,
         Command::Compose(options) => compose::main(options).await,
         Command::Image(options) => image::main(options).await,

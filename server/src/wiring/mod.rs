@@ -32,6 +32,7 @@ pub use builder::{
     load,
     names::{repository, to_give},
     output::{self, Output, OutputKind, Packing, Saved, archive, push, to_file},
+    packs::{Packs, rebase},
 };
 pub use local::run_local;
 pub use registry::{cleaning, serve as serve_registry};

@@ -3,6 +3,7 @@
 
 mod browser;
 mod build;
+mod buildpacks;
 mod charts;
 mod cli;
 mod cluster;

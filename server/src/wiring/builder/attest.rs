@@ -16,7 +16,8 @@ use super::{Home, Request, names};
 use crate::fault::{Class, Fault, Result};
 
 /// What the parameters of the provenance mean.
-const BUILD_TYPE: &str = "https://shipway.dev/build-types/dockerfile/v1";
+pub const DOCKERFILE: &str = "https://shipway.dev/build-types/dockerfile/v1";
+pub const BUILDPACKS: &str = "https://shipway.dev/build-types/buildpacks/v1";
 const BUILDER: &str = "https://shipway.dev/builder/local";
 const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 
@@ -76,6 +77,8 @@ impl Attest {
 pub struct About<'a> {
     pub digest: &'a Digest,
     pub platform: &'a build::Platform,
+    /// What the parameters of the provenance mean: [`DOCKERFILE`] or [`BUILDPACKS`].
+    pub build_type: &'static str,
     /// Of the image, so that the list of its packages is the same every time.
     pub epoch: i64,
     /// `name@digest`
@@ -152,15 +155,24 @@ fn provenance(request: &Request, about: &About<'_>, detail: Detail) -> Value {
         parameters["context"] = request.context.clone().into();
     }
     let mut internal = json!({});
+    let dockerfile = about.build_type == DOCKERFILE;
+    if !dockerfile {
+        parameters["buildpacks"] = json!(request.packs.buildpacks);
+        parameters["builder"] = json!(request.packs.builder);
+        parameters["runImage"] = json!(request.packs.run_image);
+    }
     if detail == Detail::Max {
         parameters["buildArgs"] = json!(request.build_args);
         parameters["secrets"] = json!(request.secrets.ids());
-        internal["dockerfile"] = about.text.into();
+        if !dockerfile {
+            parameters["env"] = json!(request.packs.env);
+        }
+        internal[if dockerfile { "dockerfile" } else { "build" }] = about.text.into();
     }
     let begun = about.started.to_string();
     json!({
         "buildDefinition": {
-            "buildType": BUILD_TYPE,
+            "buildType": about.build_type,
             "externalParameters": parameters,
             "internalParameters": internal,
             "resolvedDependencies": dependencies.collect::<Vec<_>>(),

@@ -247,6 +247,8 @@ impl Home {
                 break;
             }
         }
+        // What buildpacks want to find again, of images that stay.
+        kept.extend(super::packs::kept(self, &kept).await?);
         let mut bytes = 0;
         for digest in self.blobs.list().await? {
             if !kept.contains(&digest) {

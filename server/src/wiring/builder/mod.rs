@@ -11,6 +11,7 @@ mod keys;
 pub mod load;
 pub mod names;
 pub mod output;
+pub mod packs;
 pub mod platforms;
 mod relaxed;
 pub mod remotes;
@@ -50,6 +51,7 @@ const END: Duration = Duration::from_secs(30);
 const LAYERS: usize = 4;
 
 /// What is built, and how.
+#[derive(Default)]
 pub struct Request {
     /// A directory, `-` for a Dockerfile on standard input, or an address of a git repository.
     pub context: String,
@@ -80,6 +82,8 @@ pub struct Request {
     pub cache_to: Vec<cache::To>,
     pub cache_from: Vec<cache::Where>,
     pub attest: attest::Attest,
+    /// What buildpacks are asked for, where they are.
+    pub packs: packs::Packs,
     /// Annotations of the index.
     pub index_annotations: BTreeMap<String, String>,
 }
@@ -184,7 +188,11 @@ impl Work<'_> {
     async fn build(&mut self) -> Result<Built> {
         let request = self.request;
         let started = (self.home.clock)();
-        let ground = self.ground().await?;
+        let (root, name) = self.root().await?;
+        if packs::wanted(request, &root)? {
+            return self.packs(&root).await;
+        }
+        let ground = self.ground(root, name).await?;
         let file = build::dockerfile::parse(&ground.name, &ground.text).map_err(|e| Fault::usage(e.to_string()))?;
         let dates = epoch::Dates::of(&ground.root, request.build_args.get("SOURCE_DATE_EPOCH")).await?;
         let mut built = Built::default();
@@ -252,11 +260,10 @@ impl Work<'_> {
         Ok((plan, remotes))
     }
 
-    /// The Dockerfile and the files that it may copy.
-    async fn ground(&self) -> Result<Ground> {
-        let request = self.request;
-        let context = request.context.as_str();
-        let (root, name) = if context == "-" {
+    /// The directory of the context, and what errors call it where that is no path.
+    async fn root(&self) -> Result<(PathBuf, String)> {
+        let context = self.request.context.as_str();
+        Ok(if context == "-" {
             let empty = self.home.data.join("empty");
             std::fs::create_dir_all(&empty).map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
             (empty, "standard input".to_owned())
@@ -270,7 +277,13 @@ impl Work<'_> {
             let root = std::fs::canonicalize(context)
                 .map_err(|e| Fault::usage(format!("cannot open the build context {context}: {e}")))?;
             (root, String::new())
-        };
+        })
+    }
+
+    /// The Dockerfile and the files that it may copy.
+    async fn ground(&self, root: PathBuf, name: String) -> Result<Ground> {
+        let request = self.request;
+        let context = request.context.as_str();
         let stdin = context == "-" || request.file.as_deref() == Some(Path::new("-"));
         let path = match &request.file {
             Some(file) if build::is_remote(context) => root.join(file),
@@ -428,6 +441,7 @@ impl Work<'_> {
                 digest: &made.1,
                 platform: &target.platform,
                 epoch: image_epoch(dates, lowered),
+                build_type: attest::DOCKERFILE,
                 bases: target.plan.base_references(),
                 remotes: target.remotes.clone(),
                 text,
@@ -448,6 +462,14 @@ impl Work<'_> {
                 (built.repository, built.digest) = (names::UNTAGGED.to_owned(), Some(index));
             }
         }
+        self.give_names(built).await?;
+        self.write_caches(&graph, &lowered).await?;
+        self.write_outputs(&graph, targets, &lowered, built).await
+    }
+
+    /// Gives the image its names.
+    async fn give_names(&self, built: &mut Built) -> Result<()> {
+        let request = self.request;
         if let Some(digest) = built.digest.clone() {
             for tag in &request.steady {
                 let known = self.home.registry.resolve(&repository(tag), tag.tag.as_deref().unwrap_or_default()).await;
@@ -461,8 +483,7 @@ impl Work<'_> {
                 built.names.push(tag.to_string());
             }
         }
-        self.write_caches(&graph, &lowered).await?;
-        self.write_outputs(&graph, targets, &lowered, built).await
+        Ok(())
     }
 
     async fn write_caches(&mut self, graph: &Graph, lowered: &[Lowered]) -> Result<()> {

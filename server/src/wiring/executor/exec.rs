@@ -6,10 +6,11 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use graph::{Error, Exec, ExecContext, Output, StreamKind, VertexId};
+use graph::{Error, Exec, ExecContext, Output, OutputSink, StreamKind, VertexId};
 use records::Artifact;
-use sandbox::{ContainerSpec, Lifetime, Limits, NetworkMode, Status, View};
+use sandbox::{ContainerSpec, Lifetime, Limits, NetworkMode, Sandbox, Status, View};
 use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio_util::sync::CancellationToken;
 
 use super::{Machine, NEXT, blocking, files, machine, mounts::Mounts};
 
@@ -55,20 +56,11 @@ pub async fn run(
     spec.cwd.clone_from(&program.cwd);
     spec.user.clone_from(&program.user);
     spec.mounts.clone_from(&more.mounts);
-    spec.limits =
-        Limits { memory: program.memory, pids: Some(PIDS), cpu_request_millis: Some(CPU_WEIGHT), ..Limits::default() };
+    spec.limits = limits(program.memory);
     spec.hostname = Some("shipway".into());
-    spec.network = match program.network {
-        graph::Network::None => NetworkMode::None,
-        graph::Network::Bridge if sandbox::rootless::in_user_namespace() => NetworkMode::Host,
-        graph::Network::Bridge => {
-            let said = |e| machine("cannot make the container's network", e);
-            let network = machine_.sandbox.network().map_err(said)?;
-            NetworkMode::Join(network.create(&name, Lifetime::Server).await.map_err(said)?)
-        }
-    };
+    spec.network = network(&machine_.sandbox, &name, program.network).await?;
     let container = tracing::info_span!("container", name);
-    let exit = program_ended(machine_, spec, context).await?;
+    let exit = program_ended(&machine_.sandbox, spec, &context.cancel, &context.output).await?;
     drop(container);
     let artifacts = collect(machine_, program, active.path(), &more.views).await?;
     drop(more);
@@ -87,9 +79,32 @@ pub async fn run(
     Ok(artifacts)
 }
 
+/// What a container of a build reaches.
+pub async fn network(sandbox: &Sandbox, name: &str, wanted: graph::Network) -> Result<NetworkMode, Error> {
+    match wanted {
+        graph::Network::None => Ok(NetworkMode::None),
+        graph::Network::Bridge if sandbox::rootless::in_user_namespace() => Ok(NetworkMode::Host),
+        graph::Network::Bridge => {
+            let said = |e| machine("cannot make the container's network", e);
+            let network = sandbox.network().map_err(said)?;
+            Ok(NetworkMode::Join(network.create(name, Lifetime::Server).await.map_err(said)?))
+        }
+    }
+}
+
+/// The limits of a container of a build.
+pub fn limits(memory: Option<u64>) -> Limits {
+    Limits { memory, pids: Some(PIDS), cpu_request_millis: Some(CPU_WEIGHT), ..Limits::default() }
+}
+
 /// Starts the container, hands on what it says, and waits for its end; a cancellation kills it.
-async fn program_ended(machine_: &Machine, spec: ContainerSpec, context: &ExecContext) -> Result<sandbox::Exit, Error> {
-    let container = match machine_.sandbox.start(spec).await {
+pub async fn program_ended(
+    sandbox: &Sandbox,
+    spec: ContainerSpec,
+    cancel: &CancellationToken,
+    output: &OutputSink,
+) -> Result<sandbox::Exit, Error> {
+    let container = match sandbox.start(spec).await {
         Ok(container) => container,
         Err(error @ (sandbox::Error::Invalid(_) | sandbox::Error::Program { .. })) => {
             return Err(Error::Invalid(error.to_string()));
@@ -97,7 +112,7 @@ async fn program_ended(machine_: &Machine, spec: ContainerSpec, context: &ExecCo
         Err(error) => return Err(machine("cannot start the container", error)),
     };
     let say = |stream| {
-        let output = context.output.clone();
+        let output = output.clone();
         move |text: &str| output(stream, text)
     };
     let stdout = forward(container.take_stdout(), say(StreamKind::Stdout));
@@ -110,7 +125,7 @@ async fn program_ended(machine_: &Machine, spec: ContainerSpec, context: &ExecCo
     };
     let exit = tokio::select! {
         biased;
-        () = context.cancel.cancelled() => None,
+        () = cancel.cancelled() => None,
         exit = ended => Some(exit),
     };
     let removed = container.remove().await;

@@ -13,7 +13,10 @@ mod put;
 mod rooted;
 mod sparse;
 
+pub use exec::{limits, network, program_ended};
+pub use files::write as write_files;
 pub use mounts::Caches;
+pub use rooted::Root;
 
 use std::{path::Path, sync::Arc};
 
