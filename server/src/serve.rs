@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, io::ErrorKind, os::unix::fs::DirBuilderExt, path::Path, sync::Arc, time::Duration};
 
-use image::registry::http::{Direct, Listener};
+use image::registry::http::{Listener, serve};
 use store::{Blobs, LeasedBlobs, ObjectBlobs, Records, directory::DirectoryBlobs, sqlite::SqliteLog};
 use tokio::{
     net::TcpListener,
@@ -38,10 +38,9 @@ pub async fn up(config: Config) -> Result<()> {
     tracing::info!(address = %app.rooms.address(), data = %app.config.data.display(), "ready");
     let cancel = app.supervisor.token();
     let registry = wiring::serve_registry(&app)?;
-    let router = http::router(app.clone(), registry).into_make_service_with_connect_info::<Direct>();
-    let served =
-        axum::serve(Listener::new(listener), router).with_graceful_shutdown(async move { cancel.cancelled().await });
-    let mut served = tokio::spawn(served.into_future());
+    let router = http::router(app.clone(), registry);
+    let served = serve(Listener::new(listener), router, async move { cancel.cancelled().await });
+    let mut served = tokio::spawn(served);
     let reason = tokio::select! {
         _ = terminate.recv() => "SIGTERM",
         _ = interrupt.recv() => "Ctrl-C",

@@ -6,7 +6,7 @@ use image::{
     Registry,
     registry::{
         events::Events,
-        http::{AllowAll, Direct, Extras, Listener, router_with},
+        http::{AllowAll, Extras, Listener, router_with, serve},
     },
 };
 use store::{DirectoryBlobs, LeasedBlobs, SqliteLog};
@@ -27,6 +27,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let extras = Extras { events: Some(events), ..Extras::default() };
     let listener = tokio::net::TcpListener::bind(address).await?;
     let router = router_with(registry, Arc::new(AllowAll), extras);
-    axum::serve(Listener::new(listener), router.into_make_service_with_connect_info::<Direct>()).await?;
+    serve(Listener::new(listener), router, std::future::pending()).await;
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -16,29 +16,48 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use image::{
-    Kind, Registry,
+    Algorithm, Kind, Registry,
     registry::{
         Document, Limits, ManifestRef,
         cleanup::{Cleanup, Keep, Retention},
+        http::AllowAll,
     },
 };
 use records::Digest;
 use store::{
     BlobReader, BlobWriter, Blobs, Change, Entry, Error, LeasedBlobs, Log, MemoryBlobs, MemoryLog, Page, Result, Seq,
 };
-use support::{clock, push_image};
+use support::{clock, push_image, serve_registry};
+use tempfile::TempDir;
 use tokio::sync::watch;
 
-/// Counts calls; the one that it comes to fails.
+/// Counts calls; the one that it comes to fails, and after a crash all that follow.
 #[derive(Clone)]
-struct Fuse(Arc<AtomicUsize>);
+struct Fuse(Arc<AtomicUsize>, Arc<AtomicBool>);
+
+/// A fuse that does not burn.
+const WHOLE: usize = usize::MAX;
 
 impl Fuse {
     fn call(&self) -> Result<()> {
-        if self.0.fetch_sub(1, Ordering::Relaxed) != 1 {
-            return Ok(());
+        let before = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        match before {
+            Err(_) if !self.1.load(Ordering::Relaxed) => Ok(()),
+            Ok(2..) => Ok(()),
+            _ => Err(Error::new(store::Kind::Io, "the store is away")),
         }
-        Err(Error::new(store::Kind::Io, "the store is away"))
+    }
+
+    /// The n-th call from now on fails, and with `crash` everything after it.
+    fn light(&self, nth: usize, crash: bool) {
+        self.1.store(crash, Ordering::Relaxed);
+        self.0.store(nth, Ordering::Relaxed);
+    }
+
+    /// Whether it has burnt; from now on it does not.
+    fn out(&self) -> bool {
+        self.1.store(false, Ordering::Relaxed);
+        self.0.swap(WHOLE, Ordering::Relaxed) == 0
     }
 }
 
@@ -145,18 +164,23 @@ struct World {
     faulty: Registry,
     sound: Registry,
     fuse: Fuse,
+    log: Arc<MemoryLog>,
+    blobs: MemoryBlobs,
+    home: TempDir,
+}
+
+fn registry(log: Arc<dyn Log>, blobs: Arc<dyn Blobs>, home: &Path) -> Registry {
+    let blobs = Arc::new(LeasedBlobs::new(blobs, clock()));
+    Registry::with_limits(blobs, log, home.join("uploads"), clock(), Limits::default())
 }
 
 async fn world() -> World {
     let (log, blobs) = (Arc::new(MemoryLog::new()), MemoryBlobs::new());
-    let fuse = Fuse(Arc::new(AtomicUsize::new(usize::MAX / 2)));
-    let registry = |log: Arc<dyn Log>, blobs: Arc<dyn Blobs>| {
-        let blobs = Arc::new(LeasedBlobs::new(blobs, clock()));
-        Registry::with_limits(blobs, log, "/nonexistent", clock(), Limits::default())
-    };
-    let faulty =
-        registry(Arc::new(FaultyLog(log.clone(), fuse.clone())), Arc::new(FaultyBlobs(blobs.clone(), fuse.clone())));
-    World { faulty, sound: registry(log, Arc::new(blobs)), fuse }
+    let (fuse, home) = (Fuse(Arc::new(AtomicUsize::new(WHOLE)), Arc::default()), TempDir::new().unwrap());
+    let (faulty_log, faulty_blobs) = (FaultyLog(log.clone(), fuse.clone()), FaultyBlobs(blobs.clone(), fuse.clone()));
+    let faulty = registry(Arc::new(faulty_log), Arc::new(faulty_blobs), home.path());
+    let sound = registry(log.clone(), Arc::new(blobs.clone()), home.path());
+    World { faulty, sound, fuse, log, blobs, home }
 }
 
 impl World {
@@ -186,6 +210,13 @@ async fn push(registry: &Registry) -> image::Result<()> {
     let manifest = serde_json::json!({ "schemaVersion": 2, "mediaType": image::media::OCI_MANIFEST, "config": describe(&config), "layers": [describe(&layer)] });
     let pushed = registry.put_manifest("a/app", &["v1", "v2"], None, "", manifest.to_string()).await?;
     registry.link_blob("a/other", &layer.digest).await?;
+    // In parts, too.
+    let content = "a blob in parts";
+    let id = registry.start_upload("a/app", Algorithm::Sha256).await?;
+    let part = |from: usize, to: usize| futures::stream::iter([Ok(Bytes::from(&content.as_bytes()[from..to]))]);
+    registry.append_upload("a/app", &id, None, part(0, 6)).await?;
+    let digest = image::hash::digest(Algorithm::Sha256, content.as_bytes());
+    registry.finish_upload("a/app", &id, &digest, None, part(6, content.len())).await?;
     registry.attach("a/app", &pushed.digest, "application/x.note", vec![], Default::default()).await?;
     Ok(())
 }
@@ -234,33 +265,96 @@ async fn prepare(world: &World) {
     }
 }
 
-#[tokio::test]
-async fn every_call_fails_once() {
+async fn work(what: &str, registry: &Registry) -> image::Result<()> {
+    match what {
+        "push" => push(registry).await,
+        "delete" => delete(registry).await,
+        _ => clean(registry).await,
+    }
+}
+
+/// Runs `what` with a failure at every call to a store, one after the other.
+async fn at_every_call(crash: bool) {
     for what in ["push", "delete", "clean"] {
         let mut nth = 1;
         loop {
             let world = world().await;
             prepare(&world).await;
-            let work = async |registry: &Registry| match what {
-                "push" => push(registry).await,
-                "delete" => delete(registry).await,
-                _ => clean(registry).await,
-            };
-            world.fuse.0.store(nth, Ordering::Relaxed);
-            let done = work(&world.faulty).await;
-            let left = world.fuse.0.swap(usize::MAX / 2, Ordering::Relaxed);
-            let burnt = left == 0 || left > usize::MAX / 2;
+            world.fuse.light(nth, crash);
+            let done = work(what, &world.faulty).await;
+            let burnt = world.fuse.out();
             world.check(&format!("{what}, call {nth}")).await;
             if !burnt {
                 assert!(done.is_ok(), "{what}: {done:?}");
                 break;
             }
-            let again = work(&world.faulty).await;
+            // Who comes after a crash knows what is in the stores and nothing else.
+            let after = if crash {
+                registry(world.log.clone(), Arc::new(world.blobs.clone()), world.home.path())
+            } else {
+                world.faulty.clone()
+            };
+            let again = work(what, &after).await;
             assert!(again.is_ok(), "{what}, after call {nth}: {again:?}");
             world.check(&format!("{what} again, call {nth}")).await;
             nth += 1;
         }
         assert!(nth > 5, "{what} makes calls: {nth}");
         println!("{what}: {nth} calls, each failed once");
+    }
+}
+
+#[tokio::test]
+async fn every_call_fails_once() {
+    at_every_call(false).await;
+}
+
+#[tokio::test]
+async fn a_crash_at_every_call_leaves_nothing_half_there() {
+    at_every_call(true).await;
+}
+
+/// What clients hear while the store is away, and that all is well when it is back.
+#[tokio::test]
+async fn a_store_that_is_away_is_said_as_the_specification_says() {
+    let world = world().await;
+    prepare(&world).await;
+    let digest = world.sound.resolve("b/app", "v1").await.unwrap();
+    let (_, content) = world.sound.manifest("b/app", &digest).await.unwrap();
+    let served = serve_registry(world.faulty.clone(), Arc::new(AllowAll), TempDir::new().unwrap()).await;
+    let http = reqwest::Client::new();
+    let ask = async |method: &str, path: &str, body: Bytes| {
+        let request = http.request(method.parse().unwrap(), format!("http://{}/v2/{path}", served.host));
+        let request = request.header("content-type", image::media::OCI_MANIFEST).body(body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    };
+    let blob = image::hash::digest(Algorithm::Sha256, b"one");
+    let new = image::hash::digest(Algorithm::Sha256, b"new");
+    let manifest = format!("b/app/manifests/{digest}");
+    let requests: [(&str, String, Bytes, u16); 9] = [
+        ("GET", "_catalog".into(), Bytes::new(), 200),
+        ("GET", "b/app/tags/list".into(), Bytes::new(), 200),
+        ("GET", "b/app/manifests/v1".into(), Bytes::new(), 200),
+        ("GET", format!("b/app/blobs/{blob}"), Bytes::new(), 200),
+        ("GET", format!("b/app/referrers/{digest}"), Bytes::new(), 200),
+        ("POST", format!("b/app/blobs/uploads/?digest={new}"), Bytes::from("new"), 201),
+        ("POST", format!("b/other/blobs/uploads/?mount={blob}&from=b/app"), Bytes::new(), 201),
+        ("PUT", "b/app/manifests/v3".into(), content, 201),
+        ("DELETE", manifest, Bytes::new(), 202),
+    ];
+    world.fuse.light(1, true);
+    for (method, path, body, _) in &requests {
+        let (status, text) = ask(method, path, body.clone()).await;
+        assert!((500..600).contains(&status), "{method} {path}: {status} {text}");
+        let error: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(error["errors"][0]["code"], "UNKNOWN", "{method} {path}: {text}");
+        assert!(!text.contains("store is away"), "what fails inside is for the log");
+    }
+    world.fuse.out();
+    world.check("away").await;
+    for (method, path, body, expected) in &requests {
+        let (status, text) = ask(method, path, body.clone()).await;
+        assert_eq!(status, *expected, "{method} {path}: {text}");
     }
 }

@@ -26,7 +26,7 @@ use http::{HeaderMap, Method, Version, header};
 
 pub use authorize::{Action, AllowAll, Authorize, Caller, Decision, Issued, Scope, basic};
 pub use door::{Door, IsAdmin};
-pub use wire::{Direct, Listener};
+pub use wire::{Direct, Listener, Patience, serve};
 
 use super::{Registry, events::Events, gate::Gate, running::Running, upstream::Upstreams};
 use answer::{failure, plain};

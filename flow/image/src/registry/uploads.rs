@@ -27,6 +27,9 @@ use crate::{Error, Kind, Result, hash::Algorithm, reference::check_repository};
 
 /// How long a request waits for another one on the same upload, for example one whose client went away.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// When there are too many, one that has lain idle for so many seconds makes room: that has received nothing, or something.
+const IDLE_EMPTY: i64 = 60;
+const IDLE: i64 = 600;
 /// How often abandoned uploads are looked for, in seconds.
 const SWEEP: i64 = 600;
 
@@ -100,7 +103,7 @@ impl Registry {
         self.sweep_uploads(now).await;
         if uploads.sessions().len() >= self.limits().uploads {
             self.expire_uploads(now).await?;
-            if uploads.sessions().len() >= self.limits().uploads {
+            if uploads.sessions().len() >= self.limits().uploads && !self.make_room(now).await {
                 return Err(Error::new(
                     Kind::TooMany,
                     format!("{} uploads are under way, the most at one time: try again later", self.limits().uploads),
@@ -264,6 +267,30 @@ impl Registry {
             }
         }
         Ok(())
+    }
+
+    /// Ends the upload that matters least: whoever begins uploads and leaves them keeps nobody out for long.
+    async fn make_room(&self, now: Timestamp) -> bool {
+        let mut idle: Vec<_> = {
+            let sessions = self.inner.uploads.sessions();
+            let all = sessions.iter().map(|(id, session)| {
+                let (kept, touched) =
+                    (session.kept.load(Ordering::Relaxed), session.touched.load(Ordering::Relaxed));
+                (kept, touched, id.clone(), session.clone())
+            });
+            let limit = |kept: bool| now.as_second() - if kept { IDLE } else { IDLE_EMPTY };
+            all.filter(|(kept, touched, ..)| *touched <= limit(*kept)).collect()
+        };
+        idle.sort_by(|a, b| (a.0, a.1, &a.2).cmp(&(b.0, b.1, &b.2)));
+        for (_, _, id, session) in idle {
+            // One that is held is in use.
+            if let Ok(mut state) = session.state.try_lock() {
+                state.over = true;
+                self.inner.uploads.forget(&id).await;
+                return true;
+            }
+        }
+        false
     }
 
     async fn sweep_uploads(&self, now: Timestamp) {

@@ -8,7 +8,7 @@ use image::{
     Clock, Registry,
     registry::{
         Limits,
-        http::{AllowAll, Authorize, Direct, Extras, Listener, router_with},
+        http::{AllowAll, Authorize, Extras, Listener, Patience, router_with, serve as serve_on},
     },
 };
 use store::{Blobs, DirectoryBlobs, Log, MemoryBlobs, MemoryLog, SqliteLog};
@@ -73,10 +73,21 @@ pub async fn serve_extras(
     extras: Extras,
     directory: TempDir,
 ) -> Served {
+    serve_patiently(registry, authorize, extras, directory, Patience::default()).await
+}
+
+pub async fn serve_patiently(
+    registry: Registry,
+    authorize: Arc<dyn Authorize>,
+    extras: Extras,
+    directory: TempDir,
+    patience: Patience,
+) -> Served {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let app = router_with(registry.clone(), authorize, extras).into_make_service_with_connect_info::<Direct>();
-    let task = tokio::spawn(async move { axum::serve(Listener::new(listener), app).await.unwrap() });
+    let app = router_with(registry.clone(), authorize, extras);
+    let listener = Listener::with_patience(listener, patience);
+    let task = tokio::spawn(async move { serve_on(listener, app, std::future::pending()).await });
     Served { registry, host, directory, task }
 }
 

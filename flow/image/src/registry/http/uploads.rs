@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::{HeaderMap, StatusCode, header};
 use records::Digest;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Action, Call, Decision, Scope, Server, answer, answer::set, path};
 use crate::{Error, Kind, Result, hash::Algorithm, reference::check_repository};
@@ -153,25 +154,40 @@ fn part(headers: &HeaderMap) -> Result<Option<(u64, u64)>> {
     Ok(Some((first, announced)))
 }
 
+/// Fewer bytes than this in the time for which a client may be silent count as silence.
+const SLOWEST: usize = 4096;
+
 /// The body, as long as the client keeps sending; with `announced`, as many bytes as that.
 fn chunks(body: Body, announced: Option<u64>, stall: Duration) -> impl Stream<Item = Result<Bytes>> + Send {
-    let start = (Some(body.into_data_stream()), 0u64);
-    futures::stream::unfold(start, move |(stream, received)| async move {
-        let mut stream = stream?;
+    struct Coming {
+        stream: axum::body::BodyDataStream,
+        received: u64,
+        /// Until when the rest of a piece of [`SLOWEST`] bytes has to be here.
+        until: Instant,
+        lacking: usize,
+    }
+    let start = Coming { stream: body.into_data_stream(), received: 0, until: Instant::now() + stall, lacking: SLOWEST };
+    futures::stream::unfold(Some(start), move |coming| async move {
+        let mut coming = coming?;
         let broke_off = |why: String| Error::new(Kind::UploadInvalid, format!("the body broke off: {why}"));
-        let (item, received) = match tokio::time::timeout(stall, stream.next()).await {
+        let error = match timeout_at(coming.until, coming.stream.next()).await {
             Ok(Some(Ok(chunk))) => {
-                let received = received + chunk.len() as u64;
-                return Some((Ok(chunk), (Some(stream), received)));
+                coming.received += chunk.len() as u64;
+                coming.lacking = coming.lacking.saturating_sub(chunk.len());
+                if coming.lacking == 0 {
+                    (coming.lacking, coming.until) = (SLOWEST, Instant::now() + stall);
+                }
+                return Some((Ok(chunk), Some(coming)));
             }
-            Ok(None) => match announced.filter(|announced| *announced != received) {
-                Some(announced) => (Err(broke_off(format!("{received} of {announced} bytes arrived"))), received),
-                None => return None,
-            },
-            Ok(Some(Err(error))) => (Err(broke_off(error.to_string())), received),
-            Err(_) => (Err(broke_off(format!("nothing arrived for {} s", stall.as_secs()))), received),
+            Ok(None) => {
+                let received = coming.received;
+                let announced = announced.filter(|announced| *announced != received)?;
+                broke_off(format!("{received} of {announced} bytes arrived"))
+            }
+            Ok(Some(Err(error))) => broke_off(error.to_string()),
+            Err(_) => broke_off(format!("less than {SLOWEST} bytes arrived in {} s", stall.as_secs())),
         };
-        Some((item, (None, received)))
+        Some((Err(error), None))
     })
 }
 

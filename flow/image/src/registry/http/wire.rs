@@ -5,6 +5,8 @@
 //! piece. Only HTTP/1 on [`Listener`]'s connections gets them ([`Direct`]); whatever would look into a body must not be put around those.
 
 mod body;
+mod patience;
+mod serve;
 mod standin;
 
 use std::{
@@ -26,9 +28,15 @@ use tokio::{
 };
 
 pub use body::open;
+pub use patience::Patience;
+use patience::{Greeting, Progress};
+pub use serve::serve;
 
-/// Accepts connections that can send files. Use with `Router::into_make_service_with_connect_info::<Direct>()`.
-pub struct Listener(TcpListener);
+/// Accepts connections that can send files. Use with [`serve`], or with `Router::into_make_service_with_connect_info::<Direct>()`.
+pub struct Listener {
+    listener: TcpListener,
+    patience: Patience,
+}
 
 /// That a request came over a connection that can send files.
 #[derive(Debug, Clone, Copy)]
@@ -36,7 +44,11 @@ pub struct Direct(());
 
 impl Listener {
     pub fn new(listener: TcpListener) -> Self {
-        Self(listener)
+        Self::with_patience(listener, Patience::default())
+    }
+
+    pub fn with_patience(listener: TcpListener, patience: Patience) -> Self {
+        Self { listener, patience }
     }
 }
 
@@ -45,16 +57,16 @@ impl Accepts for Listener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Wire, SocketAddr) {
-        let (stream, address) = Accepts::accept(&mut self.0).await;
+        let (stream, address) = Accepts::accept(&mut self.listener).await;
         // Answers are written whole: there is nothing to gather, and the last piece of one must not wait for the client's word.
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot turn off the gathering of small packets");
         }
-        (Wire(stream), address)
+        (Wire { stream, greeting: Greeting::new(self.patience.head), progress: Progress::new(self.patience.write) }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.listener.local_addr()
     }
 }
 
@@ -65,14 +77,18 @@ impl Connected<IncomingStream<'_, Listener>> for Direct {
 }
 
 /// A connection. It knows what stands for pieces of files.
-pub struct Wire(TcpStream);
+pub struct Wire {
+    stream: TcpStream,
+    greeting: Greeting,
+    progress: Progress,
+}
 
 impl Wire {
     /// Writes when the socket takes something.
     fn poll(&self, cx: &mut Context<'_>, mut write: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.0.poll_write_ready(cx))?;
-            match self.0.try_io(Interest::WRITABLE, &mut write) {
+            ready!(self.stream.poll_write_ready(cx))?;
+            match self.stream.try_io(Interest::WRITABLE, &mut write) {
                 // The socket is full after all.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -81,15 +97,30 @@ impl Wire {
         }
     }
 
+    /// Writes, and gives up on a client that takes nothing for too long.
+    fn poll_patiently(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.as_mut().poll_bytes(cx, bufs) {
+            Poll::Pending => self.progress.poll_given_up(cx).map(Err),
+            done => {
+                self.progress.made();
+                done
+            }
+        }
+    }
+
     fn poll_bytes(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         let plain = bufs.iter().take_while(|buf| standin::piece(buf).is_none()).count();
         if plain == bufs.len() {
-            return Pin::new(&mut self.0).poll_write_vectored(cx, bufs);
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         }
         if bufs[..plain].iter().any(|buf| !buf.is_empty()) {
             // The head of an answer goes out with what follows it.
             let more = MsgFlags::from_bits_retain(libc::MSG_MORE);
-            let send = || sendmsg::<()>(self.0.as_raw_fd(), &bufs[..plain], &[], more, None);
+            let send = || sendmsg::<()>(self.stream.as_raw_fd(), &bufs[..plain], &[], more, None);
             return self.poll(cx, || send().map_err(io::Error::from));
         }
         let Some((file, offset)) = standin::piece(&bufs[plain]) else { return Poll::Ready(Ok(0)) };
@@ -97,7 +128,7 @@ impl Wire {
         self.poll(cx, || {
             let mut from = libc::off_t::try_from(offset).map_err(io::Error::other)?;
             // SAFETY: both descriptors are open for the time of the call, and `from` outlives it.
-            let sent = unsafe { libc::sendfile(self.0.as_raw_fd(), file.as_raw_fd(), &mut from, length) };
+            let sent = unsafe { libc::sendfile(self.stream.as_raw_fd(), file.as_raw_fd(), &mut from, length) };
             match usize::try_from(sent) {
                 Ok(0) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file is shorter than it was")),
                 Ok(sent) => Ok(sent),
@@ -109,13 +140,20 @@ impl Wire {
 
 impl AsyncRead for Wire {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        let before = buf.filled().len();
+        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+            Poll::Pending => self.greeting.poll_given_up(cx).map(Err),
+            done => {
+                self.greeting.read(&buf.filled()[before..]);
+                done
+            }
+        }
     }
 }
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_bytes(cx, &[IoSlice::new(buf)])
+        self.poll_patiently(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -123,7 +161,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_bytes(cx, bufs)
+        self.poll_patiently(cx, bufs)
     }
 
     /// Always: else the HTTP library would copy slices together, and copy what nobody may read.
@@ -132,10 +170,10 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
