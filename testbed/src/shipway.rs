@@ -33,16 +33,23 @@ pub struct Options {
     binary: PathBuf,
     data: Option<PathBuf>,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
 }
 
 impl Options {
     pub fn new(binary: impl AsRef<Path>) -> Self {
-        Self { binary: binary.as_ref().to_owned(), data: None, arguments: Vec::new() }
+        Self { binary: binary.as_ref().to_owned(), data: None, arguments: Vec::new(), variables: Vec::new() }
     }
 
     /// An argument of `shipway up`.
     pub fn argument(mut self, argument: impl Into<String>) -> Self {
         self.arguments.push(argument.into());
+        self
+    }
+
+    /// A variable of the environment.
+    pub fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.variables.push((name.into(), value.into()));
         self
     }
 
@@ -162,6 +169,7 @@ impl Shipway {
         command.arg("up").arg("--data").arg(&self.data).args(["--listen", &self.host()]);
         command.arg("--package-cache").arg(package_cache());
         command.arg("--osv").arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/osv")).args(&self.options.arguments);
+        command.envs(self.options.variables.iter().map(|(name, value)| (name, value)));
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(output).spawn();
         let child = child.unwrap_or_else(|e| panic!("cannot start {}: {e}", self.options.binary.display()));
         let before = self.child().replace(child);

@@ -123,3 +123,45 @@ async fn uploads_that_nobody_goes_on_with_keep_nobody_out() {
     assert_eq!(registry.upload_size("a", &worked_on).await.unwrap_err().kind, Kind::UploadUnknown);
     assert!(!directory.path().join(format!("uploads/{worked_on}.data")).exists());
 }
+
+/// Manifests that all refer to one: what a client gets stays bounded, each is listed once, and they can be taken away again.
+#[tokio::test(flavor = "multi_thread")]
+async fn any_number_of_referrers_comes_in_bounded_pages() {
+    const MANY: usize = 5000;
+    let directory = TempDir::new().unwrap();
+    let registry = open(Stores::Memory, directory.path(), Limits::default(), clock()).await;
+    let config = registry.put_blob("a", "{}").await.unwrap();
+    let (subject, _) = support::push_image(&registry, "a", &["v1"], "layer").await;
+    for n in 0..MANY {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": image::media::OCI_MANIFEST, "artifactType": "application/x.bomb",
+            "config": { "mediaType": "application/vnd.oci.empty.v1+json", "digest": config.digest, "size": config.size },
+            "layers": [],
+            "subject": { "mediaType": image::media::OCI_MANIFEST, "digest": subject, "size": 7 },
+            "annotations": { "n": n.to_string() },
+        });
+        registry.put_manifest("a", &[], None, "", manifest.to_string()).await.unwrap();
+    }
+    let served = support::serve_registry(registry.clone(), Arc::new(AllowAll), directory).await;
+    let mut next = Some(format!("/v2/a/referrers/{subject}"));
+    let mut seen = std::collections::BTreeSet::new();
+    let mut pages = 0;
+    while let Some(path) = next {
+        let response = reqwest::get(format!("http://{}{path}", served.host)).await.unwrap();
+        assert_eq!(response.status(), 200);
+        let link = response.headers().get("link").map(|link| link.to_str().unwrap().to_owned());
+        next = link.map(|link| link.trim_start_matches('<').split('>').next().unwrap().to_owned());
+        let body = response.bytes().await.unwrap();
+        assert!(body.len() < 4 << 20);
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let page = body["manifests"].as_array().unwrap();
+        assert!(page.len() <= 1000);
+        seen.extend(page.iter().map(|one| one["digest"].as_str().unwrap().to_owned()));
+        pages += 1;
+    }
+    assert_eq!((seen.len(), pages), (MANY, MANY / 1000));
+    // The image is pulled and deleted as ever.
+    registry.delete_manifest("a", &subject).await.unwrap();
+    registry.delete_repository("a").await.unwrap();
+    assert!(registry.referrers_page("a", &subject, None, None).await.unwrap().descriptors.is_empty());
+}

@@ -92,7 +92,8 @@ fn challenge(response: &Response) -> String {
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let mut all = response.headers().get_all("www-authenticate").iter().map(|value| value.to_str().unwrap().to_owned());
     let bearer = all.next().unwrap();
-    assert!(bearer.starts_with("Bearer ") && all.next().unwrap().starts_with("Basic "), "{bearer}");
+    // dockerd answers every way that is offered, and fails without credentials when one of them is Basic.
+    assert!(bearer.starts_with("Bearer ") && all.next().is_none(), "{bearer}");
     bearer
 }
 

@@ -14,7 +14,7 @@ use image::{
     client::{Client, Options},
     hash::{self, Algorithm},
     registry::{
-        Limits, Settings, Upstream,
+        Limits, ManifestRef, Settings, Upstream,
         http::{AllowAll, Extras},
         upstream::Upstreams,
     },
@@ -237,4 +237,71 @@ async fn who_has_had_enough_is_left_alone_for_as_long_as_they_say() {
     now.fetch_add(11, Ordering::Relaxed);
     assert!(get(&served, "hub/app/manifests/v1").await.headers().get("warning").is_none());
     assert!(seen() > asked);
+}
+
+/// Docker's own registry, as Debian has it.
+struct DockersRegistry(std::process::Child);
+
+impl Drop for DockersRegistry {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_dockers_own_registry_outlives_it() {
+    let home = TempDir::new().unwrap();
+    let host = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let data = home.path().join("data");
+    let config = format!(
+        "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{host}\"}}\n",
+        data.display()
+    );
+    std::fs::write(home.path().join("config.yml"), config).unwrap();
+    let mut command = std::process::Command::new("docker-registry");
+    command.arg("serve").arg(home.path().join("config.yml"));
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    // It takes everything that begins so for its configuration.
+    std::env::vars_os().map(|(name, _)| name).filter(|name| name.to_string_lossy().starts_with("REGISTRY_")).for_each(
+        |name| {
+            command.env_remove(name);
+        },
+    );
+    let Ok(child) = command.spawn() else { return eprintln!("SKIPPED: docker-registry is not installed") };
+    let theirs = DockersRegistry(child);
+    while tokio::net::TcpStream::connect(&host).await.is_err() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let ours = support::serve(Stores::Memory).await;
+    let layer = "layer ".repeat(500_000);
+    let (digest, layer_digest) = support::push_image(&ours.registry, "app", &["v1"], &layer).await;
+    let client = Client::new(Options::default()).unwrap();
+    let tag = ManifestRef::Tag("v1".into());
+    let to = format!("{host}/team/app:v1").parse().unwrap();
+    assert_eq!(client.push(&ours.registry, "app", &tag, &to).await.unwrap(), digest);
+
+    let directory = TempDir::new().unwrap();
+    let now = Arc::new(AtomicI64::new(1_800_000_000));
+    let time = now.clone();
+    let clock: image::Clock = Arc::new(move || Timestamp::from_second(time.load(Ordering::Relaxed)).unwrap());
+    let registry = open(Stores::Disk, directory.path(), Limits::default(), clock).await;
+    let upstream = Some(Upstream { from: host.clone(), fresh_s: 60 });
+    registry.set_settings("hub", Some(&Settings { upstream, ..Settings::default() })).await.unwrap();
+    let upstreams = Some(Upstreams::new(registry.clone(), client));
+    let served = serve_extras(registry, Arc::new(AllowAll), Extras { upstreams, ..Extras::default() }, directory).await;
+    let pulled = async || {
+        let manifest = get(&served, "hub/team/app/manifests/v1").await;
+        let (status, stale) = (manifest.status(), manifest.headers().contains_key("warning"));
+        assert_eq!(status, StatusCode::OK, "{}", manifest.text().await.unwrap());
+        assert_eq!(manifest.headers()["docker-content-digest"], digest.as_str());
+        let content = get(&served, &format!("hub/team/app/blobs/{layer_digest}")).await.bytes().await.unwrap();
+        assert!(content == layer.as_bytes());
+        stale
+    };
+    assert!(!pulled().await);
+    drop(theirs);
+    now.fetch_add(3600, Ordering::Relaxed);
+    assert!(pulled().await, "what may be old is said to be");
+    assert_eq!(get(&served, "hub/team/other/manifests/v1").await.status(), StatusCode::BAD_GATEWAY);
 }

@@ -7,7 +7,12 @@ use axum::extract::{Path, State};
 use image::registry::{Descriptor, Document};
 use records::{Digest, Evidence, EvidenceDetail, Finding, Image, Release, Rollout, Severity, Timestamp};
 
-use super::{Page, Shared, commits::Commits, filters, page};
+use super::{
+    Page, Shared,
+    commits::Commits,
+    filters, page,
+    repositories::{ImageRow, describe},
+};
 use crate::{app::App, fault::Fault, shipment::Shipment};
 
 #[derive(Template)]
@@ -18,6 +23,12 @@ struct ImagePage {
     /// Host and port of the registry.
     registry: String,
     image: Option<Image>,
+    /// Tags that stand for it.
+    tags: Vec<String>,
+    /// Bytes of its layers, or of those of all its images.
+    size: u64,
+    /// The images of an index.
+    platforms: Vec<ImageRow>,
     subject: String,
     bases: Vec<Base>,
     evidence: Vec<EvidenceRow>,
@@ -106,8 +117,27 @@ pub async fn image(State(app): Shared, Path(name): Path<String>) -> Page {
                 releases.push(Shipment { release, rollout });
             }
         }
+        // What is built in and was never pushed has no tags.
+        let tags = app.rooms.registry.tags_of(repository, &digest).await.unwrap_or_default();
+        let described = describe(&app.rooms.registry, &BTreeMap::new(), repository, &digest).await?;
+        let size = described.size;
+        let platforms = if described.index { described.images } else { Vec::new() };
         let (repository, registry) = (repository.to_owned(), app.rooms.address().to_string());
-        Ok(ImagePage { repository, digest, registry, image, subject, bases, evidence, findings, layers, releases })
+        Ok(ImagePage {
+            repository,
+            digest,
+            registry,
+            image,
+            tags,
+            size,
+            platforms,
+            subject,
+            bases,
+            evidence,
+            findings,
+            layers,
+            releases,
+        })
     })
     .await
 }

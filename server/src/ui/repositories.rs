@@ -87,24 +87,30 @@ struct TagRow {
     manifest: ManifestRow,
 }
 
-struct ManifestRow {
+pub(super) struct ManifestRow {
     digest: Digest,
-    /// What it is, in a word or two.
+    /// What it is, in a word or two; of an index, its platforms.
     kind: String,
+    /// Whether it is an index of others.
+    pub(super) index: bool,
     /// Images of an index; itself when it is an image.
-    images: Vec<ImageRow>,
-    referrers: usize,
+    pub(super) images: Vec<ImageRow>,
+    /// How many manifests refer to it, in words; empty for none.
+    referrers: String,
     /// Bytes of all its images.
-    size: u64,
+    pub(super) size: u64,
     /// Where it, or one of its images, runs.
     runs: Option<String>,
 }
 
-struct ImageRow {
-    digest: Digest,
-    platform: String,
+pub(super) struct ImageRow {
+    pub(super) digest: Digest,
+    /// The platform, or what it is instead.
+    pub(super) platform: String,
     layers: Vec<LayerRow>,
-    size: u64,
+    pub(super) size: u64,
+    /// Whether it is said about another image of the index.
+    attestation: bool,
 }
 
 struct LayerRow {
@@ -145,31 +151,44 @@ pub async fn repository(State(app): Shared, Path(name): Path<String>) -> Page {
     .await
 }
 
-async fn describe(
+/// What refers to a manifest, counted as far as one page of the registry goes: there may be any number.
+async fn attached(registry: &Registry, name: &str, digest: &Digest) -> Result<String> {
+    let page = registry.referrers_page(name, digest, None, None).await.map_err(unavailable)?;
+    Ok(match (page.descriptors.len(), page.next) {
+        (0, _) => String::new(),
+        (count, None) => format!("{count} attached"),
+        (count, Some(_)) => format!("more than {count} attached"),
+    })
+}
+
+pub(super) async fn describe(
     registry: &Registry,
     running: &BTreeMap<Digest, String>,
     name: &str,
     digest: &Digest,
 ) -> Result<ManifestRow> {
-    let referrers = registry.referrers(name, digest, None).await.map_err(unavailable)?.len();
+    let referrers = attached(registry, name, digest).await?;
     let Some((document, media_type, raw)) = read(registry, name, digest).await? else {
         let (digest, kind) = (digest.clone(), "not here".into());
         let runs = running.get(&digest).cloned();
-        return Ok(ManifestRow { digest, kind, images: Vec::new(), referrers, size: 0, runs });
+        return Ok(ManifestRow { digest, kind, index: false, images: Vec::new(), referrers, size: 0, runs });
     };
     let mut images = Vec::new();
     let kind;
-    if media::shape(&media_type) == Some(media::Shape::Index) {
+    let index = media::shape(&media_type) == Some(media::Shape::Index);
+    if index {
         for (number, child) in document.children().take(SHOWN).enumerate() {
-            let platform = platform(&raw["manifests"][number]["platform"]);
+            let entry = &raw["manifests"][number];
+            let attestation = entry["annotations"]["vnd.docker.reference.type"] == "attestation-manifest";
+            let platform = if attestation { "attestations".to_owned() } else { platform(&entry["platform"]) };
             let layers = match read(registry, name, &child.digest).await? {
                 Some((image, _, _)) => layers(&image),
                 None => Vec::new(),
             };
             let size = layers.iter().map(|layer| layer.size).sum();
-            images.push(ImageRow { digest: child.digest.clone(), platform, layers, size });
+            images.push(ImageRow { digest: child.digest.clone(), platform, layers, size, attestation });
         }
-        kind = format!("index of {}", images.len());
+        kind = platforms(&images);
     } else {
         let layers = layers(&document);
         let size = layers.iter().map(|layer| layer.size).sum();
@@ -177,12 +196,25 @@ async fn describe(
         let image = [media::OCI_CONFIG, media::DOCKER_CONFIG].contains(&platform.as_str());
         kind = if image { "image".into() } else { platform.clone() };
         let platform = if image { String::new() } else { platform };
-        images.push(ImageRow { digest: digest.clone(), platform, layers, size });
+        images.push(ImageRow { digest: digest.clone(), platform, layers, size, attestation: false });
     }
     let size = images.iter().map(|image| image.size).sum();
     let mut digests = std::iter::once(digest).chain(images.iter().map(|image| &image.digest));
     let runs = digests.find_map(|digest| running.get(digest)).cloned();
-    Ok(ManifestRow { digest: digest.clone(), kind, images, referrers, size, runs })
+    Ok(ManifestRow { digest: digest.clone(), kind, index, images, referrers, size, runs })
+}
+
+/// What an index is for, in a few words.
+fn platforms(images: &[ImageRow]) -> String {
+    let all: Vec<&str> =
+        images.iter().filter(|image| !image.attestation).map(|image| image.platform.as_str()).collect();
+    let known = all.len() <= 4 && all.iter().all(|platform| !platform.is_empty());
+    match all.len() {
+        0 => "empty index".to_owned(),
+        _ if known => all.join(", "),
+        1 => "index of 1 image".to_owned(),
+        count => format!("index of {count} images"),
+    }
 }
 
 /// A manifest, or `None` when it is not here: a copy of another registry may lack some.
@@ -241,4 +273,26 @@ pub async fn clean_up(
         Ok(CleanUp { report: cleaning::clean_up(&app, asked).await?, now })
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_said_by_its_platforms() {
+        let row = |platform: &str| ImageRow {
+            digest: Digest::sha256(&[0; 32]),
+            platform: platform.into(),
+            layers: Vec::new(),
+            size: 0,
+            attestation: platform == "attestations",
+        };
+        let of = |all: &[&str]| platforms(&all.iter().map(|platform| row(platform)).collect::<Vec<_>>());
+        assert_eq!(of(&[]), "empty index");
+        assert_eq!(of(&["linux/amd64", "attestations", "linux/arm64/v8"]), "linux/amd64, linux/arm64/v8");
+        assert_eq!(of(&["linux/amd64"; 5]), "index of 5 images");
+        assert_eq!((of(&[""]), of(&["", ""])), ("index of 1 image".into(), "index of 2 images".into()));
+        assert_eq!(of(&["attestations"]), "empty index");
+    }
 }

@@ -16,6 +16,8 @@ mod local;
 mod pipeline;
 mod registry;
 mod registry_care;
+mod registry_clients;
+mod registry_s3;
 mod render;
 mod rootless;
 mod server;

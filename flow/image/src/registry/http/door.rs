@@ -163,7 +163,9 @@ impl Authorize for Door {
             };
             bearer += &format!(",scope=\"repository:{repository}:{actions}\"");
         }
-        vec![bearer, super::answer::BASIC.to_owned()]
+        // Nothing besides, though Basic is taken: dockerd uses every way that is offered, so that nobody without credentials could pull, and
+        // simple clients take the two for one.
+        vec![bearer]
     }
 
     async fn token(&self, authorization: Option<&str>, scopes: &[String]) -> Result<Option<super::Issued>> {
