@@ -12,6 +12,8 @@ pub struct Connection {
     address: SocketAddr,
     stream: BufReader<TcpStream>,
     buffer: Vec<u8>,
+    /// What is sent with every request besides: whole lines.
+    more: String,
 }
 
 pub struct Response {
@@ -30,15 +32,33 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-        Ok(Self { address, stream: BufReader::with_capacity(64 << 10, stream), buffer: vec![0; 256 << 10] })
+        Ok(Self { address, stream: BufReader::with_capacity(64 << 10, stream), buffer: vec![0; 256 << 10], more: String::new() })
+    }
+
+    /// Sends a header with every request.
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.more += &format!("{name}: {value}\r\n");
+        self
     }
 
     /// Sends a request whose body is the parts one after the other, and gives every piece of the answer's body to `each`.
-    pub fn send(&mut self, method: &str, path: &str, body: &[&[u8]], mut each: impl FnMut(&[u8])) -> Result<Response> {
+    pub fn send(&mut self, method: &str, path: &str, body: &[&[u8]], each: impl FnMut(&[u8])) -> Result<Response> {
+        self.send_as("application/octet-stream", method, path, body, each)
+    }
+
+    /// The same with a body of a kind.
+    pub fn send_as(
+        &mut self,
+        kind: &str,
+        method: &str,
+        path: &str,
+        body: &[&[u8]],
+        mut each: impl FnMut(&[u8]),
+    ) -> Result<Response> {
         let length: usize = body.iter().map(|part| part.len()).sum();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\nContent-Type: application/octet-stream\r\n\r\n",
-            self.address
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Length: {length}\r\nContent-Type: {kind}\r\n{}\r\n",
+            self.address, self.more
         );
         let stream = self.stream.get_mut();
         stream.write_all(head.as_bytes())?;

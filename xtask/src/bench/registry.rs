@@ -1,22 +1,22 @@
-//! Pushes and pulls of blobs, side by side with the registries of others that are on this machine.
+//! Pushes and pulls, side by side with the registries of others that are on this machine.
 
-use std::{
-    net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    sync::atomic::{AtomicUsize, Ordering},
-    time::{Duration, SystemTime},
-};
+mod loads;
+mod peers;
 
-use anyhow::{Context, Result, bail, ensure};
+use std::path::PathBuf;
 
-use super::http::Connection;
+use anyhow::Result;
+
+use loads::{Figure, Load, measure};
 
 #[derive(clap::Args)]
 pub struct Options {
-    /// Our registry; built in release mode when it is not named
+    /// Our program: `shipway`, or with --alone the example `registry`; built in release mode when it is not named
     #[arg(long)]
     own: Option<PathBuf>,
+    /// Measures our registry without the rest of the server
+    #[arg(long)]
+    alone: bool,
     /// Docker's registry (Debian's package `docker-registry`); left out when it is not there
     #[arg(long, default_value = "docker-registry")]
     docker_registry: PathBuf,
@@ -29,252 +29,93 @@ pub struct Options {
     /// Connections at the same time
     #[arg(long, value_delimiter = ',', default_values_t = [1, 10, 100])]
     connections: Vec<usize>,
-    /// How many MB are pushed and pulled for a figure; figures that need more are left out
+    /// How many MB are pushed and pulled for a figure, at least
     #[arg(long, default_value_t = 400)]
     megabytes: usize,
-    /// Where the registries keep what is pushed
+    /// Figures that need more MB are left out: every connection has a blob at least
+    #[arg(long, default_value_t = 1000)]
+    most: usize,
+    /// Manifests, and requests of the mix, for a figure
+    #[arg(long, default_value_t = 1000)]
+    requests: usize,
+    /// How often each figure is measured; the median is told
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Where the registries keep what is pushed: at most `--most` MB at a time
     #[arg(long, default_value = "/var/tmp")]
     scratch: PathBuf,
 }
 
-struct Peer {
-    name: &'static str,
-    child: Child,
-    address: SocketAddr,
-    directory: PathBuf,
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
-        // The last one to end finds it empty.
-        if let Some(scratch) = self.directory.parent() {
-            let _ = std::fs::remove_dir(scratch);
-        }
-    }
-}
-
-impl Peer {
-    fn start(
-        name: &'static str,
-        directory: PathBuf,
-        command: impl Fn(&Path, SocketAddr) -> Result<Command>,
-    ) -> Result<Self> {
-        std::fs::create_dir_all(&directory)?;
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let mut command = command(&directory, address)?;
-        let log = std::fs::File::create(directory.join("log"))?;
-        let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
-        let child = child.with_context(|| format!("cannot start {name}"))?;
-        let peer = Self { name, child, address, directory };
-        for _ in 0..200 {
-            if Connection::open(address).is_ok() {
-                return Ok(peer);
+fn loads(options: &Options) -> Vec<(Load, usize)> {
+    let mut all = Vec::new();
+    for &size in &options.sizes {
+        for &connections in &options.connections {
+            let count = (options.megabytes / size.max(1)).clamp(1, 400).max(connections);
+            match size * count <= options.most {
+                true => all.push((Load::Blobs { size, count }, connections)),
+                false => println!("{size} MB at {connections}: left out, it needs more than {} MB", options.most),
             }
-            std::thread::sleep(Duration::from_millis(50));
         }
-        bail!("{name} does not answer: {}", std::fs::read_to_string(peer.directory.join("log")).unwrap_or_default())
     }
-
-    /// The most memory that it has used so far, in MiB.
-    fn peak(&self) -> Result<f64> {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("no VmHWM")?;
-        Ok(line.trim().trim_end_matches(" kB").trim().parse::<f64>()? / 1024.0)
+    for &connections in &options.connections {
+        all.push((Load::Manifests { count: options.requests }, connections));
     }
-
-    /// Forgets the peak, so that each figure has its own.
-    fn reset_peak(&self) {
-        let _ = std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5");
-    }
-}
-
-fn peers(options: &Options) -> Result<Vec<Peer>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace has a root")?;
-    let own = match &options.own {
-        Some(own) => own.clone(),
-        None => {
-            let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-            let arguments = ["build", "--release", "--package", "image", "--example", "registry"];
-            ensure!(Command::new(cargo).args(arguments).current_dir(root).status()?.success(), "cargo build failed");
-            super::cargo_target(root).join("release/examples/registry")
-        }
-    };
-    let there = |program: &Path| {
-        Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
-    };
-    let scratch = options.scratch.join(format!("shipway-bench-{}", std::process::id()));
-    let mut peers = vec![Peer::start("shipway", scratch.join("shipway"), |directory, address| {
-        let mut command = Command::new(&own);
-        command.arg(directory).arg(address.to_string());
-        Ok(command)
-    })?];
-    if there(&options.docker_registry) {
-        peers.push(Peer::start("docker-registry", scratch.join("docker"), |directory, address| {
-            let text = format!(
-                "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"{address}\"}}\n",
-                directory.join("data").display()
-            );
-            std::fs::write(directory.join("config.yml"), text)?;
-            let mut command = Command::new(&options.docker_registry);
-            command.arg("serve").arg(directory.join("config.yml"));
-            Ok(command)
-        })?);
-    } else {
-        eprintln!("SKIPPED: there is no {}", options.docker_registry.display());
-    }
-    if there(&options.zot) {
-        peers.push(Peer::start("zot", scratch.join("zot"), |directory, address| {
-            let text = format!(
-                r#"{{"storage":{{"rootDirectory":"{}","gc":false}},"http":{{"address":"127.0.0.1","port":"{}"}},"log":{{"level":"error"}}}}"#,
-                directory.join("data").display(),
-                address.port()
-            );
-            std::fs::write(directory.join("config.json"), text)?;
-            let mut command = Command::new(&options.zot);
-            command.arg("serve").arg(directory.join("config.json"));
-            Ok(command)
-        })?);
-    } else {
-        eprintln!("SKIPPED: there is no {}", options.zot.display());
-    }
-    Ok(peers)
-}
-
-/// Content that nobody has: the number makes it another one.
-struct Blobs {
-    content: Vec<u8>,
-    digests: Vec<String>,
-}
-
-impl Blobs {
-    fn new(size: usize, count: usize, seed: u64) -> Self {
-        let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut content = vec![0u8; size];
-        for chunk in content.chunks_mut(8) {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let length = chunk.len();
-            chunk.copy_from_slice(&state.to_le_bytes()[..length]);
-        }
-        let mut blobs = Self { content, digests: Vec::new() };
-        for number in 0..count {
-            let mut sum = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-            sum.update(&(number as u64).to_le_bytes());
-            sum.update(&blobs.content[8..]);
-            let hex: String = sum.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-            blobs.digests.push(format!("sha256:{hex}"));
-        }
-        blobs
-    }
-}
-
-/// Does `work` for every number, on so many connections; the seconds that it took.
-fn together(
-    address: SocketAddr,
-    connections: usize,
-    count: usize,
-    work: impl Fn(&mut Connection, usize) -> Result<()> + Sync,
-) -> Result<f64> {
-    let next = AtomicUsize::new(0);
-    let opened: Result<Vec<Connection>> = (0..connections).map(|_| Connection::open(address)).collect();
-    let opened = opened?;
-    #[allow(clippy::disallowed_methods, reason = "this measures")]
-    let begun = SystemTime::now();
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = opened
-            .into_iter()
-            .map(|mut connection| {
-                let (next, work) = (&next, &work);
-                scope.spawn(move || -> Result<()> {
-                    loop {
-                        let number = next.fetch_add(1, Ordering::Relaxed);
-                        if number >= count {
-                            return Ok(());
-                        }
-                        work(&mut connection, number)?;
-                    }
-                })
-            })
-            .collect();
-        threads.into_iter().try_for_each(|thread| thread.join().map_err(|_| anyhow::anyhow!("a client panicked"))?)
-    })?;
-    Ok(begun.elapsed()?.as_secs_f64())
-}
-
-struct Figure {
-    push: f64,
-    pull: f64,
-    peak: f64,
-}
-
-fn measure(peer: &Peer, blobs: &Blobs, connections: usize, name: &str) -> Result<Figure> {
-    let (size, count) = (blobs.content.len(), blobs.digests.len());
-    peer.reset_peak();
-    let push = together(peer.address, connections, count, |connection, number| {
-        let path = format!("/v2/{name}/blobs/uploads/");
-        let begun = connection.send("POST", &path, &[], |_| {})?;
-        ensure!(begun.status == 202, "{} answered {} for an upload", peer.name, begun.status);
-        let place = begun.header("location").context("an upload has a place")?;
-        let place = place.strip_prefix(&format!("http://{}", peer.address)).unwrap_or(place);
-        let path = format!("{place}{}digest={}", if place.contains('?') { '&' } else { '?' }, blobs.digests[number]);
-        let head = (number as u64).to_le_bytes();
-        let done = connection.send("PUT", &path, &[&head, &blobs.content[8..]], |_| {})?;
-        ensure!(done.status == 201, "{} answered {} for a blob", peer.name, done.status);
-        Ok(())
-    })?;
-    let pull = together(peer.address, connections, count, |connection, number| {
-        let mut read = 0;
-        let path = format!("/v2/{name}/blobs/{}", blobs.digests[number]);
-        let got = connection.send("GET", &path, &[], |bytes| read += bytes.len())?;
-        ensure!(got.status == 200 && read == size, "{} answered {} with {read} bytes", peer.name, got.status);
-        Ok(())
-    })?;
-    let megabytes = (size * count) as f64 / 1e6;
-    Ok(Figure { push: megabytes / push, pull: megabytes / pull, peak: peer.peak()? })
+    all.push((Load::Mixed { count: options.requests }, 10));
+    all
 }
 
 pub fn run(options: &Options) -> Result<()> {
-    let peers = peers(options)?;
+    let known = peers::known(options)?;
+    let scratch = options.scratch.join(format!("shipway-bench-{}", std::process::id()));
     println!(
-        "{:>6} {:>4} {:16} {:>11} {:>11} {:>9}   against ours: push, pull, memory",
-        "MB", "c", "", "push MB/s", "pull MB/s", "RSS MiB"
+        "{:>10} {:>4} {:16} {:>9} {:>9} {:>8} {:>8}   ours against theirs: push, pull (more is better), cpu, memory (less is better)",
+        "", "c", "", "push /s", "pull /s", "cpu s", "MiB"
     );
-    let mut seed = 1;
-    for &size in &options.sizes {
-        for &connections in &options.connections {
-            let count = (options.megabytes / size).min(400);
-            if count < connections {
-                println!("{size:>6} {connections:>4} left out: it needs more than {} MB", options.megabytes);
-                continue;
-            }
+    let mut seed = 0;
+    for (load, connections) in loads(options) {
+        // One after the other and then all again, so that what disturbs the machine for a while disturbs all of them.
+        let mut all: Vec<Vec<Figure>> = known.iter().map(|_| Vec::new()).collect();
+        for _ in 0..options.rounds.max(1) {
             seed += 1;
-            let blobs = Blobs::new(size * 1_000_000, count, seed);
-            let mut own: Option<Figure> = None;
-            for peer in &peers {
-                let figure = measure(peer, &blobs, connections, &format!("bench/{size}-{connections}"))?;
-                let against = own.as_ref().map(|own| {
-                    format!(
-                        "{:5.2}x {:5.2}x {:5.2}x",
-                        own.push / figure.push,
-                        own.pull / figure.pull,
-                        own.peak / figure.peak
-                    )
-                });
-                println!(
-                    "{size:>6} {connections:>4} {:16} {:11.1} {:11.1} {:9.1}   {}",
-                    peer.name,
-                    figure.push,
-                    figure.pull,
-                    figure.peak,
-                    against.unwrap_or_default()
-                );
-                own = own.or(Some(figure));
+            for (known, figures) in known.iter().zip(&mut all) {
+                figures.push(measure(load, &known.start(&scratch)?, connections, seed)?);
             }
+        }
+        let mut own: Option<Figure> = None;
+        for (known, figures) in known.iter().zip(&all) {
+            let figure = median(figures);
+            let against = own.map(|own| {
+                let push = own.push.zip(figure.push).map_or("    –".into(), |(own, other)| format!("{:5.2}", own / other));
+                format!("{push}x {:5.2}x  {:5.2} {:5.2}", own.pull / figure.pull, own.cpu / figure.cpu, own.peak / figure.peak)
+            });
+            println!(
+                "{:>10} {connections:>4} {:16} {:>9} {:9.1} {:8.2} {:8.1}   {}",
+                load.to_string(),
+                known.kind.name(),
+                figure.push.map_or("–".into(), |push| format!("{push:.1}")),
+                figure.pull,
+                figure.cpu,
+                figure.peak,
+                against.unwrap_or_default()
+            );
+            own = own.or(Some(figure));
         }
     }
     Ok(())
+}
+
+/// The middle of each value by itself.
+fn median(figures: &[Figure]) -> Figure {
+    let of = |value: &dyn Fn(&Figure) -> f64| {
+        let mut all: Vec<f64> = figures.iter().map(value).collect();
+        all.sort_by(f64::total_cmp);
+        all.get(all.len() / 2).copied().unwrap_or(f64::NAN)
+    };
+    let pushed = figures.iter().all(|figure| figure.push.is_some());
+    Figure {
+        push: pushed.then(|| of(&|figure| figure.push.unwrap_or(f64::NAN))),
+        pull: of(&|figure| figure.pull),
+        cpu: of(&|figure| figure.cpu),
+        peak: of(&|figure| figure.peak),
+    }
 }
