@@ -22,10 +22,16 @@ impl Edit {
             && let Some(root @ Node { kind: Kind::Map(_), style: yaml::Style::Flow, .. }) = &mut document.root
         {
             root.style = yaml::Style::Plain;
-            this.text = yaml::print(root, &Layout::default());
+            let empty = root.as_map().is_some_and(<[_]>::is_empty);
+            this.text = if empty { String::new() } else { yaml::print(root, &Layout::default()) };
         }
         this.entries()?;
         Ok(this)
+    }
+
+    /// The name of the file.
+    pub(crate) fn file(&self) -> &str {
+        &self.file
     }
 
     /// The text as it is now.
@@ -86,6 +92,10 @@ impl Edit {
         Ok(())
     }
 
+    pub(crate) fn items(&self, field: &str) -> Result<Vec<Node>> {
+        self.list(field)
+    }
+
     fn list(&self, field: &str) -> Result<Vec<Node>> {
         match self.get(field)?.map(|node| node.kind) {
             Some(Kind::List(items)) => Ok(items),
@@ -144,7 +154,10 @@ impl Edit {
         let mut map = self.get(field)?.filter(|node| node.as_map().is_some()).unwrap_or_else(|| Node::map(Vec::new()));
         for (key, value) in pairs {
             if !force && map.get(key).is_some() {
-                return Err(Error::wrong(format!("{} {key} already in kustomization file", singular(field))));
+                return Err(Error::wrong(format!(
+                    "{} {key} already in kustomization file. Use --force to override.",
+                    singular(field)
+                )));
             }
             tree::set_string(&mut map, key, value);
         }
@@ -198,6 +211,65 @@ impl Edit {
         self.set_named("images", name, &fields)
     }
 
+    /// Sets labels that do not become selectors: in the first entry of `labels` that is only that, or in a new one. `templates` puts
+    /// them into pod templates too. With `force` unset, a key that is there is an error.
+    pub fn set_labels(&mut self, pairs: &[(String, String)], templates: bool, force: bool) -> Result<()> {
+        let mut items = self.list("labels")?;
+        let on = |item: &Node, key: &str| item.get(key).and_then(Node::as_scalar) == Some("true");
+        let fits = |item: &Node| !on(item, "includeSelectors") && on(item, "includeTemplates") == templates;
+        let at = items.iter().position(fits).unwrap_or_else(|| {
+            let templates = templates.then(|| (Node::string("includeTemplates"), Node::plain("true")));
+            items.push(Node::map(templates.into_iter().collect()));
+            items.len() - 1
+        });
+        let mut map = items[at].get("pairs").filter(|node| node.as_map().is_some()).cloned();
+        let map = map.get_or_insert_with(|| Node::map(Vec::new()));
+        for (key, value) in pairs {
+            if !force && map.get(key).is_some() {
+                return Err(Error::wrong(format!(
+                    "label {key} already in kustomization file. Use --force to override."
+                )));
+            }
+            tree::set_string(map, key, value);
+        }
+        tree::set(&mut items[at], "pairs", map.clone());
+        self.set_list("labels", items)
+    }
+
+    /// Gives literals of a generator that is there other values, and the generator another namespace (unless it is empty).
+    pub fn set_literals(
+        &mut self,
+        field: &str,
+        name: &str,
+        namespace: &str,
+        literals: &[String],
+        new_namespace: &str,
+    ) -> Result<()> {
+        let what = if field == "secretGenerator" { "Secret" } else { "ConfigMap" };
+        let mut items = self.list(field)?;
+        let Some(item) = items.iter_mut().find(|item| is_generator(item, name, namespace)) else {
+            let place = if namespace.is_empty() { String::new() } else { format!(" in namespace {namespace:?}") };
+            return Err(Error::Absent(format!("unable to find {what} with name {name:?}{place}")));
+        };
+        for literal in literals {
+            let Some((key, _)) = literal.split_once('=').filter(|(key, _)| !key.is_empty()) else {
+                return Err(Error::wrong("invalid format: literal values must be specified in the key=value format"));
+            };
+            let known = item.get_mut("literals").and_then(Node::as_list_mut);
+            let known = known.and_then(|known| {
+                known.iter_mut().find(|known| known.as_scalar().is_some_and(|text| data_key("literals", text) == key))
+            });
+            match known {
+                Some(known) => *known = Node::string(literal),
+                None => return Err(Error::Absent(format!("key '{key}' not found in resource"))),
+            }
+        }
+        if !new_namespace.is_empty() {
+            tree::set(item, "namespace", Node::string(new_namespace));
+        }
+        self.set_list(field, items)
+    }
+
     /// Adds to the entry of a list of generators, which is made when it is not there. A key that it has already is an
     /// error. `keep_name` sets `disableNameSuffixHash`.
     pub fn add_generator(
@@ -209,13 +281,18 @@ impl Edit {
         keep_name: bool,
     ) -> Result<()> {
         let mut items = self.list(field)?;
-        let at = entry(&mut items, name);
+        let namespace = texts.iter().find(|(key, _)| *key == "namespace").map_or("", |(_, namespace)| namespace);
+        let there = items.iter().position(|item| is_generator(item, name, namespace));
+        let at = there.unwrap_or_else(|| {
+            items.push(Node::map(vec![(Node::string("name"), Node::string(name))]));
+            items.len() - 1
+        });
         let mut keys = std::collections::BTreeSet::new();
-        let there = ["literals", "files"].into_iter().flat_map(|list| {
+        let present = ["literals", "files"].into_iter().flat_map(|list| {
             let items = items[at].get(list).and_then(Node::as_list).unwrap_or_default();
             items.iter().filter_map(Node::as_scalar).map(move |source| data_key(list, source))
         });
-        keys.extend(there.map(str::to_owned));
+        keys.extend(present.map(str::to_owned));
         let more = lists.iter().filter(|(list, _)| *list != "envs");
         for key in more.flat_map(|(list, more)| more.iter().map(|source| data_key(list, source))) {
             if !keys.insert(key.to_owned()) {
@@ -231,7 +308,8 @@ impl Edit {
             list.extend(more.iter().map(Node::string));
             tree::set(&mut items[at], key, Node::list(list));
         }
-        for (key, value) in texts.iter().filter(|(_, value)| !value.is_empty()) {
+        let said = |key: &str, value: &str| !value.is_empty() && (key != "namespace" || there.is_none());
+        for (key, value) in texts.iter().filter(|(key, value)| said(key, value)) {
             tree::set(&mut items[at], key, Node::string(*value));
         }
         if keep_name {
@@ -242,13 +320,13 @@ impl Edit {
         self.set_list(field, items)
     }
 
-    /// Removes the entries of a list with these names. Those that were not there.
-    pub fn remove_named(&mut self, field: &str, names: &[String]) -> Result<Vec<String>> {
+    /// Removes the generators with these names in a namespace (empty for `default`). Those that were not there.
+    pub fn remove_generators(&mut self, field: &str, names: &[String], namespace: &str) -> Result<Vec<String>> {
         let mut items = self.list(field)?;
         let mut missing = Vec::new();
         for name in names {
             let before = items.len();
-            items.retain(|item| item.get("name").and_then(Node::as_scalar) != Some(name));
+            items.retain(|item| !is_generator(item, name, namespace));
             if items.len() == before {
                 missing.push(name.clone());
             }
@@ -259,19 +337,7 @@ impl Edit {
 
     /// Adds an entry to `patches`. False when it is there already.
     pub fn add_patch(&mut self, fields: &[(&str, &str)], target: &[(&str, &str)]) -> Result<bool> {
-        let map = |pairs: &[(&str, &str)]| -> Vec<(Node, Node)> {
-            pairs
-                .iter()
-                .filter(|(_, value)| !value.is_empty())
-                .map(|(key, value)| (Node::string(*key), Node::string(*value)))
-                .collect()
-        };
-        let mut entry = map(fields);
-        let target = map(target);
-        if !target.is_empty() {
-            entry.push((Node::string("target"), Node::map(target)));
-        }
-        let entry = Node::map(entry);
+        let entry = patch(fields, target);
         let mut items = self.list("patches")?;
         let same = |item: &Node| tree::to_value(item.clone()).ok() == tree::to_value(entry.clone()).ok();
         if items.iter().any(same) {
@@ -282,14 +348,17 @@ impl Edit {
         Ok(true)
     }
 
-    /// Removes the entries of `patches` with this path. False when there was none.
-    pub fn remove_patch(&mut self, path: &str) -> Result<bool> {
+    /// Removes the entry of `patches` that says this and nothing else. False when there was none.
+    pub fn remove_patch(&mut self, fields: &[(&str, &str)], target: &[(&str, &str)]) -> Result<bool> {
+        let wanted = tree::to_value(patch(fields, target))?;
         let mut items = self.list("patches")?;
-        let before = items.len();
-        items.retain(|item| item.get("path").and_then(Node::as_scalar) != Some(path));
-        let removed = items.len() != before;
+        let Some(at) = items.iter().position(|item| tree::to_value(item.clone()).is_ok_and(|item| item == wanted))
+        else {
+            return Ok(false);
+        };
+        items.remove(at);
         self.set_list("patches", items)?;
-        Ok(removed)
+        Ok(true)
     }
 
     /// Moves deprecated fields to those that follow them. `is_file` says which entries of `patchesStrategicMerge` are paths.
@@ -333,8 +402,33 @@ impl Edit {
                 self.text = format!("{field}: {value}\n{}", self.text);
             }
         }
+        // One that says nothing can be built from nothing, and is no mistake here.
+        if self.entries()?.len() <= 2 {
+            return Ok(());
+        }
         Kustomization::read(&self.text, &self.file).map(|_| ())
     }
+}
+
+/// Whether it is the generator of that name and namespace; none is `default`.
+fn is_generator(item: &Node, name: &str, namespace: &str) -> bool {
+    let namespace_of = |namespace| if namespace == "" { "default" } else { namespace };
+    tree::text_at(item, &["name"]) == name
+        && namespace_of(tree::text_at(item, &["namespace"])) == namespace_of(namespace)
+}
+
+/// An entry of `patches`.
+fn patch(fields: &[(&str, &str)], target: &[(&str, &str)]) -> Node {
+    let map = |pairs: &[(&str, &str)]| -> Vec<(Node, Node)> {
+        let there = pairs.iter().filter(|(_, value)| !value.is_empty());
+        there.map(|(key, value)| (Node::string(*key), Node::string(*value))).collect()
+    };
+    let mut entry = map(fields);
+    let target = map(target);
+    if !target.is_empty() {
+        entry.push((Node::string("target"), Node::map(target)));
+    }
+    Node::map(entry)
 }
 
 /// The key that a generator makes of `KEY=VALUE` or `[KEY=]PATH`.
@@ -391,6 +485,75 @@ mod tests {
         let after = Edit::new(edit.text(), "kustomization.yaml").unwrap();
         assert_eq!(after.list("resources").unwrap().len(), 2, "{}", edit.text());
         assert!(edit.text().contains("namePrefix: p-\n"), "{}", edit.text());
+    }
+
+    /// Expectations are what `kustomize edit` 5.8 does.
+    #[test]
+    fn labels_without_selectors_and_generators_by_namespace() {
+        let edit = |text: &str| Edit::new(text, "kustomization.yaml").unwrap();
+        let pairs = [("a".to_owned(), "b".to_owned())];
+        for (text, templates, expected) in [
+            ("", false, "labels:\n- pairs:\n    a: b\n"),
+            ("", true, "labels:\n- includeTemplates: true\n  pairs:\n    a: b\n"),
+            ("labels:\n- pairs: {x: q}\n", false, "labels:\n- pairs: {x: q, a: b}\n"),
+            (
+                "labels:\n- pairs: {x: q}\n  includeSelectors: true\n",
+                false,
+                "labels:\n- pairs: {x: q}\n  includeSelectors: true\n- pairs:\n    a: b\n",
+            ),
+            (
+                "labels:\n- pairs: {x: q}\n",
+                true,
+                "labels:\n- pairs: {x: q}\n- includeTemplates: true\n  pairs:\n    a: b\n",
+            ),
+        ] {
+            let mut edit = edit(text);
+            edit.set_labels(&pairs, templates, false).unwrap();
+            assert_eq!(edit.text(), expected, "{text}");
+            assert!(edit.set_labels(&pairs, templates, false).unwrap_err().to_string().contains("already in"));
+            edit.set_labels(&pairs, templates, true).unwrap();
+        }
+        let text =
+            "configMapGenerator:\n- name: a\n  literals: [k=1, l=2]\n- name: a\n  namespace: nn\n  literals: [k=1]\n";
+        let field = "configMapGenerator";
+        for (namespace, new, expected) in [
+            ("default", "", "- name: a\n  literals: [k=9, l=2]\n- name: a\n  namespace: nn\n  literals: [k=1]\n"),
+            ("nn", "q", "- name: a\n  literals: [k=1, l=2]\n- name: a\n  namespace: q\n  literals: [k=9]\n"),
+        ] {
+            let mut edit = edit(text);
+            edit.set_literals(field, "a", namespace, &["k=9".to_owned()], new).unwrap();
+            assert_eq!(edit.text(), format!("{field}:\n{expected}"));
+        }
+        for (name, literal) in [("zz", "k=1"), ("a", "zz=1")] {
+            let error = edit(text).set_literals(field, name, "", &[literal.to_owned()], "").unwrap_err();
+            assert!(matches!(error, Error::Absent(_)), "{error}");
+        }
+        let mut removed = edit(text);
+        assert_eq!(removed.remove_generators(field, &["a".into(), "zz".into()], "").unwrap(), ["zz"]);
+        assert_eq!(removed.text(), "configMapGenerator:\n- name: a\n  namespace: nn\n  literals: [k=1]\n");
+        let mut added = edit(text);
+        let more = [("literals", vec!["z=1".to_owned()])];
+        added.add_generator(field, "a", &more, &[("namespace", "mm")], false).unwrap();
+        assert!(added.text().ends_with("- name: a\n  literals:\n  - z=1\n  namespace: mm\n"), "{}", added.text());
+    }
+
+    #[test]
+    fn patches_are_removed_with_their_targets_and_empty_files_are_fixed() {
+        let text = "patches:\n- path: p.yaml\n  target: {kind: X}\n- path: p.yaml\n";
+        for (kind, expected) in
+            [("", "patches:\n- path: p.yaml\n  target: {kind: X}\n"), ("X", "patches:\n- path: p.yaml\n")]
+        {
+            let mut edit = Edit::new(text, "kustomization.yaml").unwrap();
+            assert!(edit.remove_patch(&[("path", "p.yaml")], &[("kind", kind)]).unwrap());
+            assert_eq!(edit.text(), expected);
+            assert!(!edit.remove_patch(&[("path", "p.yaml")], &[("kind", "Y")]).unwrap());
+        }
+        for text in ["", "# Mine.\n", "{}\n"] {
+            let mut edit = Edit::new(text, "kustomization.yaml").unwrap();
+            edit.fix(|_| false).unwrap();
+            let both = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+            assert!(edit.text().starts_with(both), "{text:?}: {}", edit.text());
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub enum Error {
     /// Something outside that the options do not allow.
     #[error("{0}")]
     Refused(String),
+    /// A name that is asked for and is not there.
+    #[error("{0}")]
+    Absent(String),
     /// Anything else, said in one sentence.
     #[error("{0}")]
     Wrong(String),

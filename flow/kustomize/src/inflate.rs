@@ -162,7 +162,14 @@ impl Inflate<'_> {
         let name = match (chart.release_name.as_str(), chart.name_template.as_str()) {
             ("", "") => "release-name".to_owned(),
             ("", template) => self.name(template)?,
-            (name, _) => name.to_owned(),
+            (name, "") => name.to_owned(),
+            // In helm's words: `helm template NAME --name-template` is refused.
+            _ => {
+                return Err(format!(
+                    "cannot set --name-template and also specify a name: the chart {} has both `releaseName` and `nameTemplate`",
+                    chart.name
+                ));
+            }
         };
         let namespace = if chart.namespace.is_empty() { "default" } else { &chart.namespace };
         let mut render = Render::offline(self.flavor, &name, namespace);

@@ -6,6 +6,7 @@
 
 mod address;
 mod config;
+mod convert;
 mod customize;
 mod edit;
 mod error;

@@ -56,7 +56,7 @@ pub enum Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Where something stands, counted from 1.
+/// Where something stands, counted from 1; line 0 where no line is known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     pub file: String,
@@ -64,9 +64,19 @@ pub struct Position {
     pub column: u64,
 }
 
+impl Position {
+    /// A file of which no line is known.
+    pub fn nowhere(file: &str) -> Self {
+        Self { file: file.to_owned(), line: 0, column: 0 }
+    }
+}
+
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+        match self.line {
+            0 => f.write_str(&self.file),
+            line => write!(f, "{}:{line}:{}", self.file, self.column),
+        }
     }
 }
 
@@ -83,6 +93,9 @@ pub struct Problem {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { at, text, message, hint } = self;
+        if at.line == 0 {
+            return write!(f, "{at}: {message}\n  hint: {hint}");
+        }
         let (number, caret) = (at.line.to_string(), (at.column.max(1) - 1) as usize);
         let gutter = " ".repeat(number.len());
         let indent = " ".repeat(caret.min(text.chars().count()));

@@ -9,7 +9,7 @@ use crate::{
     document::{Document, Name, Origin},
     field::Path,
     render::{App, How, Output},
-    tree::{Tree, join},
+    tree::Tree,
 };
 
 /// What part something had in a field.
@@ -98,7 +98,7 @@ pub fn explain(tree: &dyn Tree, path: &str, how: &How, output: &Output, wanted: 
             };
             let mut causes = Vec::new();
             for (i, place) in behind.places.iter().enumerate() {
-                let at = Position { file: place_of(tree, path, &place.file), line: place.line as u64, column: 1 };
+                let at = Position { file: traces.file(&place.file), line: place.line as u64, column: 1 };
                 let own = i == 0 || place.file == *template;
                 let role = if own { Role::Template } else { Role::Included };
                 causes.push(Cause { role, what: String::new(), text: line_of(tree, &at), at });
@@ -108,6 +108,10 @@ pub fn explain(tree: &dyn Tree, path: &str, how: &How, output: &Output, wanted: 
                 causes.extend(paths.iter().map(|path| chart.cause(role, path, &field)));
             }
             causes
+        }
+        Origin::Reprinted { file, .. } => {
+            let at = document.origin.of_field(&document.name, &field).unwrap_or_else(|| Position::nowhere(file));
+            vec![Cause { role: Role::File, what: String::new(), text: line_of(tree, &at), at }]
         }
         Origin::Kustomization { history: None, .. } => return Err(Error::NotTraced),
         Origin::Kustomization { .. } => {
@@ -139,9 +143,14 @@ fn find<'d>(documents: &'d [Document], wanted: &str) -> Result<(&'d Document, Pa
     let ends = wanted.char_indices().filter(|(_, c)| ['.', '['].contains(c)).map(|(at, _)| at).chain([wanted.len()]);
     let mut ends: Vec<usize> = ends.collect();
     ends.sort_unstable_by(|a, b| b.cmp(a));
-    for end in ends {
+    // A name that is there counts before one that kustomize has put a hash behind.
+    for (end, hashed) in ends.iter().map(|end| (*end, false)).chain(ends.iter().map(|end| (*end, true))) {
         let (name, field) = wanted.split_at(end);
-        let found: Vec<&Document> = documents.iter().filter(|document| document.name.is_meant_by(name)).collect();
+        let fits = |document: &&Document| match hashed {
+            true => document.name.without_hash().is_some_and(|plain| plain.is_meant_by(name)),
+            false => document.name.is_meant_by(name),
+        };
+        let found: Vec<&Document> = documents.iter().filter(fits).collect();
         match found[..] {
             [] => continue,
             [one] => {
@@ -172,16 +181,12 @@ fn known(root: &Node, field: &Path) -> Vec<String> {
     Vec::new()
 }
 
-/// The file of a template, if it is not in an archive; templates are named from their chart's name on.
-fn place_of(tree: &dyn Tree, chart: &str, template: &str) -> String {
-    let inside = template.split_once('/').map_or(template, |(_, inside)| inside);
-    let file = join(chart, inside);
-    if tree.canonical(&file).is_some() { file } else { template.to_owned() }
-}
-
 fn line_of(tree: &dyn Tree, at: &Position) -> String {
+    if at.line == 0 {
+        return String::new();
+    }
     let content = tree.read(&at.file).unwrap_or_default();
     let text = String::from_utf8_lossy(&content);
-    let line = text.lines().nth((at.line as usize).saturating_sub(1)).unwrap_or_default();
+    let line = text.lines().nth(at.line as usize - 1).unwrap_or_default();
     line.trim().chars().take(200).collect()
 }

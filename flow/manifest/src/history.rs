@@ -20,6 +20,8 @@ pub struct Change {
     pub what: String,
     /// What the field was after it, as YAML; nothing when it was taken away.
     pub value: Option<String>,
+    /// Whether it is one value, and no map or list.
+    pub scalar: bool,
 }
 
 struct Moment {
@@ -86,6 +88,7 @@ impl History {
                 by: moment.kind.clone(),
                 what: moment.what.clone(),
                 value: printed,
+                scalar: found.is_some_and(|node| node.as_scalar().is_some()),
             });
         }
         changes
@@ -100,8 +103,10 @@ fn place(moment: &Moment, node: Option<&Node>) -> Position {
         "PatchTransformer" | "PatchJson6902Transformer" => !moment.what.is_empty(),
         _ => false,
     };
-    let mark = node.map(|node| node.start).filter(|mark| mark.line > 0 && in_file && moment.kind == "Resource");
+    // A patch brings its scalars with it; maps and lists stay where they were.
+    let own = |node: &&Node| in_file && (moment.kind == "Resource" || node.as_scalar().is_some());
+    let mark = node.filter(own).map(|node| node.start).filter(|mark| mark.line > 0);
     let file = if in_file { join(directory, &moment.what) } else { moment.file.clone() };
-    let (line, column) = mark.map_or((1, 1), |mark| (u64::from(mark.line), u64::from(mark.column)));
+    let (line, column) = mark.map_or((0, 0), |mark| (u64::from(mark.line), u64::from(mark.column)));
     Position { file, line, column }
 }

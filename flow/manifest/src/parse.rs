@@ -93,7 +93,7 @@ impl<'a> Document<'a> {
     }
 
     /// The line (from 1) in the file of the first line with content.
-    fn first_line(&self) -> u64 {
+    pub fn first_line(&self) -> u64 {
         let blank = |line: &&str| {
             let line = line.trim();
             line.is_empty() || line.starts_with('#') || line == "---"
@@ -134,24 +134,29 @@ fn read(path: &str, text: &str, document: &Document<'_>) -> Result<Value> {
         // The position is in front already; the parser's own is within the document.
         let message = message.split(" at line ").next().unwrap_or(&message);
         let message = message.lines().next().unwrap_or("not YAML").trim_end_matches(':');
-        let found = line_of(text, line);
-        let hint = if found.contains("{{") {
-            "this looks like a template; put rendered YAML here"
-        } else if message.contains("tab") || found.trim_start_matches(' ').starts_with('\t') {
-            "YAML is indented with spaces, not with tabs"
-        } else {
-            "check the indentation, the colons and the quotes on this line and the one before it"
-        };
+        let hint = hint(text, line, message);
         problem(path, text, line, column, message.to_owned(), hint)
     })
 }
 
-fn line_of(text: &str, line: u64) -> String {
+/// What may have gone wrong on a line that is no YAML.
+pub(crate) fn hint(text: &str, line: u64, message: &str) -> &'static str {
+    let found = line_of(text, line);
+    if found.contains("{{") {
+        "this looks like a template; put rendered YAML here"
+    } else if message.contains("tab") || found.trim_start_matches(' ').starts_with('\t') {
+        "YAML is indented with spaces, not with tabs"
+    } else {
+        "check the indentation, the colons and the quotes on this line and the one before it"
+    }
+}
+
+pub(crate) fn line_of(text: &str, line: u64) -> String {
     let found = text.lines().nth((line as usize).saturating_sub(1)).unwrap_or_default();
     found.chars().take(200).collect()
 }
 
-fn problem(path: &str, text: &str, line: u64, column: u64, message: String, hint: &str) -> Error {
+pub(crate) fn problem(path: &str, text: &str, line: u64, column: u64, message: String, hint: &str) -> Error {
     let at = Position { file: path.into(), line, column };
     Error::Problem(Box::new(Problem { at, text: line_of(text, line), message, hint: hint.into() }))
 }

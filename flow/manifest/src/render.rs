@@ -1,17 +1,21 @@
 //! One front door: finds out what a path is, and renders it.
 
-use std::{rc::Rc, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    rc::Rc,
+    sync::Arc,
+};
 
 use chart::{Flavor, Given, KubeVersion, Loader, Warnings};
 use kustomize::FileError;
 
 use crate::{
-    Error, MAX_FILE_BYTES, MAX_OBJECTS, Object, Result, SourceFile,
+    Error, MAX_OBJECTS, Object, Result,
     document::{Document, Name, Origin, Traced},
     history::History,
-    is_manifest,
     parse::{flatten, unique},
-    tree::{ChartFiles, EntryKind, Tree, clean, join},
+    plain,
+    tree::{ChartFiles, Tree, clean, join},
 };
 
 /// What can be rendered.
@@ -189,8 +193,8 @@ impl Kitchen {
             App::Chart | App::Archive => self.chart(tree, &directory, app, how),
             App::Kustomization => kustomization(tree, &directory, how),
             App::Skaffold => skaffold_project(tree, &path, how),
-            App::File => plain(&[read(tree, &path)?], app),
-            App::Directory => directory_of_files(tree, &directory),
+            App::File => plain::file(tree, &path),
+            App::Directory => plain::directory(tree, &directory),
         }
     }
 
@@ -223,17 +227,17 @@ impl Kitchen {
             render.capabilities.kube = kube.clone();
         }
         render.capabilities.api_versions.extend(how.api_versions.iter().cloned());
+        let roots = if how.trace && app == App::Chart { roots(tree, &chart, path) } else { BTreeMap::new() };
         let (rendered, traces) = if how.trace {
             let (rendered, traces) = render.run_traced(&chart, &values, &warnings).map_err(failed)?;
-            (rendered, Some(Rc::new(Traced { traces })))
+            (rendered, Some(Rc::new(Traced { traces, roots: roots.clone() })))
         } else {
             (render.run(&chart, &values, &warnings).map_err(failed)?, None)
         };
         let mut documents = Vec::new();
         if how.include_crds {
             for (file, text) in &rendered.crds {
-                // As a file of a chart, so that its lines can be named.
-                documents.extend(documents_of(&format!("/{file}"), text)?);
+                documents.extend(plain::documents_of(&place(&roots, file), text)?);
             }
         }
         let mut offsets = Offsets::new(&rendered.files, how.flavor);
@@ -272,11 +276,56 @@ impl Kitchen {
     }
 }
 
+/// The directories of a chart and of its unpacked subcharts, by what the names of their templates begin with.
+fn roots(tree: &dyn Tree, chart: &chart::Chart, path: &str) -> BTreeMap<String, String> {
+    fn add(tree: &dyn Tree, chart: &chart::Chart, prefix: &str, path: &str, roots: &mut BTreeMap<String, String>) {
+        roots.insert(prefix.to_owned(), path.to_owned());
+        for (name, child) in named_children(chart) {
+            let directory = join(path, &format!("charts/{}", child.name()));
+            if tree.is_dir(&directory) {
+                add(tree, child, &format!("{prefix}/charts/{name}"), &directory, roots);
+            }
+        }
+    }
+    let mut roots = BTreeMap::new();
+    add(tree, chart, chart.name(), path, &mut roots);
+    roots
+}
+
+/// The subcharts of a chart by the names that they go by in it; with several aliases, one is there several times.
+pub(crate) fn named_children(chart: &chart::Chart) -> Vec<(String, &chart::Chart)> {
+    let mut found = Vec::new();
+    for child in &chart.dependencies {
+        let declared = chart.metadata.dependencies.iter().filter(|wanted| wanted.name == child.name());
+        let before = found.len();
+        found.extend(declared.map(|wanted| {
+            let name = if wanted.alias.is_empty() { &wanted.name } else { &wanted.alias };
+            (name.clone(), child)
+        }));
+        if found.len() == before {
+            found.push((child.name().to_owned(), child));
+        }
+    }
+    found
+}
+
+/// The file of a template, if it is in none of the archives.
+pub(crate) fn place(roots: &BTreeMap<String, String>, template: &str) -> String {
+    let ends = template.match_indices('/').map(|(at, _)| at).rev();
+    let found = ends.map(|end| template.split_at(end)).find_map(|(prefix, rest)| Some((roots.get(prefix)?, rest)));
+    match found {
+        // What is in an archive has the name that templates give it.
+        Some((_, rest)) if rest.starts_with("/charts/") => template.to_owned(),
+        Some((root, rest)) => join(root, rest.trim_start_matches('/')),
+        None => template.to_owned(),
+    }
+}
+
 fn has_content(text: &str) -> bool {
     text.lines().any(|line| !line.trim().is_empty() && !line.trim_start().starts_with('#'))
 }
 
-fn ended(text: &str) -> String {
+pub(crate) fn ended(text: &str) -> String {
     let mut text = text.trim_end().to_owned();
     text.push('\n');
     text
@@ -346,25 +395,45 @@ fn skaffold_project(tree: &dyn Tree, path: &str, how: &How) -> Result<Output> {
     options.situation.command = "render";
     let loaded = skaffold::load(tree, &file, &options).map_err(failed)?;
     let charts = inflate(how);
+    let history = how.trace.then(History::default);
+    let observer = history.as_ref().map(|history| history as &dyn kustomize::Observer);
     let rendering = skaffold::RenderOptions {
-        images: &std::collections::BTreeMap::new(),
+        images: &BTreeMap::new(),
         env: &|_| None,
         namespace: "",
-        kustomize: kustomize::Options { charts: Some(&charts), ..Default::default() },
+        kustomize: kustomize::Options { charts: Some(&charts), observer, ..Default::default() },
         charts: None,
         flavor: how.flavor,
         now: now(how),
         seed: how.seed,
     };
     let rendered = skaffold::render(tree, &loaded.entries, &rendering).map_err(failed)?;
-    let documents = rendered.objects.iter().map(|object| Document {
-        name: Name::of(&object.value),
-        text: yaml::to_go(&object.value),
-        origin: Origin::File { file: object.source.clone(), line: 1 },
-        hook: None,
-    });
+    let history = history.map(Rc::new);
+    // The objects are printed anew: their lines are looked up in the files that they were read from.
+    let mut read: BTreeMap<String, VecDeque<Rc<yaml::Node>>> = BTreeMap::new();
+    let mut documents = Vec::with_capacity(rendered.objects.len());
+    for object in &rendered.objects {
+        let name = Name::of(&object.value);
+        let origin = match object.made {
+            skaffold::Made::Kustomization => {
+                Origin::Kustomization { root: object.source.clone(), history: history.clone() }
+            }
+            skaffold::Made::File if how.trace => {
+                let roots = read.entry(object.source.clone()).or_insert_with(|| {
+                    let content = tree.read(&object.source).unwrap_or_default();
+                    plain::roots(&String::from_utf8_lossy(&content)).into()
+                });
+                let root = roots
+                    .pop_front()
+                    .filter(|root| root.get("kind").and_then(yaml::Node::as_scalar).unwrap_or_default() == name.kind);
+                Origin::Reprinted { file: object.source.clone(), before: 0, root }
+            }
+            _ => Origin::Reprinted { file: object.source.clone(), before: 0, root: None },
+        };
+        documents.push(Document { name, text: yaml::to_go(&object.value), origin, hook: None });
+    }
     let warnings = loaded.warnings.into_iter().chain(rendered.warnings).collect();
-    Ok(Output { app: App::Skaffold, documents: documents.collect(), warnings })
+    Ok(Output { app: App::Skaffold, documents, warnings })
 }
 
 fn now(how: &How) -> jiff::Timestamp {
@@ -377,92 +446,6 @@ fn inflate(how: &How) -> kustomize::Inflate<'static> {
     kustomize::Inflate { flavor, now, seed, api_versions: how.api_versions.clone(), ..kustomize::Inflate::new() }
 }
 
-fn unreadable(path: &str, error: &FileError) -> Error {
+pub(crate) fn unreadable(path: &str, error: &FileError) -> Error {
     Error::Unreadable { file: path.to_owned(), cause: error.to_string() }
-}
-
-fn read(tree: &dyn Tree, path: &str) -> Result<(String, Vec<u8>)> {
-    let content = tree.read(path).map_err(|error| unreadable(path, &error))?;
-    Ok((path.to_owned(), content))
-}
-
-/// Directories in directories of plain files.
-const DEEPEST: usize = 40;
-/// Files of one directory of objects.
-const MOST_FILES: usize = 20_000;
-
-fn directory_of_files(tree: &dyn Tree, path: &str) -> Result<Output> {
-    let mut files = Vec::new();
-    collect(tree, path, 0, &mut files)?;
-    let contents = files.iter().map(|file| read(tree, file)).collect::<Result<Vec<_>>>()?;
-    if contents.is_empty() {
-        return Err(Error::Empty(path.to_owned()));
-    }
-    plain(&contents, App::Directory)
-}
-
-fn collect(tree: &dyn Tree, directory: &str, depth: usize, files: &mut Vec<String>) -> Result<()> {
-    if depth > DEEPEST || files.len() > MOST_FILES {
-        return Err(Error::Unreadable {
-            file: directory.to_owned(),
-            cause: format!("there are more than {MOST_FILES} files, or directories nested deeper than {DEEPEST}"),
-        });
-    }
-    let mut entries = tree.entries(directory);
-    entries.sort_by(|a, b| a.0.cmp(&b.0));
-    for (name, kind) in entries {
-        let path = join(directory, &name);
-        match kind {
-            EntryKind::Directory if !name.starts_with('.') => match recognise_path(tree, &path)? {
-                App::Directory => collect(tree, &path, depth + 1, files)?,
-                other => return Err(Error::Below { file: path, what: other.what() }),
-            },
-            EntryKind::File(_) if is_manifest(&name) && !name.starts_with('.') => files.push(path),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// The objects of texts, as they stand there.
-fn plain(files: &[(String, Vec<u8>)], app: App) -> Result<Output> {
-    let mut documents = Vec::new();
-    for (path, content) in files {
-        if content.len() > MAX_FILE_BYTES {
-            let cause = format!("the file has more than {} MiB: split it", MAX_FILE_BYTES >> 20);
-            return Err(Error::Unreadable { file: path.clone(), cause });
-        }
-        let Ok(text) = std::str::from_utf8(content) else {
-            return Err(Error::Unreadable { file: path.clone(), cause: "it is not UTF-8".to_owned() });
-        };
-        documents.extend(documents_of(path, text)?);
-    }
-    Ok(Output { app, documents, warnings: Vec::new() })
-}
-
-/// Objects of a text that came from nowhere in particular, for example standard input.
-pub fn objects_of(file: &str, text: &str) -> Result<Output> {
-    plain(&[(file.to_owned(), text.as_bytes().to_vec())], App::File)
-}
-
-fn documents_of(path: &str, text: &str) -> Result<Vec<Document>> {
-    // The checks and sentences of the pipeline: one object each, with a kind and a name, none twice.
-    let checked = crate::parse(path, &[SourceFile { path, content: text.as_bytes() }]);
-    match checked {
-        Ok(_) | Err(Error::Empty(_)) => {}
-        Err(error) => return Err(error),
-    }
-    let mut found = Vec::new();
-    for part in crate::parse::documents(text) {
-        let value = yaml::from_str(part.text)
-            .map_err(|source| Error::Yaml { file: path.to_owned(), source: Box::new(source) })?;
-        if value.is_null() {
-            continue;
-        }
-        let (skipped, body) = part.body();
-        let line = (part.before + skipped + 1) as u64;
-        let origin = Origin::File { file: path.to_owned(), line };
-        found.push(Document { name: Name::of(&value), text: ended(body), origin, hook: None });
-    }
-    Ok(found)
 }

@@ -240,7 +240,7 @@ fn a_field_of_a_kustomization_names_its_resource_and_every_change() {
         causes("deployment/prod-app.spec.replicas"),
         [
             "file /base/app.yaml:6 1",
-            "change PatchTransformer `more.yaml` of /prod/kustomization.yaml /prod/more.yaml:1 3",
+            "change PatchTransformer `more.yaml` of /prod/kustomization.yaml /prod/more.yaml:4 3",
         ]
     );
     let image = causes("deployment/prod-app.spec.template.spec.containers[app].image");
@@ -379,7 +379,7 @@ fn a_mistake_in_a_chart_names_the_template_line() {
     let schemas = Schemas::built_in((1, 34));
     let found: Vec<_> = output.documents.iter().flat_map(|document| schemas.check(document)).collect();
     let replica = found.iter().find(|one| one.path.to_string() == "spec.replica").unwrap();
-    assert_eq!(replica.at.to_string(), "web/templates/web.yaml:8:1");
+    assert_eq!(replica.at.to_string(), "/app/templates/web.yaml:8:1");
     assert!(found.iter().any(|one| one.message == "`spec` has no `selector`"), "{found:#?}");
 }
 
@@ -415,6 +415,69 @@ fn a_skaffold_project_is_rendered_from_what_it_names() {
     let output = Kitchen::default().render(&tree, "/skaffold.yaml", &How::default()).unwrap();
     let names: Vec<String> = output.documents.iter().map(|document| document.name.to_string()).collect();
     assert_eq!((output.app, names), (App::Skaffold, vec!["ConfigMap/raw".into(), "Deployment/prod-app".into()]));
+}
+
+/// Where the findings of a field are, of what a path makes.
+fn found_at(tree: &Snapshot, path: &str, field: &str) -> Vec<String> {
+    let output = Kitchen::default().render(tree, path, &traced()).unwrap();
+    let schemas = Schemas::built_in((1, 34));
+    let found = output.documents.iter().flat_map(|document| schemas.check(document));
+    found.filter(|one| one.path.to_string() == field).map(|one| one.at.to_string()).collect()
+}
+
+#[test]
+fn what_was_printed_anew_is_found_where_it_was_written() {
+    let wrong = "# One.\napiVersion: v1\nkind: Service\nmetadata: { name: s }\nspec:\n  ports: []\n  tipe: X\n";
+    let list = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n  metadata: { name: t }\n  spec: { tipe: X }\n";
+    let tree = kustomization()
+        .with("/skaffold.yaml", "apiVersion: skaffold/v4beta11\nkind: Config\nmanifests: { rawYaml: [raw.yaml], kustomize: { paths: [prod] }, helm: { releases: [{ name: w, chartPath: app }] } }\n")
+        .with("/app/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\n")
+        .with("/app/templates/a.yaml", "apiVersion: v1\nkind: Service\nmetadata: { name: u }\nspec: { tipe: X }\n")
+        .with("/raw.yaml", format!("{wrong}---\n{list}"));
+    assert_eq!(
+        found_at(&tree, "/skaffold.yaml", "spec.tipe"),
+        ["/raw.yaml:7:3", "/raw.yaml:15:11", "/app/templates/a.yaml"],
+        "no line is better than a wrong one"
+    );
+    assert_eq!(found_at(&tree, "/raw.yaml", "spec.tipe"), ["/raw.yaml:7:3", "/raw.yaml:15:11"]);
+    assert_eq!(found_at(&tree, "/prod", "spec"), ["/base/app.yaml:6:3"], "there is no selector");
+    let tree = tree.with(
+        "/prod/more.yaml",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: { name: app }\nspec:\n  replicas: x\n",
+    );
+    assert_eq!(found_at(&tree, "/prod", "spec.replicas"), ["/prod/more.yaml:5:13"]);
+    let generated = tree.with("/gen/kustomization.yaml", "configMapGenerator:\n- { name: env, literals: [A=1] }\n");
+    let causes = causes(&generated, "/gen", &traced(), "cm/env.data.A");
+    assert_eq!(causes, ["change ConfigMapGenerator `env` of /gen/kustomization.yaml /gen/kustomization.yaml:0 \"1\""]);
+}
+
+#[test]
+fn globals_of_subcharts_are_found() {
+    let tree = Snapshot::default()
+        .with("/app/Chart.yaml", "apiVersion: v2\nname: web\nversion: 1.0.0\ndependencies: [{ name: sub, version: 1.0.0, alias: other }]\n")
+        .with("/app/values.yaml", "global: { registry: outer }\nother:\n  global: { inner: set }\n")
+        .with("/app/charts/sub/Chart.yaml", "apiVersion: v2\nname: sub\nversion: 1.0.0\n")
+        .with("/app/charts/sub/values.yaml", "global:\n  registry: own\n  only: here\n")
+        .with("/app/charts/sub/templates/c.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: { name: c }\ndata:\n  a: {{ .Values.global.registry }}\n  b: {{ .Values.global.only }}\n  c: {{ .Values.global.inner }}\n");
+    for (field, place) in
+        [("a", "/app/values.yaml:1"), ("b", "/app/charts/sub/values.yaml:3"), ("c", "/app/values.yaml:3")]
+    {
+        let causes = causes(&tree, "/app", &traced(), &format!("cm/c.data.{field}"));
+        assert!(causes[0].starts_with("template /app/charts/sub/templates/c.yaml:"), "{causes:#?}");
+        assert!(causes[1].contains(place), "{field}: {causes:#?}");
+    }
+}
+
+#[test]
+fn an_old_version_is_not_told_to_use_what_it_does_not_have() {
+    let scaler = "apiVersion: autoscaling/v2beta1\nkind: HorizontalPodAutoscaler\nmetadata: { name: a }\n";
+    let said = |version| check(scaler, version).into_iter().next().unwrap().1;
+    assert!(
+        said((1, 22)).ends_with("(use autoscaling/v2beta2, and from Kubernetes 1.23 on autoscaling/v2)"),
+        "{}",
+        said((1, 22))
+    );
+    assert!(said((1, 24)).ends_with("(use autoscaling/v2)"), "{}", said((1, 24)));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Putting the references of built images into objects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use yaml::Value;
 
@@ -28,6 +28,11 @@ impl<'a> Reference<'a> {
     }
 }
 
+/// A reference without its tag and digest.
+pub fn name(reference: &str) -> &str {
+    Reference::parse(reference).base
+}
+
 /// Kinds whose images are changed wherever they stand, besides those of the core group.
 const KINDS: [(&str, &[&str]); 10] = [
     ("", &["Pod", "ReplicationController"]),
@@ -42,37 +47,50 @@ const KINDS: [(&str, &[&str]); 10] = [
     ("tekton.dev", &["Task"]),
 ];
 
-/// Replaces the images of an object that are named without a digest.
-pub(crate) fn replace(object: &mut Value, images: &BTreeMap<String, String>, more: &[(String, Vec<String>)]) {
+/// Replaces the images of an object that are named without a digest, and notes in `used` those that were there.
+pub(crate) fn replace(
+    object: &mut Value,
+    images: &BTreeMap<String, String>,
+    more: &[(String, Vec<String>)],
+    used: &mut BTreeSet<String>,
+) {
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
     let group = version.split_once('/').map_or("", |(group, _)| group);
     let named = if group.is_empty() { kind.to_owned() } else { format!("{kind}.{group}") };
     if let Some((_, paths)) = more.iter().find(|(known, _)| *known == named) {
-        return within(object, "", images, &|path, key| match paths.iter().any(|known| known == ".*") {
+        return within(object, "", images, used, &|path, key| match paths.iter().any(|known| known == ".*") {
             true => key == "image",
             false => paths.iter().any(|known| known == path),
         });
     }
     if KINDS.iter().any(|(known, kinds)| *known == group && kinds.contains(&kind)) {
-        within(object, "", images, &|_, key| key == "image");
+        within(object, "", images, used, &|_, key| key == "image");
     }
 }
 
-fn within(value: &mut Value, path: &str, images: &BTreeMap<String, String>, chosen: &dyn Fn(&str, &str) -> bool) {
+fn within(
+    value: &mut Value,
+    path: &str,
+    images: &BTreeMap<String, String>,
+    used: &mut BTreeSet<String>,
+    chosen: &dyn Fn(&str, &str) -> bool,
+) {
     match value {
-        Value::List(items) => items.iter_mut().for_each(|item| within(item, path, images, chosen)),
+        Value::List(items) => items.iter_mut().for_each(|item| within(item, path, images, used, chosen)),
         Value::Map(map) => {
             for (key, below) in map {
                 let path = format!("{path}.{key}");
                 match below {
                     Value::String(text) if chosen(&path, key) => {
                         let reference = Reference::parse(text);
-                        if let (true, Some(built)) = (reference.digest.is_empty(), images.get(reference.base)) {
+                        let Some(built) = images.get(reference.base) else { continue };
+                        used.insert(reference.base.to_owned());
+                        if reference.digest.is_empty() {
                             *text = built.clone();
                         }
                     }
-                    below => within(below, &path, images, chosen),
+                    below => within(below, &path, images, used, chosen),
                 }
             }
         }
@@ -102,7 +120,7 @@ mod tests {
         let images = BTreeMap::from([("app".to_owned(), "registry.example/app:1@sha256:00".to_owned())]);
         let replaced = |text: &str, more: &[(String, Vec<String>)]| {
             let mut object = yaml::from_str(text).unwrap();
-            replace(&mut object, &images, more);
+            replace(&mut object, &images, more, &mut BTreeSet::new());
             yaml::to_json(&object)
         };
         let pod = |kind: &str, image: &str| {

@@ -35,9 +35,10 @@ mod upgrade;
 mod walk;
 
 pub use error::{Error, Place, Result};
+pub use image::name as image_name;
 pub use load::Source;
 pub use model::*;
-pub use render::{Charts, Object, RenderOptions, Rendered, render};
+pub use render::{Charts, Made, Object, RenderOptions, Rendered, render};
 pub use schema::Version;
 
 use kustomize::Files;

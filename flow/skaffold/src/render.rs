@@ -1,6 +1,9 @@
 //! The manifests of configurations: raw YAML, kustomizations and charts, with the images in them named.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use chart::{Flavor, Given, Loader, Render, Warnings, render::Shown};
 use kustomize::{ChartDirectory, Files, path};
@@ -38,12 +41,22 @@ pub struct RenderOptions<'a> {
     pub seed: u64,
 }
 
+/// What made an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Made {
+    /// It stands in a file.
+    File,
+    Kustomization,
+    Release,
+}
+
 /// One object, and what it was made from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
     pub value: Value,
-    /// The file, the directory of the kustomization, or the release.
+    /// The file, the directory of the kustomization, or the template of the release.
     pub source: String,
+    pub made: Made,
 }
 
 /// What configurations make, in their order.
@@ -52,6 +65,8 @@ pub struct Rendered {
     pub objects: Vec<Object>,
     /// What is not done here, and what the engines warned of.
     pub warnings: Vec<String>,
+    /// Names of [`RenderOptions::images`] that are no artifact's and that no object has.
+    pub unused: Vec<String>,
 }
 
 impl Rendered {
@@ -70,11 +85,12 @@ const MOST: usize = 20_000;
 pub fn render(files: &dyn Files, entries: &[Entry], options: &RenderOptions<'_>) -> Result<Rendered> {
     let mut images = BTreeMap::new();
     for artifact in entries.iter().flat_map(|entry| &entry.config.build.artifacts) {
-        let built = options.images.get(&artifact.image).unwrap_or(&artifact.image);
-        images.insert(artifact.image.clone(), built.clone());
+        images.insert(artifact.image.clone(), artifact.image.clone());
     }
     images.extend(options.images.iter().map(|(name, built)| (name.clone(), built.clone())));
-    let mut work = Work { files, options, rendered: Rendered::default(), images };
+    let used = entries.iter().flat_map(|entry| &entry.config.build.artifacts).map(|artifact| artifact.image.clone());
+    let used = used.collect();
+    let mut work = Work { files, options, rendered: Rendered::default(), images, used };
     for entry in entries {
         if entry.remote.is_some() {
             return Err(Error::Unsupported(format!(
@@ -84,6 +100,9 @@ pub fn render(files: &dyn Files, entries: &[Entry], options: &RenderOptions<'_>)
         }
         work.entry(entry)?;
     }
+    let used = work.used;
+    let unused = options.images.keys().filter(|name| !used.contains(*name));
+    work.rendered.unused = unused.cloned().collect();
     Ok(work.rendered)
 }
 
@@ -92,6 +111,8 @@ struct Work<'a> {
     options: &'a RenderOptions<'a>,
     rendered: Rendered,
     images: BTreeMap<String, String>,
+    /// Names of given images that something has.
+    used: BTreeSet<String>,
 }
 
 impl Work<'_> {
@@ -138,7 +159,8 @@ impl Work<'_> {
             .map(|filter| (filter.group_kind.clone(), filter.image.iter().map(|path| plain(path)).collect()))
             .collect();
         for object in &mut self.rendered.objects[from..] {
-            image::replace(&mut object.value, &self.images, &more);
+            // An artifact that nothing is given for stays as it is written, tag and all.
+            image::replace(&mut object.value, &self.options.images, &more, &mut self.used);
         }
         Ok(())
     }
@@ -147,7 +169,7 @@ impl Work<'_> {
         Variables { given: BTreeMap::new(), env: self.options.env }
     }
 
-    fn add(&mut self, text: &str, source: &str) -> Result<()> {
+    fn add(&mut self, text: &str, source: &str, made: Made) -> Result<()> {
         let values =
             yaml::from_str_all(text).map_err(|error| Error::Malformed { file: source.to_owned(), source: error })?;
         for value in values {
@@ -156,7 +178,7 @@ impl Work<'_> {
                 _ => vec![value],
             };
             for value in items.into_iter().filter(|value| !value.is_null()) {
-                self.rendered.objects.push(Object { value, source: source.to_owned() });
+                self.rendered.objects.push(Object { value, source: source.to_owned(), made });
             }
         }
         Ok(())
@@ -185,7 +207,7 @@ impl Work<'_> {
                 return Err(cannot(format!("the file is larger than {LARGEST} bytes")));
             }
             let text = String::from_utf8(bytes).map_err(|_| cannot("the text is not UTF-8".to_owned()))?;
-            self.add(&text, &file)?;
+            self.add(&text, &file, Made::File)?;
         }
         Ok(())
     }
@@ -252,7 +274,11 @@ impl Work<'_> {
         let built = kustomize::build(self.files, &root, &self.options.kustomize)
             .map_err(|error| Error::Render { what: format!("kustomization {root}"), problem: error.to_string() })?;
         self.rendered.warnings.extend(built.warnings);
-        let objects = built.objects.into_iter().map(|object| Object { value: object.value, source: root.clone() });
+        let objects = built.objects.into_iter().map(|object| Object {
+            value: object.value,
+            source: root.clone(),
+            made: Made::Kustomization,
+        });
         self.rendered.objects.extend(objects);
         Ok(())
     }
@@ -299,7 +325,20 @@ impl Work<'_> {
         let text = rendered
             .and_then(|rendered| rendered.print(&shown, self.options.flavor))
             .map_err(|error| wrong(error.to_string()))?;
-        self.add(&text, &format!("release {name}"))
+        // Each document begins with the name of its template, which begins with that of the chart.
+        let root = match release.chart_path.as_str() {
+            "" => None,
+            local => Some(path::join(&entry.base, &self.variables().expand("chartPath", local)?)),
+        };
+        for document in documents(&text) {
+            let template = document.lines().find_map(|line| line.strip_prefix("# Source: "));
+            let inside = template.and_then(|template| template.split_once('/')).map(|(_, inside)| inside);
+            let file = inside.zip(root.as_ref()).map(|(inside, root)| path::join(root, inside));
+            let file = file.filter(|file| self.files.canonical(file).is_some());
+            let source = file.unwrap_or_else(|| format!("release {name}"));
+            self.add(document, &source, Made::Release)?;
+        }
+        Ok(())
     }
 
     fn chart(&self, root: &str, warnings: &Warnings) -> std::result::Result<chart::Chart, String> {
@@ -376,6 +415,20 @@ impl Work<'_> {
         }
         variables
     }
+}
+
+/// The documents of a YAML stream.
+fn documents(text: &str) -> Vec<&str> {
+    let (mut found, mut start, mut at) = (Vec::new(), 0, 0);
+    for line in text.split_inclusive('\n') {
+        if line.trim_end() == "---" && at > start {
+            found.push(&text[start..at]);
+            start = at;
+        }
+        at += line.len();
+    }
+    found.push(&text[start..]);
+    found
 }
 
 /// Stands for the file that skaffold writes the overrides to.

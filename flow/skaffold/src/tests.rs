@@ -228,7 +228,22 @@ fn raw_files_kustomizations_and_charts_are_rendered() {
     let rendered = rendered(&files, &[("app", "registry.example/app:v1")]).unwrap();
     insta::assert_snapshot!(rendered.text());
     let sources: Vec<&str> = rendered.objects.iter().map(|object| object.source.as_str()).collect();
-    assert_eq!(sources, ["/k8s/a.yaml", "/k8s/b.yaml", "/over", "release web"]);
+    assert_eq!(sources, ["/k8s/a.yaml", "/k8s/b.yaml", "/over", "/chart/templates/x.yaml"]);
+}
+
+#[test]
+fn images_that_nothing_is_given_for_stay_as_they_are_written() {
+    let pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: a, image: 'app:old'}, {name: b, image: 'other:1'}]}\n";
+    let files = Memory::default()
+        .with("/skaffold.yaml", "apiVersion: skaffold/v4beta13\nkind: Config\nbuild: {artifacts: [{image: app}]}\nmanifests: {rawYaml: [a.yaml]}\n")
+        .with("/a.yaml", pod);
+    let plain = rendered(&files, &[]).unwrap();
+    assert!(plain.text().contains("image: app:old\n") && plain.unused.is_empty(), "{}", plain.text());
+    let given =
+        rendered(&files, &[("app", "r.example/app:2"), ("other", "r.example/other:2"), ("bogus", "x:1")]).unwrap();
+    assert!(given.text().contains("image: r.example/app:2\n"), "{}", given.text());
+    assert!(given.text().contains("image: r.example/other:2\n"), "{}", given.text());
+    assert_eq!(given.unused, ["bogus"]);
 }
 
 #[test]

@@ -12,8 +12,14 @@ use crate::{
     fault::{Class, Fault, Result},
 };
 
-const LATER: &str =
-    "`build`, `run`, `dev`, `deploy`, `verify` and `test` are not there yet: they come with the pipelines.";
+const LATER: &str = "\
+Examples:
+  shipway skaffold diagnose --yaml-only                        the configuration as it counts
+  shipway skaffold diagnose -p prod -m backend                 with a profile, of one module
+  shipway skaffold render -i app=registry.example/app:1.2      the objects, an image named
+  shipway skaffold render -p prod -o rendered.yaml             the objects of a profile, into a file
+
+`build`, `run`, `dev`, `deploy`, `verify` and `test` are not there yet: they come with the pipelines.";
 
 /// What can be done with a `skaffold.yaml`.
 #[derive(Debug, Subcommand)]
@@ -75,7 +81,7 @@ pub struct Diagnose {
 pub struct Render {
     #[command(flatten)]
     which: Which,
-    /// The image to use for an artifact: NAME=REFERENCE; others keep their names
+    /// The image to use for an artifact: NAME=REFERENCE, or REFERENCE when it begins with the name; others stay as they are written
     #[arg(short, long, value_name = "NAME=REFERENCE")]
     images: Vec<String>,
     /// The namespace of releases
@@ -207,9 +213,16 @@ fn render(options: &Render, runtime: tokio::runtime::Handle) -> Result<ExitCode>
     let allowed = options.which.allow_remote;
     let mut images = BTreeMap::new();
     for argument in &options.images {
-        let Some((name, reference)) = argument.split_once('=').filter(|(name, _)| !name.is_empty()) else {
-            return Err(Fault::usage(format!("{argument:?} is not NAME=REFERENCE")));
+        let (name, reference) = match argument.split_once('=') {
+            Some(pair) => pair,
+            None => (skaffold::image_name(argument), argument.as_str()),
         };
+        if name.is_empty() || reference.is_empty() || name == argument {
+            let message = format!(
+                "-i {argument:?} names no image to use: write NAME=REFERENCE, or REFERENCE with a tag or digest"
+            );
+            return Err(Fault::usage(message));
+        }
         images.insert(name.to_owned(), reference.to_owned());
     }
     let loaded = load(&options.which, "render", None, &fetched)?;
@@ -231,5 +244,14 @@ fn render(options: &Render, runtime: tokio::runtime::Handle) -> Result<ExitCode>
     };
     let rendered = skaffold::render(&Disk, &loaded.entries, &how).map_err(fault)?;
     rendered.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    if !rendered.unused.is_empty() {
+        let artifacts = loaded.entries.iter().flat_map(|entry| &entry.config.build.artifacts);
+        let known: Vec<&str> = artifacts.map(|artifact| artifact.image.as_str()).collect();
+        let known =
+            if known.is_empty() { "there are none".to_owned() } else { format!("there are: {}", known.join(", ")) };
+        let message =
+            format!("-i {}: this is no artifact, and no object has such an image", rendered.unused.join(", "));
+        return Err(Fault::usage(message).hint(format!("the names of artifacts count; {known}")));
+    }
     write(&rendered.text(), options.output.as_ref())
 }

@@ -103,13 +103,216 @@ fn objects_are_checked_and_fields_explained() {
     assert!(render(&["chart", "--validate"]).ok().is_empty());
     let wrong = render(&["chart", "--validate", "--set", "type=Clusterip,port=http"]);
     assert_eq!(wrong.code, Some(1));
-    let place_of = "web/templates/service.yaml:6: error: Service/release-name: `spec.type` cannot be `Clusterip`";
+    let place_of = "chart/templates/service.yaml:6: error: Service/release-name: `spec.type` cannot be `Clusterip`";
     assert!(wrong.out.contains(place_of) && wrong.out.contains("did you mean `ClusterIP`?"), "{wrong:?}");
     assert!(wrong.out.contains("`spec.ports[0].port` has to be a whole number"), "{wrong:?}");
     let why = render(&["chart", "--explain", "service/release-name.spec.type"]).ok();
     assert!(why.contains("chart/templates/service.yaml:6") && why.contains("chart/values.yaml:1"), "{why}");
     let why = render(&["prod", "--explain", "configmap/prod-app.metadata.name", "--json"]).ok();
     assert!(why.contains("PrefixTransformer") && why.contains("\"file\": \"prod/app.yaml\""), "{why}");
+}
+
+#[test]
+fn options_that_would_do_nothing_are_refused() {
+    if !need_tool("git") {
+        return;
+    }
+    let place = repository();
+    for (arguments, said) in [
+        (&["chart", "--json"][..], "--json goes with --diff"),
+        (&["chart", "--validate", "-o", "out"], "-o out does not go with it"),
+        (&["chart", "--no-cache"], "--all"),
+        (&["chart", "--validate", "--diff", "HEAD"], "cannot be used with"),
+        (&["chart", "--validate", "--explain", "x"], "cannot be used with"),
+        (&["-", "--set", "a=b"], "standard input is a file of objects"),
+        (&["-", "--name", "x"], "standard input is a file of objects"),
+        (&["chart", "-o", "xml"], "there is no such format"),
+        (&["chart", "-o", "out.yaml"], "looks like a file"),
+        (&["."], "--all"),
+    ] {
+        let refused = render(place.path(), arguments);
+        assert!(refused.code == Some(2) && refused.err.contains(said), "{arguments:?}: {refused:?}");
+    }
+    let json = render(place.path(), &["chart", "--validate", "-o", "json", "--set", "port=x"]);
+    assert!(json.code == Some(1) && json.out.contains("\"severity\": \"error\""), "{json:?}");
+    assert!(!place.path().join("xml").exists() && !place.path().join("out.yaml").exists());
+}
+
+#[test]
+fn templates_are_told_the_version_that_is_checked_for() {
+    if !need_tool("git") {
+        return;
+    }
+    let place = repository();
+    let root = place.path();
+    let template = "apiVersion: {{ if semverCompare \">=1.30-0\" .Capabilities.KubeVersion.Version }}v1{{ else }}policy/v1beta1{{ end }}\nkind: ConfigMap\nmetadata: { name: v{{ .Capabilities.KubeVersion.Minor }} }\ndata: { a: 1 }\n";
+    write(root, "chart/templates/map.yaml", template);
+    let checked = render(root, &["chart", "--validate"]);
+    assert!(checked.out.contains("ConfigMap/v34"), "{checked:?}");
+    assert!(checked.err.contains("as of Kubernetes 1.34"), "{checked:?}");
+    let swagger = r##"{ "info": { "version": "v1.31.2" }, "definitions": { "io.k8s.api.core.v1.ConfigMap": { "type": "object",
+        "properties": { "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
+        "data": { "type": "object", "additionalProperties": { "type": "boolean" } } },
+        "x-kubernetes-group-version-kind": [{ "group": "", "kind": "ConfigMap", "version": "v1" }] } } }"##;
+    write(root, "swagger.json", swagger);
+    let given = render(root, &["chart", "--schemas", "swagger.json"]);
+    assert!(given.out.contains("ConfigMap/v31: `data.a` has to be true or false"), "{given:?}");
+    let asked = render(root, &["chart", "--validate", "--kube-version", "1.29"]);
+    assert!(asked.out.contains("ConfigMap/v29"), "{asked:?}");
+}
+
+#[test]
+fn all_apps_are_checked_and_compared() {
+    if !need_tool("git") {
+        return;
+    }
+    let place = repository();
+    let root = place.path();
+    let render = |arguments: &[&str]| render(root, arguments);
+    assert_eq!(render(&["--all", "--diff", "HEAD", "--exit-code"]).code, Some(0));
+    assert!(render(&["--all", "--validate"]).err.contains("2 apps, 0 failed; 2 objects"));
+    write(root, "chart/values.yaml", "type: Nodeport\nport: 80\n");
+    let checked = render(&["--all", "--validate"]);
+    assert_eq!(checked.code, Some(1));
+    assert!(checked.out.starts_with("# App: chart\nchart/templates/service.yaml:6: error: "), "{checked:?}");
+    let changed = render(&["--all", "--diff", "HEAD", "--exit-code"]);
+    assert!(changed.code == Some(1) && changed.out.starts_with("# App: chart\nchanged Service/"), "{changed:?}");
+    std::fs::remove_dir_all(root.join("prod")).unwrap();
+    let json = render(&["--all", "--diff", "HEAD", "--json"]).ok();
+    assert!(json.contains("\"app\": \"prod\"") && json.contains("\"change\": \"removed\""), "{json}");
+}
+
+#[test]
+fn files_of_an_earlier_run_go() {
+    if !need_tool("git") {
+        return;
+    }
+    let place = repository();
+    let root = place.path();
+    render(root, &["chart", "-o", "out"]).ok();
+    write(root, "out/mine.yaml", "");
+    render(root, &["chart", "-o", "out", "--name", "shop"]).ok();
+    let there = |name: &str| root.join("out").join(name).is_file();
+    assert!(there("service_shop.yaml") && there("mine.yaml") && !there("service_release-name.yaml"));
+    render(root, &["--all", "-o", "all"]).ok();
+    std::fs::remove_dir_all(root.join("prod")).unwrap();
+    write(root, "chart/templates/service.yaml", "{{ fail \"no\" }}");
+    assert_eq!(render(root, &["--all", "-o", "all"]).code, Some(1));
+    assert!(root.join("all/chart.yaml").is_file(), "what fails keeps what it was");
+    assert!(!root.join("all/prod.yaml").exists());
+}
+
+/// `shipway TOOL …` in a directory.
+fn run(root: &Path, arguments: &[&str]) -> Said {
+    let mut command = Command::new(shipway());
+    command.args(arguments).current_dir(root);
+    said(&mut command, b"")
+}
+
+/// Expectations are what `kustomize` 5.8 writes.
+#[test]
+fn kustomizations_are_made_and_edited() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n";
+    write(root, "a.yaml", map);
+    write(root, "sub/b.yaml", map);
+    write(root, "k/c.yaml", map);
+    write(root, "k/kustomization.yaml", "resources: [c.yaml]\n");
+    write(root, "not.yaml", "x: 1\n");
+    let head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+    let text = || std::fs::read_to_string(root.join("kustomization.yaml")).unwrap();
+    for (arguments, expected) in [
+        (&["--autodetect"][..], "resources:\n- a.yaml\n"),
+        (&["--autodetect", "--recursive"], "resources:\n- a.yaml\n- k\n- sub/b.yaml\n"),
+        (
+            &[
+                "--resources",
+                "a.yaml,k",
+                "--namespace",
+                "n1",
+                "--nameprefix",
+                "p-",
+                "--labels",
+                "a:b,c:d",
+                "--annotations",
+                "e:f",
+            ],
+            "resources:\n- a.yaml\n- k\nnamePrefix: p-\nnamespace: n1\ncommonLabels:\n  a: b\n  c: d\ncommonAnnotations:\n  e: f\n",
+        ),
+    ] {
+        run(root, &[&["kustomize", "create"], arguments].concat()).ok();
+        assert_eq!(text(), format!("{head}{expected}"));
+        assert_eq!(run(root, &["kustomize", "create"]).code, Some(5), "there is one");
+        std::fs::remove_file(root.join("kustomization.yaml")).unwrap();
+    }
+    assert_eq!(run(root, &["kustomize", "create", "--resources", "zz"]).code, Some(4));
+    assert_eq!(run(root, &["kustomize", "build"]).code, Some(4), "there is none");
+    for (before, arguments, code, after) in [
+        ("", &["set", "label", "a:b,c:d", "e:\"f\""][..], 0, "commonLabels:\n  a: b,c:d\n  e: f\n"),
+        ("", &["add", "label", "a:b", "--without-selector"], 0, "labels:\n- pairs:\n    a: b\n"),
+        ("", &["add", "label", "a:b", "--include-templates"], 2, ""),
+        ("", &["add", "label", ":b"], 2, ""),
+        ("", &["set", "configmap", "zz", "--from-literal=a=b"], 4, ""),
+        ("", &["set", "secret", "zz"], 2, ""),
+        ("", &["remove", "configmap", "zz"], 4, ""),
+        (
+            "secretGenerator:\n- name: s\n  namespace: nn\n  literals: [k=1]\n",
+            &["set", "secret", "s", "--namespace", "nn", "--from-literal=k=2"],
+            0,
+            "secretGenerator:\n- name: s\n  namespace: nn\n  literals: [k=2]\n",
+        ),
+        (
+            "configMapGenerator:\n- name: s\n- name: s\n  namespace: nn\n",
+            &["remove", "configmap", "s", "--namespace=nn"],
+            0,
+            "configMapGenerator:\n- name: s\n",
+        ),
+        ("", &["fix"], 0, ""),
+        ("", &["fix", "--vars"], 0, ""),
+    ] {
+        write(root, "kustomization.yaml", &format!("{head}{before}"));
+        let done = run(root, &[&["kustomize", "edit"], arguments].concat());
+        assert_eq!(done.code, Some(code), "{arguments:?}: {done:?}");
+        assert_eq!(text(), format!("{head}{after}"), "{arguments:?}");
+    }
+    for absent in ["localize", "cfg", "fn"] {
+        let refused = run(root, &["kustomize", absent, "tree", "--x"]);
+        assert!(refused.code == Some(2) && refused.err.contains("hint: "), "{refused:?}");
+    }
+}
+
+#[test]
+fn a_skaffold_project_is_rendered_with_images() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    write(
+        root,
+        "skaffold.yaml",
+        "apiVersion: skaffold/v4beta11\nkind: Config\nbuild: {artifacts: [{image: app}]}\nmanifests: {rawYaml: [k8s/*.yaml]}\nprofiles:\n- name: two\n  manifests: {rawYaml: [two.yaml]}\n",
+    );
+    let pod = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata:\n  name: {name}\nspec:\n  containers:\n  - image: app:old\n    name: c\n"
+        )
+    };
+    write(root, "k8s/a.yaml", &pod("one"));
+    write(root, "two.yaml", &pod("two"));
+    let skaffold = |arguments: &[&str]| run(root, &[&["skaffold", "render"], arguments].concat());
+    assert_eq!(skaffold(&[]).ok(), pod("one"), "nothing is given for the image");
+    assert_eq!(skaffold(&["-p", "two"]).ok(), pod("two"));
+    let given = skaffold(&["-i", "app=r.example/app:1"]).ok();
+    assert!(given.contains("image: r.example/app:1\n"), "{given}");
+    assert!(skaffold(&["-i", "app:2"]).ok().contains("image: app:2\n"));
+    for (argument, said) in
+        [("bogus", "names no image"), ("bogus=x:1", "this is no artifact"), ("=x", "names no image")]
+    {
+        let refused = skaffold(&["-i", argument]);
+        assert!(refused.code == Some(2) && refused.err.contains(said), "{refused:?}");
+    }
+    skaffold(&["-o", "out.yaml"]).ok();
+    assert_eq!(std::fs::read_to_string(root.join("out.yaml")).unwrap(), pod("one"));
+    assert_eq!(skaffold(&["-f", "none.yaml"]).code, Some(4));
 }
 
 #[test]

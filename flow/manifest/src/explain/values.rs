@@ -7,7 +7,7 @@ use super::{Cause, Role};
 use crate::{
     Error, Position, Result,
     field::{Path, Step},
-    render::How,
+    render::{How, named_children},
     tree::{ChartFiles, Tree, join},
 };
 
@@ -21,6 +21,8 @@ enum Source {
 /// All places where a value may be set, the one that counts first.
 pub struct Sources {
     all: Vec<Source>,
+    /// The keys under which the values of subcharts stand for the root chart.
+    charts: Vec<Vec<String>>,
 }
 
 impl Sources {
@@ -54,8 +56,20 @@ impl Sources {
         } else {
             loader.tree(&ChartFiles { tree, root: path.to_owned() }, &Warnings::default()).map_err(failed)?
         };
-        defaults(&chart, path, &mut Vec::new(), &mut all);
-        Ok(Self { all })
+        let mut charts = Vec::new();
+        defaults(&chart, path, &mut Vec::new(), &mut all, &mut charts);
+        Ok(Self { all, charts })
+    }
+
+    /// The first place where a value is set. What is global for a subchart is also what is global for a chart around it, and
+    /// there it counts.
+    fn find(&self, path: &[String]) -> Option<(Position, String)> {
+        let depth = path
+            .iter()
+            .position(|key| key == "global")
+            .filter(|depth| *depth > 0 && self.charts.iter().any(|chart| *chart == path[..*depth]));
+        let outer = (0..depth.unwrap_or(0)).map(|from| [&path[..from], &path[depth.unwrap_or(0)..]].concat());
+        outer.chain([path.to_vec()]).find_map(|path| self.all.iter().find_map(|source| source.find(&path)))
     }
 
     /// Where a value is set, or the part of it that became `field`: of a table that was printed whole, the line is looked for that
@@ -71,14 +85,14 @@ impl Sources {
             .collect();
         for from in 0..=tail.len() {
             let wanted: Vec<String> = path.iter().chain(&tail[from..]).cloned().collect();
-            if let Some((at, text)) = self.all.iter().find_map(|source| source.find(&wanted)) {
+            if let Some((at, text)) = self.find(&wanted) {
                 return Cause { role, what: shown(&wanted), at, text };
             }
             if role == Role::Condition {
                 break;
             }
         }
-        if let Some((at, text)) = self.all.iter().find_map(|source| source.find(path)) {
+        if let Some((at, text)) = self.find(path) {
             return Cause { role, what: shown(path), at, text };
         }
         let at = Position { file: String::new(), line: 0, column: 0 };
@@ -127,24 +141,15 @@ fn file_source(file: String, content: &[u8], below: Vec<String>) -> Option<Sourc
 }
 
 /// The defaults of a chart, then those of its subcharts: what stands further out counts.
-fn defaults(chart: &Chart, place: &str, below: &mut Vec<String>, all: &mut Vec<Source>) {
+fn defaults(chart: &Chart, place: &str, below: &mut Vec<String>, all: &mut Vec<Source>, charts: &mut Vec<Vec<String>>) {
     if let Some(content) = chart.raw("values.yaml") {
         all.extend(file_source(join(place, "values.yaml"), content, below.clone()));
     }
-    for child in &chart.dependencies {
-        let declared = chart.metadata.dependencies.iter().filter(|wanted| wanted.name == child.name());
-        let mut names: Vec<String> = declared
-            .map(|wanted| if wanted.alias.is_empty() { &wanted.name } else { &wanted.alias })
-            .cloned()
-            .collect();
-        if names.is_empty() {
-            names.push(child.name().to_owned());
-        }
-        for name in names {
-            below.push(name);
-            defaults(child, &join(place, &format!("charts/{}", child.name())), below, all);
-            below.pop();
-        }
+    for (name, child) in named_children(chart) {
+        below.push(name);
+        charts.push(below.clone());
+        defaults(child, &join(place, &format!("charts/{}", child.name())), below, all, charts);
+        below.pop();
     }
 }
 
@@ -158,12 +163,7 @@ impl Source {
                 Some((Position { file: String::new(), line: 0, column: 0 }, shown.clone()))
             }
             Self::File { file, text, root, below } => {
-                // What is global is so for every chart.
-                let inside = match path.strip_prefix(&below[..]) {
-                    Some(inside) => inside,
-                    None if path.first().is_some_and(|key| key == "global") => path,
-                    None => return None,
-                };
+                let inside = path.strip_prefix(&below[..])?;
                 if inside.is_empty() {
                     return None;
                 }

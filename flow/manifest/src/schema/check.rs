@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 use yaml::{Dialect, Kind, Mark, Node, Resolved};
 
-use super::{Schema, Schemas, built_in, lifecycle, words::words};
+use super::{Schema, Schemas, built_in, lifecycle, lifecycle::meanwhile, words::words};
 use crate::{
     Position,
     document::{Document, Name, Origin},
@@ -111,10 +111,8 @@ impl Check<'_> {
         let mut at = self.document.origin.at(mark.offset, line);
         match &self.document.origin {
             Origin::File { .. } => at.column = u64::from(mark.column.max(1)),
-            Origin::Kustomization { .. } => {
-                if let Some(last) = self.document.origin.changes(&self.document.name, path).pop() {
-                    at = last.at;
-                }
+            Origin::Kustomization { .. } | Origin::Reprinted { .. } => {
+                at = self.document.origin.of_field(&self.document.name, path).unwrap_or(at);
             }
             Origin::Template { .. } => {}
         }
@@ -209,6 +207,10 @@ impl Check<'_> {
         }
         let hint = match life.instead {
             "" => "there is nothing in its place".to_owned(),
+            instead if life.since > minor => match meanwhile(api, minor) {
+                Some(meanwhile) => format!("use {meanwhile}, and from Kubernetes 1.{} on {instead}", life.since),
+                None => format!("from Kubernetes 1.{} on, use {instead}", life.since),
+            },
             instead => format!("use {instead}"),
         };
         if let Some(removed) = life.removed.filter(|removed| *removed <= minor) {

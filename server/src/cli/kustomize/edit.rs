@@ -5,8 +5,8 @@ use std::{path::Path, process::ExitCode};
 use clap::{Args, Subcommand};
 use kustomize::{Edit, NAMES};
 
-use super::{unavailable, wrong};
-use crate::fault::{Fault, Result};
+use super::{Disk, unavailable, wrong};
+use crate::fault::{Class, Fault, Result};
 
 /// What can be changed.
 #[derive(Debug, Subcommand)]
@@ -22,21 +22,34 @@ pub enum Change {
     #[command(subcommand)]
     Remove(Remove),
     /// Replace deprecated fields
-    Fix,
+    Fix(Fix),
+}
+
+#[derive(Debug, Args)]
+pub struct Fix {
+    /// Turn vars into replacements, where that is possible; changes the files that use them too
+    #[arg(long)]
+    vars: bool,
 }
 
 /// The content of a generated ConfigMap or Secret.
 #[derive(Debug, Args)]
 pub struct Content {
+    /// The name of the generator
     name: String,
+    /// A key and its value
     #[arg(long, value_name = "KEY=VALUE")]
     from_literal: Vec<String>,
+    /// A file, under its own name or another
     #[arg(long, value_name = "[KEY=]PATH")]
     from_file: Vec<String>,
+    /// A file of KEY=VALUE lines
     #[arg(long, value_name = "PATH")]
     from_env_file: Vec<String>,
+    /// The namespace of the generator
     #[arg(long, default_value = "")]
     namespace: String,
+    /// What to do with one that is generated below: create, merge or replace
     #[arg(long, default_value = "", value_parser = ["", "create", "merge", "replace"])]
     behavior: String,
     /// The name stays as it is
@@ -47,32 +60,97 @@ pub struct Content {
     of: String,
 }
 
+/// Other values for what is generated.
 #[derive(Debug, Args)]
-pub struct Patch {
-    #[arg(long, default_value = "", conflicts_with = "patch")]
-    path: String,
-    #[arg(long, default_value = "")]
-    patch: String,
-    #[arg(long, default_value = "")]
-    group: String,
-    #[arg(long, default_value = "")]
-    version: String,
-    #[arg(long, default_value = "")]
-    kind: String,
-    #[arg(long, default_value = "")]
+pub struct Literals {
+    /// The name of the generator
     name: String,
+    /// A key that is there, and its new value
+    #[arg(long, value_name = "KEY=VALUE")]
+    from_literal: Vec<String>,
+    /// The namespace that it has now
     #[arg(long, default_value = "")]
     namespace: String,
+    /// The namespace that it gets
+    #[arg(long, value_name = "NAMESPACE", default_value = "")]
+    new_namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Named {
+    /// The names, with commas between
+    #[arg(required = true, value_delimiter = ',', num_args = 1)]
+    names: Vec<String>,
+    /// The namespace that they have
     #[arg(long, default_value = "")]
+    namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub struct Patch {
+    /// The file of the patch
+    #[arg(long, default_value = "", conflicts_with = "patch")]
+    path: String,
+    /// The patch itself
+    #[arg(long, default_value = "")]
+    patch: String,
+    /// API group of its targets
+    #[arg(long, default_value = "")]
+    group: String,
+    /// API version of its targets
+    #[arg(long, default_value = "")]
+    version: String,
+    /// Kind of its targets
+    #[arg(long, default_value = "")]
+    kind: String,
+    /// Name of its targets, a regular expression
+    #[arg(long, default_value = "")]
+    name: String,
+    /// Namespace of its targets, a regular expression
+    #[arg(long, default_value = "")]
+    namespace: String,
+    /// Annotations of its targets
+    #[arg(long, value_name = "SELECTOR", default_value = "")]
     annotation_selector: String,
-    #[arg(long, default_value = "")]
+    /// Labels of its targets
+    #[arg(long, value_name = "SELECTOR", default_value = "")]
     label_selector: String,
+}
+
+impl Patch {
+    fn fields(&self) -> [(&str, &str); 2] {
+        [("path", &self.path), ("patch", &self.patch)]
+    }
+
+    fn target(&self) -> [(&str, &str); 7] {
+        [
+            ("group", &self.group),
+            ("version", &self.version),
+            ("kind", &self.kind),
+            ("name", &self.name),
+            ("namespace", &self.namespace),
+            ("annotationSelector", &self.annotation_selector),
+            ("labelSelector", &self.label_selector),
+        ]
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct Labels {
+    #[command(flatten)]
+    given: Pairs,
+    /// Not as selectors: into `labels` instead of `commonLabels`
+    #[arg(long)]
+    without_selector: bool,
+    /// Into pod templates too
+    #[arg(long, requires = "without_selector")]
+    include_templates: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Pairs {
-    /// KEY:VALUE, several with commas between
-    #[arg(required = true, value_delimiter = ',')]
+    /// KEY:VALUE
+    #[arg(required = true, value_name = "KEY:VALUE")]
     pairs: Vec<String>,
     /// Replace what is there
     #[arg(short, long)]
@@ -82,31 +160,31 @@ pub struct Pairs {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub enum Add {
-    Resource {
-        paths: Vec<String>,
-    },
-    Base {
-        paths: Vec<String>,
-    },
-    Component {
-        paths: Vec<String>,
-    },
-    Generator {
-        paths: Vec<String>,
-    },
-    Transformer {
-        paths: Vec<String>,
-    },
-    Validator {
-        paths: Vec<String>,
-    },
-    /// The target's version is an option here
+    /// Files, directories or addresses to `resources`; `*` and `?` fit any characters
+    Resource { paths: Vec<String> },
+    /// The same, by its older name
+    Base { paths: Vec<String> },
+    /// Directories to `components`
+    Component { paths: Vec<String> },
+    /// Files to `generators`
+    Generator { paths: Vec<String> },
+    /// Files to `transformers`
+    Transformer { paths: Vec<String> },
+    /// Files to `validators`
+    Validator { paths: Vec<String> },
+    /// A patch, from a file or written out, with its targets
+    // The target's version is an option here.
     #[command(disable_version_flag = true)]
     Patch(Patch),
-    Label(Pairs),
+    /// Labels, to `commonLabels` or with --without-selector to `labels`
+    Label(Labels),
+    /// Annotations, to `commonAnnotations`
     Annotation(Pairs),
+    /// A generator of a ConfigMap, or more content to one that is there
     Configmap(Content),
+    /// A generator of a Secret, or more content to one that is there
     Secret(Content),
+    /// originAnnotations, managedByLabel or transformerAnnotations, with commas between
     Buildmetadata {
         #[arg(value_delimiter = ',')]
         options: Vec<String>,
@@ -116,34 +194,37 @@ pub enum Add {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub enum Set {
-    /// NAME=NEWNAME:TAG, NAME:TAG, NAME@DIGEST
-    Image {
-        images: Vec<String>,
-    },
-    Namespace {
-        namespace: String,
-    },
+    /// Another name, tag or digest for images: NAME=NEWNAME:TAG, NAME:TAG, NAME@DIGEST
+    Image { images: Vec<String> },
+    /// The namespace of all objects
+    Namespace { namespace: String },
+    /// What names begin with
     Nameprefix {
         #[arg(allow_hyphen_values = true)]
         prefix: String,
     },
+    /// What names end with
     Namesuffix {
         #[arg(allow_hyphen_values = true)]
         suffix: String,
     },
+    /// Labels in `commonLabels`: KEY:VALUE
     Label {
-        #[arg(required = true, value_delimiter = ',')]
+        #[arg(required = true, value_name = "KEY:VALUE")]
         pairs: Vec<String>,
     },
+    /// Annotations in `commonAnnotations`: KEY:VALUE
     Annotation {
-        #[arg(required = true, value_delimiter = ',')]
+        #[arg(required = true, value_name = "KEY:VALUE")]
         pairs: Vec<String>,
     },
-    /// NAME=COUNT
-    Replicas {
-        replicas: Vec<String>,
-    },
-    /// In place of what was there
+    /// How often objects run: NAME=COUNT
+    Replicas { replicas: Vec<String> },
+    /// Other values for keys of a generated ConfigMap
+    Configmap(Literals),
+    /// Other values for keys of a generated Secret
+    Secret(Literals),
+    /// What is written into objects about their making, in place of what was there
     Buildmetadata {
         #[arg(value_delimiter = ',')]
         options: Vec<String>,
@@ -153,51 +234,48 @@ pub enum Set {
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
 pub enum Remove {
-    Resource {
-        paths: Vec<String>,
-    },
-    Component {
-        paths: Vec<String>,
-    },
-    Generator {
-        paths: Vec<String>,
-    },
-    Transformer {
-        paths: Vec<String>,
-    },
-    Validator {
-        paths: Vec<String>,
-    },
+    /// Entries of `resources`
+    Resource { paths: Vec<String> },
+    /// Entries of `components`
+    Component { paths: Vec<String> },
+    /// Entries of `generators`
+    Generator { paths: Vec<String> },
+    /// Entries of `transformers`
+    Transformer { paths: Vec<String> },
+    /// Entries of `validators`
+    Validator { paths: Vec<String> },
+    /// Options of `buildMetadata`, with commas between
     Buildmetadata {
         #[arg(value_delimiter = ',')]
         options: Vec<String>,
     },
-    Patch {
-        #[arg(long)]
-        path: String,
-    },
+    /// A patch, with the same targets as it was added
+    #[command(disable_version_flag = true)]
+    Patch(Patch),
+    /// Keys of `commonLabels`, with commas between
     Label {
         #[arg(value_delimiter = ',')]
         keys: Vec<String>,
     },
+    /// Keys of `commonAnnotations`, with commas between
     Annotation {
         #[arg(value_delimiter = ',')]
         keys: Vec<String>,
     },
-    Configmap {
-        #[arg(value_delimiter = ',')]
-        names: Vec<String>,
-    },
-    Secret {
-        #[arg(value_delimiter = ',')]
-        names: Vec<String>,
-    },
+    /// Generators of ConfigMaps
+    Configmap(Named),
+    /// Generators of Secrets
+    Secret(Named),
 }
 
+/// `KEY:VALUE`, the value in double quotes or not. Commas are part of it.
 fn pairs(arguments: &[String]) -> Result<Vec<(String, String)>> {
-    let pair = |argument: &String| match argument.split_once(':') {
-        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.trim_matches(['"', '\'']).to_owned())),
-        _ => Err(Fault::usage(format!("{argument:?} is not KEY:VALUE"))),
+    let pair = |argument: &String| match argument.split_once(':').unwrap_or((argument, "")) {
+        ("", _) => Err(Fault::usage(format!("{argument:?} is not KEY:VALUE"))),
+        (key, value) => {
+            let inside = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+            Ok((key.to_owned(), inside.unwrap_or(value).to_owned()))
+        }
     };
     arguments.iter().map(pair).collect()
 }
@@ -211,20 +289,34 @@ pub fn main(change: Change) -> Result<ExitCode> {
     };
     let text = std::fs::read_to_string(file).map_err(|error| Fault::usage(format!("cannot read {file}: {error}")))?;
     let mut edit = Edit::new(&text, file).map_err(wrong)?;
+    // Others that change with it.
+    let mut files = Vec::new();
     match change {
         Change::Add(add) => add_to(&mut edit, add)?,
         Change::Set(set) => set_in(&mut edit, set)?,
         Change::Remove(remove) => remove_from(&mut edit, remove)?,
-        Change::Fix => edit.fix(|path| Path::new(path).is_file()).map_err(wrong)?,
+        Change::Fix(fix) => {
+            edit.fix(|path| Path::new(path).is_file()).map_err(wrong)?;
+            if fix.vars {
+                let here = std::env::current_dir().map_err(|error| unavailable(Path::new("."), &error))?;
+                files = edit.replace_vars(&Disk, &here.to_string_lossy()).map_err(wrong)?;
+            }
+        }
+    }
+    for (path, text) in &files {
+        replace(Path::new(path), text)?;
     }
     if edit.text() != text {
-        // Written beside and moved: whoever reads it meanwhile sees the old file or the new one.
-        let draft = format!(".{file}.new");
-        std::fs::write(&draft, edit.text())
-            .and_then(|()| std::fs::rename(&draft, file))
-            .map_err(|error| unavailable(Path::new(file), &error))?;
+        replace(Path::new(file), edit.text())?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Written beside and moved: whoever reads it meanwhile sees the old file or the new one.
+fn replace(file: &Path, text: &str) -> Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let draft = file.with_file_name(format!(".{name}.new"));
+    std::fs::write(&draft, text).and_then(|()| std::fs::rename(&draft, file)).map_err(|error| unavailable(file, &error))
 }
 
 fn add_to(edit: &mut Edit, add: Add) -> Result<()> {
@@ -238,8 +330,13 @@ fn add_to(edit: &mut Edit, add: Add) -> Result<()> {
             known_metadata(&options)?;
             ("buildMetadata", options)
         }
-        Add::Label(pairs_given) => {
-            return edit.set_pairs("commonLabels", &pairs(&pairs_given.pairs)?, pairs_given.force).map_err(wrong);
+        Add::Label(labels) => {
+            let (pairs, force) = (pairs(&labels.given.pairs)?, labels.given.force);
+            let done = match labels.without_selector {
+                true => edit.set_labels(&pairs, labels.include_templates, force),
+                false => edit.set_pairs("commonLabels", &pairs, force),
+            };
+            return done.map_err(wrong);
         }
         Add::Annotation(pairs_given) => {
             return edit.set_pairs("commonAnnotations", &pairs(&pairs_given.pairs)?, pairs_given.force).map_err(wrong);
@@ -250,16 +347,7 @@ fn add_to(edit: &mut Edit, add: Add) -> Result<()> {
             if patch.path.is_empty() && patch.patch.is_empty() {
                 return Err(Fault::usage("must provide either patch or path"));
             }
-            let target = [
-                ("group", patch.group.as_str()),
-                ("version", &patch.version),
-                ("kind", &patch.kind),
-                ("name", &patch.name),
-                ("namespace", &patch.namespace),
-                ("annotationSelector", &patch.annotation_selector),
-                ("labelSelector", &patch.label_selector),
-            ];
-            if !edit.add_patch(&[("path", &patch.path), ("patch", &patch.patch)], &target).map_err(wrong)? {
+            if !edit.add_patch(&patch.fields(), &patch.target()).map_err(wrong)? {
                 eprintln!("the patch is already in kustomization file");
             }
             return Ok(());
@@ -348,6 +436,8 @@ fn set_in(edit: &mut Edit, set: Set) -> Result<()> {
         Set::Namesuffix { suffix } => edit.set_text("nameSuffix", &suffix),
         Set::Label { pairs: given } => edit.set_pairs("commonLabels", &pairs(&given)?, true),
         Set::Annotation { pairs: given } => edit.set_pairs("commonAnnotations", &pairs(&given)?, true),
+        Set::Configmap(literals) => return set_literals(edit, "configMapGenerator", &literals),
+        Set::Secret(literals) => return set_literals(edit, "secretGenerator", &literals),
         Set::Buildmetadata { options } => {
             known_metadata(&options)?;
             edit.set("buildMetadata", None).and_then(|()| edit.add("buildMetadata", &options)).map(|_| ())
@@ -367,6 +457,21 @@ fn set_in(edit: &mut Edit, set: Set) -> Result<()> {
     .map_err(wrong)
 }
 
+fn set_literals(edit: &mut Edit, field: &str, new: &Literals) -> Result<()> {
+    if new.from_literal.is_empty() && new.new_namespace.is_empty() {
+        return Err(Fault::usage("at least one of [--from-literal, --new-namespace] must be specified"));
+    }
+    edit.set_literals(field, &new.name, &new.namespace, &new.from_literal, &new.new_namespace).map_err(wrong)
+}
+
+fn remove_generators(edit: &mut Edit, field: &str, what: &str, named: &Named) -> Result<Vec<String>> {
+    let missing = edit.remove_generators(field, &named.names, &named.namespace).map_err(wrong)?;
+    if missing.len() == named.names.len() {
+        return Err(Fault::not_found(format!("no specified {what}(s) were found in the kustomization file")));
+    }
+    Ok(missing)
+}
+
 fn remove_from(edit: &mut Edit, remove: Remove) -> Result<()> {
     let missing = match remove {
         Remove::Resource { paths } => edit.remove("resources", &paths),
@@ -380,22 +485,14 @@ fn remove_from(edit: &mut Edit, remove: Remove) -> Result<()> {
         }
         Remove::Label { keys } => return remove_keys(edit, "commonLabels", "label", &keys),
         Remove::Annotation { keys } => return remove_keys(edit, "commonAnnotations", "annotation", &keys),
-        Remove::Configmap { names } => {
-            let missing = edit.remove_named("configMapGenerator", &names).map_err(wrong)?;
-            if missing.len() == names.len() {
-                return Err(Fault::not_found("no specified configmap(s) were found in the kustomization file"));
+        Remove::Configmap(named) => Ok(remove_generators(edit, "configMapGenerator", "configmap", &named)?),
+        Remove::Secret(named) => Ok(remove_generators(edit, "secretGenerator", "secret", &named)?),
+        Remove::Patch(patch) => {
+            if patch.path.is_empty() && patch.patch.is_empty() {
+                return Err(Fault::usage("must provide either patch or path"));
             }
-            Ok(missing)
-        }
-        Remove::Secret { names } => {
-            let missing = edit.remove_named("secretGenerator", &names).map_err(wrong)?;
-            if missing.len() == names.len() {
-                return Err(Fault::not_found("no specified secret(s) were found in the kustomization file"));
-            }
-            Ok(missing)
-        }
-        Remove::Patch { path } => {
-            edit.remove_patch(&path).map(|found| if found { Vec::new() } else { vec![path.clone()] })
+            let found = edit.remove_patch(&patch.fields(), &patch.target());
+            found.map(|found| if found { Vec::new() } else { vec![format!("patch {}{}", patch.path, patch.patch)] })
         }
     };
     for name in missing.map_err(wrong)? {
@@ -439,10 +536,13 @@ pub struct Create {
     /// Those below it too
     #[arg(short, long, requires = "autodetect")]
     recursive: bool,
+    /// The namespace of all objects
     #[arg(long, default_value = "")]
     namespace: String,
+    /// What names begin with
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     nameprefix: String,
+    /// What names end with
     #[arg(long, default_value = "", allow_hyphen_values = true)]
     namesuffix: String,
     /// KEY:VALUE, several with commas between
@@ -456,13 +556,11 @@ pub struct Create {
 /// Writes a new kustomization file into this directory.
 pub fn create(options: &Create) -> Result<ExitCode> {
     if NAMES.into_iter().any(|name| Path::new(name).exists()) {
-        return Err(Fault::new(crate::fault::Class::Conflict, "kustomization file already exists"));
+        return Err(Fault::new(Class::Conflict, "kustomization file already exists"));
     }
-    let mut resources = options.resources.clone();
-    for path in resources.iter().filter(|path| !path.contains("://") && !path.contains("?ref=")) {
-        if !Path::new(path).exists() {
-            return Err(Fault::not_found(format!("{path} has no match")));
-        }
+    let mut resources = Vec::new();
+    for path in &options.resources {
+        resources.extend(matching(path)?);
     }
     if options.autodetect {
         detect(Path::new("."), options.recursive, 0, &mut resources)?;
@@ -474,13 +572,13 @@ pub fn create(options: &Create) -> Result<ExitCode> {
         edit.add("resources", &resources).map_err(wrong)?;
     }
     for (field, value) in
-        [("namespace", &options.namespace), ("namePrefix", &options.nameprefix), ("nameSuffix", &options.namesuffix)]
+        [("namePrefix", &options.nameprefix), ("nameSuffix", &options.namesuffix), ("namespace", &options.namespace)]
     {
         if !value.is_empty() {
             edit.set_text(field, value).map_err(wrong)?;
         }
     }
-    for (field, given) in [("commonAnnotations", &options.annotations), ("commonLabels", &options.labels)] {
+    for (field, given) in [("commonLabels", &options.labels), ("commonAnnotations", &options.annotations)] {
         if !given.is_empty() {
             edit.set_pairs(field, &pairs(given)?, true).map_err(wrong)?;
         }

@@ -23,9 +23,18 @@ use crate::{
     fault::{Class, Fault, Result},
 };
 
+const EXAMPLES: &str = "\
+Examples:
+  shipway kustomize build deploy/prod                      print what a kustomization makes
+  shipway kustomize build --enable-helm . -o out.yaml      into a file, helmCharts inflated
+  shipway kustomize create --autodetect --namespace live   a kustomization of what is here
+  shipway kustomize edit set image nginx=registry.example/nginx:1.27
+  shipway kustomize edit add configmap env --from-literal=A=1
+  shipway kustomize edit add label team:shop --without-selector";
+
 /// What can be done with kustomizations.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
+#[command(defer = true, after_help = EXAMPLES)]
 pub enum Command {
     /// Build a kustomization and print its objects
     Build(Box<Build>),
@@ -34,6 +43,29 @@ pub enum Command {
     /// Change the kustomization file of this directory; its comments and order stay
     #[command(subcommand)]
     Edit(Box<edit::Change>),
+    /// Not there: copies of remote bases are made by git
+    #[command(hide = true)]
+    Localize(Absent),
+    /// Not there: objects are changed by patches and transformers
+    #[command(hide = true)]
+    Cfg(Absent),
+    /// Not there: functions are programs of others
+    #[command(hide = true)]
+    Fn(Absent),
+}
+
+/// Whatever is given to a command that there is not.
+#[derive(Debug, Args)]
+pub struct Absent {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    given: Vec<String>,
+}
+
+impl Absent {
+    fn refuse(&self, name: &str, hint: &str) -> Result<ExitCode> {
+        let given = self.given.iter().flat_map(|word| [" ", word]).collect::<String>();
+        Err(Fault::usage(format!("there is no `shipway kustomize {name}{given}`")).hint(hint))
+    }
 }
 
 /// Which files a kustomization may read.
@@ -98,6 +130,18 @@ pub async fn main(command: Command) -> Result<ExitCode> {
         Command::Build(options) => on_a_thread(move |runtime| build(&options, runtime)).await,
         Command::Create(options) => edit::create(&options),
         Command::Edit(change) => edit::main(*change),
+        Command::Localize(absent) => absent.refuse(
+            "localize",
+            "put what is remote beside the kustomization (`git clone`, `curl`, `shipway helm pull --untar`) and name it by its path in `resources`; `shipway kustomize build --allow-remote` builds it as it is",
+        ),
+        Command::Cfg(absent) => absent.refuse(
+            "cfg",
+            "`shipway render PATH` prints and lists objects, `shipway render --explain KIND/NAME.field` shows one, patches and `shipway kustomize edit` change them",
+        ),
+        Command::Fn(absent) => absent.refuse(
+            "fn",
+            "functions that run programs or containers are not supported; the built-in generators and transformers are, in `generators` and `transformers`",
+        ),
     }
 }
 
@@ -111,7 +155,11 @@ pub async fn on_a_thread(
 }
 
 fn wrong(error: kustomize::Error) -> Fault {
-    Fault::usage(error.to_string())
+    let class = match error.root() {
+        kustomize::Error::Missing(_) | kustomize::Error::Absent(_) => Class::NotFound,
+        _ => Class::Usage,
+    };
+    Fault::new(class, error.to_string())
 }
 
 fn unavailable(path: &Path, error: &std::io::Error) -> Fault {

@@ -10,7 +10,7 @@ use manifest::{Tree, tree::EntryKind};
 pub struct Disk;
 
 /// The largest file.
-const LARGEST: u64 = 100 << 20;
+const LARGEST: u64 = 256 << 20;
 
 impl manifest::Files for Disk {
     fn read(&self, path: &str) -> Result<Vec<u8>, FileError> {

@@ -18,7 +18,7 @@ use super::disk::Disk;
 use crate::fault::{Class, Fault, Result};
 
 /// The largest file.
-const LARGEST: u64 = 100 << 20;
+const LARGEST: u64 = 256 << 20;
 /// Links that are followed.
 const LINKS: usize = 40;
 

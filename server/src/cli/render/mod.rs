@@ -2,35 +2,45 @@
 //! with them, and who wrote a field.
 
 mod all;
+mod checks;
 mod disk;
 mod git;
 mod kept;
 mod show;
+mod written;
 
-use std::{
-    io::Read,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{io::Read, path::Path, process::ExitCode};
 
 use chart::{Given, KubeVersion};
+use checks::Sources;
 use clap::Args;
-use manifest::{App, How, Kitchen, Output, Schemas, Tree, recognise_path, schema};
+use manifest::{App, How, Kitchen, Output, Tree, recognise_path};
+use show::Form;
 
 use super::helm::{Compatible, SingleValues};
 use crate::fault::{Class, Fault, Result};
 
+const EXAMPLES: &str = "\
+Examples:
+  shipway render chart -f prod.yaml --set image.tag=2      the objects of a chart
+  shipway render deploy/prod -o out                        a file for each object
+  shipway render deploy/prod --diff main                   what the working tree changes
+  shipway render chart --validate --kube-version 1.29      what the API server would refuse
+  shipway render chart --explain deploy/web.spec.replicas  who wrote a field
+  shipway render --all apps --diff main --exit-code        every app below a directory";
+
 /// What to render, how, and what to say about it.
 #[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
 pub struct Options {
     /// A chart (directory or .tgz), a kustomization, a file or directory of objects; `-` for standard input
     #[arg(default_value = ".")]
     path: String,
     /// Render every chart and kustomization below PATH; what did not change is not rendered again
-    #[arg(long, conflicts_with_all = ["diff", "explain"])]
+    #[arg(long, conflicts_with = "explain")]
     all: bool,
     /// With --all: render everything, and keep nothing
-    #[arg(long)]
+    #[arg(long, requires = "all")]
     no_cache: bool,
     #[command(flatten)]
     values: Values,
@@ -63,7 +73,7 @@ pub struct Options {
     load_anywhere: bool,
     /// yaml, json, or a directory: one file an object (with --all: one an app)
     #[arg(short, long, value_name = "FORMAT|DIR", default_value = "yaml")]
-    output: String,
+    output: Form,
     /// What the working tree changes in the objects since a commit, branch or tag
     #[arg(long, value_name = "REF", conflicts_with = "explain")]
     diff: Option<String>,
@@ -71,15 +81,15 @@ pub struct Options {
     #[arg(long, requires = "diff")]
     exit_code: bool,
     /// Hold the objects against the schemas of Kubernetes
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["diff", "explain"])]
     validate: bool,
     /// Schemas of another version, or of custom resources: a file, a directory, or `cluster`; implies --validate
-    #[arg(long, value_name = "SOURCE")]
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["diff", "explain"])]
     schemas: Vec<String>,
     /// Who wrote a field: KIND/NAME.field.path, for example deployment/web.spec.replicas
     #[arg(long, value_name = "OBJECT")]
     explain: Option<String>,
-    /// With --diff, --validate and --explain: the answer as JSON
+    /// With --diff, --validate and --explain: the answer as JSON, as with `-o json`
     #[arg(long)]
     json: bool,
 }
@@ -101,61 +111,111 @@ impl Values {
 }
 
 /// The largest text on standard input.
-const LARGEST: u64 = 100 << 20;
+const LARGEST: u64 = 256 << 20;
 
 pub async fn main(options: Options) -> Result<ExitCode> {
     let here = std::env::current_dir()
         .map_err(|error| Fault::new(Class::Unavailable, format!("cannot tell the working directory: {error}")))?;
-    let how = how(&options, &here)?;
+    let mut how = how(&options, &here)?;
+    let form = answer(&options)?;
     let shown = show::Shown::new(&here);
+    let sources = Sources::of(&options, &shown).await?;
+    if let (Some(sources), None) = (&sources, &how.kube) {
+        // Templates are told the version that their objects are checked for.
+        let (major, minor) = sources.version;
+        how.kube = KubeVersion::parse(&format!("{major}.{minor}.0"), how.flavor).ok();
+    }
     if options.all {
-        return all::run(&options, &how, &here);
+        return all::run(&options, &how, &here, form, sources.as_ref());
     }
     if options.path == "-" {
         let mut text = String::new();
         std::io::stdin()
-            .take(LARGEST)
+            .take(LARGEST + 1)
             .read_to_string(&mut text)
             .map_err(|error| Fault::new(Class::Unavailable, format!("cannot read standard input: {error}")))?;
-        if options.diff.is_some() || options.explain.is_some() {
+        if text.len() as u64 > LARGEST {
+            let message = format!("standard input has more than {} MiB", LARGEST >> 20);
+            return Err(Fault::new(Class::TooLarge, message));
+        }
+        if options.diff.is_some() {
             return Err(Fault::usage("standard input has no history: name a path"));
         }
+        if options.explain.is_some() {
+            return Err(Fault::usage("nothing is known of what made standard input: name a path"));
+        }
+        fits(&options, App::File)?;
         let output = manifest::objects_of("stdin", &text).map_err(|error| shown.fault(&error))?;
-        return finish(&options, &how, &shown, output).await;
+        return finish(&shown, &output, form, sources.as_ref());
     }
     let path = manifest::tree::join(&here.to_string_lossy(), &options.path);
     if let Some(reference) = &options.diff {
         let (before, after) = (git::at(Path::new(&path), reference)?, disk::Disk);
-        return difference(&options, &how, &shown, reference, &before, &after, &path);
+        return difference(&options, &how, &shown, reference, &before, &after, &path, form);
     }
     let app = recognise_path(&disk::Disk, &path).map_err(|error| shown.fault(&error))?;
     fits(&options, app)?;
-    let output = Kitchen::default().render(&disk::Disk, &path, &how).map_err(|error| shown.fault(&error))?;
+    let output = Kitchen::default().render(&disk::Disk, &path, &how).map_err(|error| match &error {
+        manifest::Error::Below { file, what } => {
+            let message =
+                format!("{} is a directory of files, and {} in it is a {what}", options.path, shown.text(file));
+            Fault::usage(message).hint("render every app below it with --all, or name one of them")
+        }
+        error => shown.fault(error),
+    })?;
     if let Some(wanted) = &options.explain {
         let explanation =
             manifest::explain(&disk::Disk, &path, &how, &output, wanted).map_err(|error| shown.fault(&error))?;
-        return shown.explanation(&explanation, options.json);
+        return shown.explanation(&explanation, form == Form::Json);
     }
-    finish(&options, &how, &shown, output).await
+    finish(&shown, &output, form, sources.as_ref())
 }
 
-async fn finish(options: &Options, how: &How, shown: &show::Shown, output: Output) -> Result<ExitCode> {
+/// The form of the answer: of the objects, or of what is said about them.
+fn answer(options: &Options) -> Result<Form> {
+    let said = [
+        (options.diff.is_some(), "--diff"),
+        (options.explain.is_some(), "--explain"),
+        (options.validate, "--validate"),
+        (!options.schemas.is_empty(), "--schemas"),
+    ];
+    let said = said.iter().find(|(given, _)| *given).map(|(_, flag)| *flag);
+    match (said, &options.output) {
+        (None, _) if options.json => Err(Fault::usage("--json goes with --diff, --validate and --explain")
+            .hint("`-o json` prints the objects as JSON")),
+        (Some(flag), Form::Directory(directory)) => Err(Fault::usage(format!(
+            "{flag} prints an answer and writes no objects: -o {} does not go with it",
+            directory.display()
+        ))
+        .hint("leave -o out, or `-o json` for the answer as JSON")),
+        (Some(_), _) if options.json => Ok(Form::Json),
+        (_, form) => Ok(form.clone()),
+    }
+}
+
+fn finish(shown: &show::Shown, output: &Output, form: Form, sources: Option<&Sources>) -> Result<ExitCode> {
     for warning in &output.warnings {
-        eprintln!("{warning}");
+        eprintln!("{}", shown.text(warning));
     }
-    if options.validate || !options.schemas.is_empty() {
-        let schemas = schemas(options, how, shown, &output).await?;
-        let found: Vec<_> = output.documents.iter().flat_map(|document| schemas.check(document)).collect();
-        return shown.findings(&found, output.documents.len(), schemas.version(), options.json);
+    let Some(sources) = sources else { return shown.objects(output, &form) };
+    let mut schemas = sources.schemas().map_err(|error| shown.fault(&error))?;
+    checks::learn(&mut schemas, output);
+    let found: Vec<_> = output.documents.iter().flat_map(|document| schemas.check(document)).collect();
+    if form == Form::Json {
+        super::output::json(&shown.findings_json(&found, None))?;
+    } else {
+        show::write(&shown.findings(&found))?;
+        eprintln!("{}", show::Counted::of(&found).said(output.documents.len(), sources.version));
     }
-    shown.objects(&output, &options.output)
+    Ok(if show::Counted::of(&found).errors > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
 /// Values and names mean nothing to what is no chart: said, not ignored.
 fn fits(options: &Options, app: App) -> Result<()> {
     let given = options.values.given() != Given::default() || options.name.is_some() || options.namespace.is_some();
     if given && !app.takes_values() {
-        let message = format!("{} is a {}: values, --name and --namespace are for charts", options.path, app.what());
+        let path = if options.path == "-" { "standard input" } else { &options.path };
+        let message = format!("{path} is a {}: values, --name and --namespace are for charts", app.what());
         let hint = match app {
             App::Kustomization => "set `namespace:` in the kustomization, or make an overlay of it",
             _ => "leave them out",
@@ -196,21 +256,18 @@ fn difference(
     before: &dyn Tree,
     after: &dyn Tree,
     path: &str,
+    form: Form,
 ) -> Result<ExitCode> {
     let kitchen = Kitchen::default();
     let side = |tree: &dyn Tree, name: &str| -> Result<Option<Output>> {
-        match recognise_path(tree, path) {
-            // What is not there yet, or not any more, makes no objects.
-            Err(manifest::Error::Missing(_)) => Ok(None),
-            Err(error) => Err(shown.fault(&error)),
-            Ok(app) => {
-                fits(options, app)?;
-                let rendered = kitchen.render(tree, path, how);
-                // With --exit-code, 1 says that there are differences, and nothing else.
-                let class = if options.exit_code { Class::Usage } else { Class::Failed };
-                rendered.map(Some).map_err(|error| Fault::new(class, format!("{name}: {}", shown.text(&error))))
-            }
+        if let Ok(app) = recognise_path(tree, path) {
+            fits(options, app)?;
         }
+        side(&kitchen, tree, path, how).map_err(|error| {
+            // With --exit-code, 1 says that there are differences, and nothing else.
+            let class = if options.exit_code { Class::Usage } else { Class::Failed };
+            Fault::new(class, format!("{name}: {}", shown.text(&error)))
+        })
     };
     let (was, is) = (side(before, reference)?, side(after, "the working tree")?);
     if was.is_none() && is.is_none() {
@@ -218,95 +275,20 @@ fn difference(
     }
     let documents = |output: Option<Output>| output.map(|output| output.documents).unwrap_or_default();
     let found = manifest::differences(&documents(was), &documents(is));
-    shown.differences(&found, reference, options.json)?;
+    if form == Form::Json {
+        super::output::json(&show::differences_json(&found, reference, None))?;
+    } else {
+        show::write(&shown.differences(&found, reference))?;
+        eprintln!("{}", show::changes(&found));
+    }
     Ok(if options.exit_code && !found.is_empty() { ExitCode::from(1) } else { ExitCode::SUCCESS })
 }
 
-/// The schemas that count: built in, or given, and those of the definitions that are rendered too.
-async fn schemas(options: &Options, how: &How, shown: &show::Shown, output: &Output) -> Result<Schemas> {
-    let wanted = how.kube.as_ref().and_then(|kube| schema::minor(&kube.version));
-    let mut schemas = Schemas::built_in(wanted.unwrap_or(schema::BUILT_IN));
-    let mut given = false;
-    for source in &options.schemas {
-        if source == "cluster" {
-            let text = from_cluster().await?;
-            schemas.openapi("the cluster", &text, wanted.is_some()).map_err(|error| shown.fault(&error))?;
-            given = true;
-            continue;
-        }
-        for file in schema_files(Path::new(source))? {
-            given |= add_schemas(&mut schemas, &file, wanted.is_some(), shown)?;
-        }
+/// What a path makes in one of two trees; nothing where it is not there, which makes no objects.
+fn side(kitchen: &Kitchen, tree: &dyn Tree, path: &str, how: &How) -> manifest::Result<Option<Output>> {
+    match recognise_path(tree, path) {
+        Err(manifest::Error::Missing(_)) => Ok(None),
+        Err(error) => Err(error),
+        Ok(_) => kitchen.render(tree, path, how).map(Some),
     }
-    if let Some(wanted) = wanted.filter(|wanted| !given && *wanted != schema::BUILT_IN) {
-        let (major, minor) = schema::BUILT_IN;
-        eprintln!(
-            "note: fields are checked as of Kubernetes {major}.{minor}, API versions as of {}.{}; for the fields of that version give its swagger.json with --schemas, or --schemas cluster",
-            wanted.0, wanted.1
-        );
-    }
-    let chart_definitions = output.documents.iter().filter(|document| document.name.kind == "CustomResourceDefinition");
-    for document in chart_definitions {
-        if let Ok(value) = document.value() {
-            schemas.add_definition(&value);
-        }
-    }
-    Ok(schemas)
-}
-
-fn schema_files(source: &Path) -> Result<Vec<PathBuf>> {
-    if !source.is_dir() {
-        return Ok(vec![source.to_owned()]);
-    }
-    let mut files: Vec<PathBuf> = walkdir::WalkDir::new(source)
-        .max_depth(10)
-        .into_iter()
-        .filter_map(std::result::Result::ok)
-        .filter(|entry| entry.file_type().is_file() && manifest::is_manifest(&entry.path().to_string_lossy()))
-        .map(walkdir::DirEntry::into_path)
-        .collect();
-    files.sort();
-    if files.is_empty() {
-        return Err(Fault::usage(format!("{} has no .json or .yaml files", source.display())));
-    }
-    Ok(files)
-}
-
-/// An OpenAPI document, or definitions of custom resources; says whether it was the former.
-fn add_schemas(schemas: &mut Schemas, file: &Path, keep_version: bool, shown: &show::Shown) -> Result<bool> {
-    let unreadable = |error: std::io::Error| Fault::usage(format!("cannot read {}: {error}", file.display()));
-    let size = std::fs::metadata(file).map_err(unreadable)?.len();
-    if size > schema::LARGEST as u64 {
-        let message = format!("{} has more than {} MiB", file.display(), schema::LARGEST >> 20);
-        return Err(Fault::new(Class::TooLarge, message));
-    }
-    let text = std::fs::read(file).map_err(unreadable)?;
-    let name = file.display().to_string();
-    if file.extension().is_some_and(|extension| extension == "json")
-        && [&b"\"definitions\""[..], b"\"components\""]
-            .iter()
-            .any(|key| text.windows(key.len()).any(|part| part == *key))
-    {
-        return schemas.openapi(&name, &text, keep_version).map(|()| true).map_err(|error| shown.fault(&error));
-    }
-    let values = yaml::from_str_all(&String::from_utf8_lossy(&text))
-        .map_err(|error| Fault::usage(format!("{name}: {error}")))?;
-    let mut any = false;
-    for value in &values {
-        any |= schemas.add_definition(value);
-    }
-    if !any {
-        return Err(Fault::usage(format!("{name} is neither an OpenAPI document nor a CustomResourceDefinition")));
-    }
-    Ok(false)
-}
-
-async fn from_cluster() -> Result<Vec<u8>> {
-    let unavailable = |error: &dyn std::fmt::Display| {
-        Fault::new(Class::Unavailable, format!("cannot get the schemas of the cluster: {error}"))
-            .hint("`kubectl get --raw /openapi/v2` writes them to a file, which --schemas takes")
-    };
-    let client = kube::Client::try_default().await.map_err(|error| unavailable(&error))?;
-    let request = http::Request::get("/openapi/v2").body(Vec::new()).map_err(|error| unavailable(&error))?;
-    client.request_text(request).await.map(String::into_bytes).map_err(|error| unavailable(&error))
 }

@@ -4,17 +4,132 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     io::{IsTerminal, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
+    str::FromStr,
 };
 
 use manifest::{App, Change, Difference, Explanation, Finding, Origin, Output, Position, Severity};
 use serde_json::json;
 
+use super::written::Written;
 use crate::{
     cli::output,
     fault::{Class, Fault, Result},
 };
+
+/// How an answer is given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    Yaml,
+    Json,
+    /// A file for each object, or for each app.
+    Directory(PathBuf),
+}
+
+impl FromStr for Form {
+    type Err = String;
+
+    fn from_str(word: &str) -> std::result::Result<Self, String> {
+        // What other programs call formats, and no one means as a directory.
+        const OTHERS: [&str; 17] = [
+            "csv",
+            "custom-columns",
+            "env",
+            "go-template",
+            "html",
+            "jsonl",
+            "jsonpath",
+            "markdown",
+            "md",
+            "name",
+            "ndjson",
+            "table",
+            "text",
+            "toml",
+            "txt",
+            "wide",
+            "xml",
+        ];
+        let lower = word.to_lowercase();
+        let first = lower.split('=').next().unwrap_or_default();
+        match word {
+            "yaml" => return Ok(Self::Yaml),
+            "json" => return Ok(Self::Json),
+            "" => return Err("it is empty: yaml, json, or a directory".to_owned()),
+            there if Path::new(there).is_dir() => return Ok(Self::Directory(there.into())),
+            _ => {}
+        }
+        if OTHERS.contains(&first) || ["yaml", "yml", "json"].contains(&first) {
+            return Err(format!("there is no such format: yaml or json, or `./{word}` for a directory of that name"));
+        }
+        if [".yaml", ".yml", ".json"].iter().any(|end| lower.ends_with(end)) {
+            return Err(format!("it looks like a file, and this takes a directory: write `> {word}` for a file"));
+        }
+        Ok(Self::Directory(word.into()))
+    }
+}
+
+/// How many findings there are of each kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Counted {
+    pub errors: usize,
+    pub warnings: usize,
+    pub unknown: usize,
+}
+
+impl Counted {
+    pub fn of(found: &[Finding]) -> Self {
+        let count = |severity| found.iter().filter(|one| one.severity == severity).count();
+        Self { errors: count(Severity::Error), warnings: count(Severity::Warning), unknown: count(Severity::Unknown) }
+    }
+
+    pub fn said(self, objects: usize, version: (u32, u32)) -> String {
+        format!(
+            "{objects} objects as of Kubernetes {}.{}: {} errors, {} warnings, {} not checked",
+            version.0, version.1, self.errors, self.warnings, self.unknown
+        )
+    }
+}
+
+impl std::ops::AddAssign for Counted {
+    fn add_assign(&mut self, more: Self) {
+        self.errors += more.errors;
+        self.warnings += more.warnings;
+        self.unknown += more.unknown;
+    }
+}
+
+fn word(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Error => "error",
+        Severity::Warning => "warning",
+        Severity::Unknown => "not checked",
+    }
+}
+
+/// How many objects differ, and how.
+pub fn changes(found: &[Difference]) -> String {
+    let count = |wanted: Change| found.iter().filter(|one| one.change == wanted).count();
+    let (added, removed, changed) = (count(Change::Added), count(Change::Removed), count(Change::Changed));
+    format!("{added} added, {removed} removed, {changed} changed")
+}
+
+/// Differences for programs, with the app that they are in where there are several.
+pub fn differences_json(found: &[Difference], reference: &str, app: Option<&str>) -> Vec<serde_json::Value> {
+    let one = |one: &Difference| {
+        let diff = one.unified(reference, "working tree");
+        with_app(json!({ "object": object(&one.name), "change": one.change.word(), "diff": diff }), app)
+    };
+    found.iter().map(one).collect()
+}
+
+fn with_app(mut value: serde_json::Value, app: Option<&str>) -> serde_json::Value {
+    if let Some(app) = app {
+        value["app"] = app.into();
+    }
+    value
+}
 
 /// Names files as seen from the working directory.
 pub struct Shown {
@@ -65,32 +180,20 @@ impl Shown {
         if self.colour { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 
-    pub fn objects(&self, output: &Output, format: &str) -> Result<ExitCode> {
-        match format {
-            "yaml" => write(&yaml(output))?,
-            "json" => {
+    pub fn objects(&self, output: &Output, form: &Form) -> Result<ExitCode> {
+        match form {
+            Form::Yaml => write(&yaml(output))?,
+            Form::Json => {
                 let items = values(output)?;
                 output::json(&json!({ "apiVersion": "v1", "kind": "List", "items": items }))?;
             }
-            directory => files(output, Path::new(directory))?,
+            Form::Directory(directory) => files(output, directory)?,
         }
         Ok(ExitCode::SUCCESS)
     }
 
-    pub fn differences(&self, found: &[Difference], reference: &str, as_json: bool) -> Result<()> {
-        if as_json {
-            let list: Vec<_> = found
-                .iter()
-                .map(|one| {
-                    json!({
-                        "object": object(&one.name),
-                        "change": one.change.word(),
-                        "diff": one.unified(reference, "working tree"),
-                    })
-                })
-                .collect();
-            return output::json(&list);
-        }
+    /// Differences for people.
+    pub fn differences(&self, found: &[Difference], reference: &str) -> String {
         let mut text = String::new();
         for one in found {
             let code = match one.change {
@@ -113,61 +216,40 @@ impl Shown {
                 let _ = writeln!(text, "{}", self.paint(code, line));
             }
         }
-        write(&text)?;
-        let count = |wanted: Change| found.iter().filter(|one| one.change == wanted).count();
-        eprintln!(
-            "{} added, {} removed, {} changed",
-            count(Change::Added),
-            count(Change::Removed),
-            count(Change::Changed)
-        );
-        Ok(())
+        text
     }
 
-    /// Errors make the exit code 1.
-    pub fn findings(&self, found: &[Finding], objects: usize, version: (u32, u32), as_json: bool) -> Result<ExitCode> {
-        let count = |severity| found.iter().filter(|one| one.severity == severity).count();
-        let (errors, warnings, unknown) = (count(Severity::Error), count(Severity::Warning), count(Severity::Unknown));
-        let word = |severity| match severity {
-            Severity::Error => "error",
-            Severity::Warning => "warning",
-            Severity::Unknown => "not checked",
+    /// Findings for programs, with the app that they are in where there are several. Line 0 says that no line is known.
+    pub fn findings_json(&self, found: &[Finding], app: Option<&str>) -> Vec<serde_json::Value> {
+        let one = |one: &Finding| {
+            let value = json!({
+                "severity": word(one.severity),
+                "object": object(&one.object),
+                "field": one.path.to_string(),
+                "file": one.at.file.strip_prefix(&self.here).unwrap_or(&one.at.file),
+                "line": one.at.line,
+                "column": one.at.column,
+                "message": one.message,
+                "hint": one.hint,
+            });
+            with_app(value, app)
         };
-        if as_json {
-            let list: Vec<_> = found
-                .iter()
-                .map(|one| {
-                    json!({
-                        "severity": word(one.severity),
-                        "object": object(&one.object),
-                        "field": one.path.to_string(),
-                        "file": one.at.file.strip_prefix(&self.here).unwrap_or(&one.at.file),
-                        "line": one.at.line,
-                        "column": one.at.column,
-                        "message": one.message,
-                        "hint": one.hint,
-                    })
-                })
-                .collect();
-            output::json(&list)?;
-        } else {
-            let mut text = String::new();
-            for one in found {
-                let code = if one.severity == Severity::Error { 31 } else { 33 };
-                let severity = self.paint(code, word(one.severity));
-                let column = if one.at.column > 1 { format!(":{}", one.at.column) } else { String::new() };
-                let _ = writeln!(text, "{}{column}: {severity}: {}: {}", self.place(&one.at), one.object, one.message);
-                if !one.hint.is_empty() {
-                    let _ = writeln!(text, "    hint: {}", one.hint);
-                }
+        found.iter().map(one).collect()
+    }
+
+    /// Findings for people.
+    pub fn findings(&self, found: &[Finding]) -> String {
+        let mut text = String::new();
+        for one in found {
+            let code = if one.severity == Severity::Error { 31 } else { 33 };
+            let severity = self.paint(code, word(one.severity));
+            let column = if one.at.column > 1 { format!(":{}", one.at.column) } else { String::new() };
+            let _ = writeln!(text, "{}{column}: {severity}: {}: {}", self.place(&one.at), one.object, one.message);
+            if !one.hint.is_empty() {
+                let _ = writeln!(text, "    hint: {}", one.hint);
             }
-            write(&text)?;
-            eprintln!(
-                "{objects} objects as of Kubernetes {}.{}: {errors} errors, {warnings} warnings, {unknown} not checked",
-                version.0, version.1
-            );
         }
-        Ok(if errors > 0 { ExitCode::from(1) } else { ExitCode::SUCCESS })
+        text
     }
 
     pub fn explanation(&self, explanation: &Explanation, as_json: bool) -> Result<ExitCode> {
@@ -193,8 +275,13 @@ impl Shown {
         let name =
             if field.is_empty() { explanation.object.to_string() } else { format!("{} {field}", explanation.object) };
         let mut text = format!("{}\n", self.paint(1, &name));
-        for line in explanation.value.lines().take(20) {
+        const MOST: usize = 20;
+        for line in explanation.value.lines().take(MOST) {
             let _ = writeln!(text, "  {line}");
+        }
+        let more = explanation.value.lines().count().saturating_sub(MOST);
+        if more > 0 {
+            let _ = writeln!(text, "  … {more} more lines; --json prints them all");
         }
         text.push('\n');
         let rows: Vec<[String; 4]> = causes
@@ -241,10 +328,7 @@ fn values(output: &Output) -> Result<Vec<serde_json::Value>> {
 }
 
 fn files(output: &Output, directory: &Path) -> Result<()> {
-    let unwritable = |error: std::io::Error| {
-        Fault::new(Class::Unavailable, format!("cannot write into {}: {error}", directory.display()))
-    };
-    std::fs::create_dir_all(directory).map_err(unwritable)?;
+    let mut written = Written::into(directory);
     let mut taken: BTreeMap<String, usize> = BTreeMap::new();
     for document in &output.documents {
         // Names come from the objects: nothing in them may lead out of the directory.
@@ -258,7 +342,22 @@ fn files(output: &Output, directory: &Path) -> Result<()> {
         if *times > 1 {
             file = format!("{file}-{times}");
         }
-        std::fs::write(directory.join(format!("{file}.yaml")), &document.text).map_err(unwritable)?;
+        written.write(&format!("{file}.yaml"), &document.text)?;
     }
-    Ok(())
+    written.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_format_is_no_directory() {
+        for word in ["xml", "YAML", "yml", "wide", "jsonpath={.items}", "out.yaml", ""] {
+            assert!(word.parse::<Form>().is_err(), "{word}");
+        }
+        for word in ["out", "./xml", "rendered/prod"] {
+            assert_eq!(word.parse(), Ok(Form::Directory(word.into())));
+        }
+    }
 }
