@@ -162,6 +162,42 @@ fn templates_are_told_the_version_that_is_checked_for() {
 }
 
 #[test]
+fn schemas_come_from_the_cluster_of_the_current_context() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    write(root, "a.yaml", "apiVersion: x.example/v1\nkind: Thing\nmetadata: { name: a }\nspec: 1\n");
+    let swagger = r##"{ "info": { "version": "v1.33.0" }, "definitions": { "x.Thing": { "type": "object",
+        "properties": { "apiVersion": {"type": "string"}, "kind": {"type": "string"}, "metadata": {"type": "object"},
+        "spec": { "type": "boolean" } },
+        "x-kubernetes-group-version-kind": [{ "group": "x.example", "kind": "Thing", "version": "v1" }] } } }"##;
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let cluster = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            std::io::Read::read_exact(&mut stream, &mut byte).unwrap();
+            asked.push(byte[0]);
+        }
+        let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", swagger.len());
+        std::io::Write::write_all(&mut stream, format!("{head}{swagger}").as_bytes()).unwrap();
+        String::from_utf8_lossy(&asked).into_owned()
+    });
+    let config = format!(
+        "apiVersion: v1\nkind: Config\ncurrent-context: x\nclusters:\n- {{ name: c, cluster: {{ server: \"http://{address}\" }} }}\ncontexts:\n- {{ name: x, context: {{ cluster: c, user: u }} }}\nusers:\n- {{ name: u, user: {{}} }}\n"
+    );
+    write(root, "kubeconfig", &config);
+    let mut command = Command::new(shipway());
+    command.args(["render", "a.yaml", "--schemas", "cluster"]).current_dir(root);
+    command.env("KUBECONFIG", root.join("kubeconfig")).env("NO_PROXY", "127.0.0.1");
+    let checked = said(&mut command, b"");
+    assert!(checked.out.contains("a.yaml:4:7: error: Thing/a: `spec` has to be true or false"), "{checked:?}");
+    assert!(checked.err.contains("as of Kubernetes 1.33"), "{checked:?}");
+    assert!(cluster.join().unwrap().starts_with("GET /openapi/v2 "), "it is asked once");
+}
+
+#[test]
 fn all_apps_are_checked_and_compared() {
     if !need_tool("git") {
         return;

@@ -159,8 +159,8 @@ mod tests {
             assert_eq!((life.deprecated, life.instead), (*deprecated, *instead), "{api}");
             assert_eq!(life.since > 0, !instead.is_empty(), "{api} {kinds:?}");
             // No version is left with neither.
-            let gap = life.removed.unwrap_or(u32::MAX)..life.since;
-            assert!(gap.into_iter().all(|minor| meanwhile(api, minor).is_some()), "{api}");
+            let mut gap = life.removed.unwrap_or(u32::MAX)..life.since;
+            assert!(gap.all(|minor| meanwhile(api, minor).is_some()), "{api}");
         }
     }
 }

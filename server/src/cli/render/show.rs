@@ -165,7 +165,15 @@ impl Shown {
             manifest::Error::Chart { .. } | manifest::Error::Kustomization { .. } => Class::Failed,
             _ => Class::Usage,
         };
-        Fault::new(class, self.text(error))
+        let fault = Fault::new(class, self.text(error));
+        match error {
+            manifest::Error::Kustomization { source, .. }
+                if matches!(source.root(), kustomize::Error::Refused(said) if said.contains("--allow-remote")) =>
+            {
+                fault.hint("`shipway render` fetches nothing: keep a copy, or pipe `shipway kustomize build --allow-remote PATH` into `shipway render -`")
+            }
+            _ => fault,
+        }
     }
 
     fn place(&self, at: &Position) -> String {
@@ -237,16 +245,29 @@ impl Shown {
         found.iter().map(one).collect()
     }
 
-    /// Findings for people.
+    /// Findings for people. Kinds without a schema are told once each, and not object by object.
     pub fn findings(&self, found: &[Finding]) -> String {
         let mut text = String::new();
+        let mut unknown: BTreeMap<(&str, &str), Vec<&Finding>> = BTreeMap::new();
         for one in found {
+            if one.severity == Severity::Unknown {
+                unknown.entry((one.message.as_str(), one.hint.as_str())).or_default().push(one);
+                continue;
+            }
             let code = if one.severity == Severity::Error { 31 } else { 33 };
             let severity = self.paint(code, word(one.severity));
             let column = if one.at.column > 1 { format!(":{}", one.at.column) } else { String::new() };
             let _ = writeln!(text, "{}{column}: {severity}: {}: {}", self.place(&one.at), one.object, one.message);
             if !one.hint.is_empty() {
                 let _ = writeln!(text, "    hint: {}", one.hint);
+            }
+        }
+        for ((message, hint), all) in unknown {
+            let place = all.first().map(|one| format!("{}: {}", self.place(&one.at), one.object)).unwrap_or_default();
+            let more = if all.len() > 1 { format!(" and {} more", all.len() - 1) } else { String::new() };
+            let _ = writeln!(text, "{}: {message}: {place}{more}", self.paint(33, word(Severity::Unknown)));
+            if !hint.is_empty() {
+                let _ = writeln!(text, "    hint: {hint}");
             }
         }
         text
