@@ -146,6 +146,31 @@ impl Bench {
     }
 }
 
+#[test]
+fn a_buildpack_can_be_an_image_and_layers_come_from_a_named_image() {
+    let Some(bench) = Bench::new() else { return };
+    let package = bench.at("package");
+    buildpack(&package.join("cnb/buildpacks/packaged/1.0.0"), "packaged", "", "exit 0\n", "echo I came in an image\n");
+    let label = r#"LABEL io.buildpacks.buildpackage.metadata="{\"id\":\"packaged\",\"version\":\"1.0.0\"}""#;
+    put(&package.join("Dockerfile"), &format!("FROM scratch\nCOPY cnb /cnb\n{label}\n"), 0o644);
+    let layout = bench.at("package.cnb").display().to_string();
+    let out = format!("type=oci,dest={layout}");
+    bench.in_directory("package", &["build", "-q", "-t", "packaged:1", "-o", &out, "."]).ok();
+    for name in ["packaged:1", "docker://packaged:1", &layout] {
+        let built = bench.build(&["--builder", "builder:1", "--buildpack", name, "--no-cache"]);
+        assert!(spoke(&built, "I came in an image"), "{name} {}", built.err);
+    }
+    bench.build(&["-t", "one:1", "--builder", "builder:1"]).ok();
+    bench.write("more.txt", "more");
+    let other = bench.build(&["-t", "other:1", "--builder", "builder:1"]);
+    assert!(!spoke(&other, "reusing launched"), "{}", other.err);
+    bench.write("more.txt", "yet more");
+    let named = bench.build(&["-t", "third:1", "--builder", "builder:1", "--previous-image", "one:1"]);
+    assert!(spoke(&named, "reusing launched"), "{}", named.err);
+    let refused = bench.build(&["-t", "third:1", "--builder", "builder:1", "--previous-image", "run:1", "-e", "X=1"]);
+    assert!(refused.failed().contains("cannot be the image before"));
+}
+
 /// Whether a step said this line, in plain progress.
 fn spoke(said: &Said, text: &str) -> bool {
     said.err.lines().any(|line| line.starts_with('#') && line.split_once(' ').is_some_and(|(_, rest)| rest == text))
@@ -272,11 +297,12 @@ fn processes_run_in_the_image_and_on_another_run_image() {
     let run = |tag: &str, more: &[&str], arguments: &[&str]| {
         let name = listed.lines().find(|line| line.ends_with(&format!("shipway-test-packs:{tag}")));
         let name = name.unwrap_or_else(|| panic!("there is no {tag} in {listed}"));
-        let before = ["run", "--rm", "--network", "none", "--cgroups", "disabled", "--ulimit", "host"];
+        let before = ["run", "--rm", "--network", "none", "--cgroups", "disabled", "--ulimit", "nofile=1024:1024"];
         podman(&[&before[..], more, &[name], arguments].concat())
     };
     let web = run("1", &[], &[]);
     if matches!(web.code, Some(125 | 126)) {
+        podman(&["system", "reset", "--force"]).ok();
         testbed::skip(&format!("podman cannot start containers here: {}", web.err.trim()));
         return;
     }
@@ -390,4 +416,30 @@ value = "p"
     let built = bench.build(&[&["-t", "app:2", "--builder", &builder][..], &packs].concat());
     assert!(spoke(&built, "I am dir, o") && spoke(&built, "last"), "{}", built.err);
     assert_eq!(bench.config("app:2")["Labels"]["io.buildpacks.base.id"], "run2");
+}
+
+#[test]
+fn a_build_that_is_stopped_leaves_nothing() {
+    let Some(bench) = Bench::new() else { return };
+    buildpack(&bench.at("slow"), "slow", "", "exit 0\n", "echo begun; sleep 60\n");
+    let slow = bench.at("slow").display().to_string();
+    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGINT] {
+        let mut command = Command::new(shipway());
+        command.args(["build", "--progress", "plain", "--builder", "builder:1", "--buildpack", &slow, "."]);
+        command.arg("--data").arg(bench.at("data")).arg("--package-cache").arg(package_cache());
+        command.current_dir(bench.at("context"));
+        command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap())).map(Result::unwrap);
+        lines.find(|line| line.ends_with(" begun")).expect("it said so");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
+        let rest: String = lines.collect();
+        assert!(!child.wait().unwrap().success());
+        if signal == nix::sys::signal::Signal::SIGINT {
+            assert!(rest.contains("cancelled: Ctrl-C"), "{rest}");
+        }
+    }
+    assert_eq!(std::fs::read_dir(bench.at("data/buildpacks")).unwrap().count(), 0);
+    assert_eq!(leftovers(&bench.at("data")), [] as [String; 0]);
+    bench.build(&["--builder", "builder:1"]).ok();
 }

@@ -53,20 +53,28 @@ impl Ground {
         self.directory.path().join(name)
     }
 
-    fn command(&self, store: &str) -> Command {
+    fn command(&self, store: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(shipway());
-        command.args(["build", "-q", "-t", "app:1", "."]).arg("--data").arg(self.at(store));
+        command.args(["build", "-q"]).args(arguments).arg("--data").arg(self.at(store));
         command.env("SOURCE_DATE_EPOCH", "1750000000").current_dir(self.at("context"));
         command
     }
 
     fn as_root(&self) -> Said {
-        said(self.command("root").arg("--package-cache").arg(package_cache()), b"")
+        self.as_root_with(&["-t", "app:1", "."])
+    }
+
+    fn as_root_with(&self, arguments: &[&str]) -> Said {
+        said(self.command("root", arguments).arg("--package-cache").arg(package_cache()), b"")
     }
 
     /// As the user, with ids of `/etc/subuid` or without.
     fn as_user(&self, ids: bool) -> Said {
-        let mut command = self.command("home/store");
+        self.as_user_with(ids, &["-t", "app:1", "."])
+    }
+
+    fn as_user_with(&self, ids: bool, arguments: &[&str]) -> Said {
+        let mut command = self.command("home/store", arguments);
         // What root fetched, as the user's own, so that nothing is fetched twice.
         let cache = self.at("home/packages");
         let copied = Command::new("cp").arg("-rT").arg(package_cache()).arg(&cache).status();
@@ -128,6 +136,40 @@ fn an_ordinary_user_builds_the_same_image() {
     prune.args(["image", "prune", "--data"]).arg(ground.at("home/store"));
     let pruned = ground.run_as_user(true, prune);
     assert!(pruned.success(), "{}", pruned.err);
+}
+
+#[test]
+fn buildpacks_make_the_same_image_without_root() {
+    if !possible() {
+        return;
+    }
+    let ground = Ground::new();
+    let put = |file: &str, text: &str, mode| {
+        let path = ground.at("context").join(file);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+    };
+    put(
+        "Dockerfile",
+        "FROM debian\nENV CNB_USER_ID=1000 CNB_GROUP_ID=1001\nRUN mkdir -p /home/cnb && chown 1000:1001 /home/cnb\n",
+        0o644,
+    );
+    put("own/buildpack.toml", "api = \"0.10\"\n[buildpack]\nid = \"own\"\nversion = \"1\"\n", 0o644);
+    put("own/bin/detect", "#!/bin/sh\nexit 0\n", 0o755);
+    let build = "#!/bin/sh\nset -e\nmkdir \"$1/l\"\nid -u > \"$1/l/who\"\n\
+                 printf '[types]\\nlaunch = true\\n' > \"$1/l.toml\"\necho made > made.txt\n";
+    put("own/bin/build", build, 0o755);
+    let packs = ["-t", "app:1", "--builder", "builder:1", "--run-image", "builder:1", "--buildpack", "own", "."];
+    let builder = ["-t", "builder:1", "."];
+    ground.as_root_with(&builder).ok();
+    let root = ground.as_root_with(&packs);
+    assert!(root.success(), "{}", root.err);
+    let made = ground.as_user_with(true, &builder);
+    assert!(made.success(), "{}", made.err);
+    let user = ground.as_user_with(true, &packs);
+    assert!(user.success(), "{}", user.err);
+    assert_eq!(user.out, root.out);
 }
 
 #[test]
