@@ -91,7 +91,7 @@ pub struct Lifecycle {
     pub config: Sha,
     #[serde(default)]
     pub launcher: Sha,
-    #[serde(default)]
+    #[serde(default, rename = "process-types")]
     pub process_types: Sha,
     #[serde(default)]
     pub run_image: RunImageLabel,
@@ -202,8 +202,15 @@ pub fn build(metadata: &Metadata) -> serde_json::Value {
             one
         })
         .collect();
+    let buildpacks = metadata.buildpacks.iter().map(|member| {
+        let mut one = serde_json::json!({ "id": member.id, "version": member.version });
+        if !member.homepage.is_empty() {
+            one["homepage"] = member.homepage.clone().into();
+        }
+        one
+    });
     let mut all = serde_json::json!({
-        "buildpacks": metadata.buildpacks,
+        "buildpacks": buildpacks.collect::<Vec<_>>(),
         "launcher": { "version": env!("CARGO_PKG_VERSION"), "source": { "git": { "repository": "", "commit": "" } } },
         "processes": processes,
     });

@@ -100,7 +100,9 @@ impl Bench {
         );
         put(&builder.join("Dockerfile"), &dockerfile, 0o644);
         for number in [1, 2] {
-            let text = format!("FROM debian\nLABEL io.buildpacks.base.id=run{number}\nRUN echo {number} > /run-image\nUSER {USER}:{GROUP}\n");
+            let text = format!(
+                "FROM debian\nLABEL io.buildpacks.base.id=run{number}\nRUN echo {number} > /run-image\nUSER {USER}:{GROUP}\n"
+            );
             put(&bench.at(&format!("run{number}/Dockerfile")), &text, 0o644);
             bench.in_directory(&format!("run{number}"), &["build", "-q", "-t", &format!("run:{number}"), "."]).ok();
         }
@@ -216,7 +218,9 @@ fn buildpacks_build_what_has_no_dockerfile_and_keep_their_layers() {
     bench.write("more.txt", "more\n");
     let changed = bench.build(&["-t", "app:2", "--builder", "builder:1", "-e", "WORD=a word"]);
     assert_ne!(digest(&changed), made);
-    for line in ["found deps/count 1", "found building.toml", "found launched.toml", "reusing launched", "found seen = \"yes\""] {
+    for line in
+        ["found deps/count 1", "found building.toml", "found launched.toml", "reusing launched", "found seen = \"yes\""]
+    {
         assert!(spoke(&changed, line), "{line}\n{}", changed.err);
     }
     assert!(!spoke(&changed, "found building/count 1"), "{}", changed.err);
@@ -233,6 +237,9 @@ fn buildpacks_build_what_has_no_dockerfile_and_keep_their_layers() {
     assert!(metadata["buildpacks"][0]["layers"]["building"].is_null());
     let build = json(labels["io.buildpacks.build.metadata"].as_str().unwrap());
     assert_eq!(build["processes"][1]["type"], "worker");
+    // As the lifecycle of the field writes them.
+    assert_eq!(build["buildpacks"][0], serde_json::json!({ "id": "team/a", "version": "1.0.0" }));
+    assert!(metadata["process-types"]["sha"].is_string() && metadata["processTypes"].is_null(), "{metadata}");
 
     let files = bench.files(&["--builder", "builder:1"]);
     let text = |name: &str| std::fs::read_to_string(files.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -256,7 +263,9 @@ fn processes_run_in_the_image_and_on_another_run_image() {
     let Some(bench) = Bench::new() else { return };
     let archive = bench.at("app.tar").display().to_string();
     let out = format!("type=docker,dest={archive}");
-    bench.build(&["-t", "shipway-test-packs:1", "--builder", "builder:1", "-o", &out, "--sbom", "--provenance=mode=max"]).ok();
+    bench
+        .build(&["-t", "shipway-test-packs:1", "--builder", "builder:1", "-o", &out, "--sbom", "--provenance=mode=max"])
+        .ok();
     let before = bench.config("shipway-test-packs:1");
 
     let refused = bench.run(&["rebase", "shipway-test-packs:1", "--run-image", "debian"]);
@@ -297,7 +306,18 @@ fn processes_run_in_the_image_and_on_another_run_image() {
     let run = |tag: &str, more: &[&str], arguments: &[&str]| {
         let name = listed.lines().find(|line| line.ends_with(&format!("shipway-test-packs:{tag}")));
         let name = name.unwrap_or_else(|| panic!("there is no {tag} in {listed}"));
-        let before = ["run", "--rm", "--network", "none", "--cgroups", "disabled", "--ulimit", "nofile=1024:1024"];
+        let before = [
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "--cgroups",
+            "disabled",
+            "--ulimit",
+            "nofile=1024:1024",
+            "--ulimit",
+            "nproc=1024:1024",
+        ];
         podman(&[&before[..], more, &[name], arguments].concat())
     };
     let web = run("1", &[], &[]);
@@ -337,7 +357,10 @@ fn who_says_no_and_who_fails_is_named_with_what_was_said() {
         (&["--builder", "run:1"], "CNB_USER_ID"),
         (&["--builder", "builder:1", "--buildpack", "nope"], "the builder has"),
         (&["--builder", "builder:1", "--buildpack", "./nope"], "no such file or directory"),
-        (&["--builder", "builder:1", "--process", "cron"], "no buildpack defines the process cron; there are: web, worker"),
+        (
+            &["--builder", "builder:1", "--process", "cron"],
+            "no buildpack defines the process cron; there are: web, worker",
+        ),
         (&["--builder", "builder:1", "--buildpack", "urn:cnb:registry:a/b"], "no registry of buildpacks"),
         (&["--buildpack", &bad], "nothing says which builder"),
         (&["--builder", "builder:1", "-e", "a/b=1"], "no name of a variable"),
@@ -430,7 +453,8 @@ fn a_build_that_is_stopped_leaves_nothing() {
         command.current_dir(bench.at("context"));
         command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
         let mut child = command.spawn().unwrap();
-        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap())).map(Result::unwrap);
+        let mut lines =
+            std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap())).map(Result::unwrap);
         lines.find(|line| line.ends_with(" begun")).expect("it said so");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
         let rest: String = lines.collect();

@@ -209,10 +209,10 @@ impl Work<'_> {
 
     /// The image that buildpacks run on.
     async fn build_image(&mut self, shop: &Workshop, name: &str, root: &Path) -> Result<(Builder, View)> {
-        let image = self.base(name, &build::Platform::host(), root).await.map_err(|fault| Fault {
-            message: format!("the builder {name}: {}", fault.message),
-            ..fault
-        })?;
+        let image = self
+            .base(name, &build::Platform::host(), root)
+            .await
+            .map_err(|fault| Fault { message: format!("the builder {name}: {}", fault.message), ..fault })?;
         let (view, top) = self.mounted(shop, &image).await?;
         let split = |entry: &String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         let env: Vec<(String, String)> = image.config.config.env.iter().filter_map(split).collect();

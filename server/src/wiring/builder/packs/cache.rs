@@ -60,11 +60,8 @@ impl Left {
                 let Some(sum) = &layer.contents else { continue };
                 let Some(blob) = self.blobs.get(sum) else { continue };
                 let work = tempfile::tempdir_in(scratch).map_err(tree::failed("make a directory in", scratch))?;
-                let options = ApplyOptions {
-                    whiteouts: Whiteouts::Plain,
-                    diff_id: sum.parse().ok(),
-                    ..ApplyOptions::default()
-                };
+                let options =
+                    ApplyOptions { whiteouts: Whiteouts::Plain, diff_id: sum.parse().ok(), ..ApplyOptions::default() };
                 let reader = home.blobs.read(blob, 0, None).await?;
                 let applied = apply_blob(reader, work.path().to_owned(), options).await;
                 applied.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;

@@ -50,17 +50,17 @@ pub async fn documents(home: &Home, repository: &str, digest: &Digest) -> Result
     let ids = config["rootfs"]["diff_ids"].as_array().cloned().unwrap_or_default();
     let descriptors = document.layers.unwrap_or_default();
     if ids.len() != descriptors.len() {
-        return Err(Fault::usage(format!("{repository}@{digest} has {} layers and names {}", descriptors.len(), ids.len())));
+        return Err(Fault::usage(format!(
+            "{repository}@{digest} has {} layers and names {}",
+            descriptors.len(),
+            ids.len()
+        )));
     }
     let mut layers = Vec::new();
     for (descriptor, id) in descriptors.into_iter().zip(&ids) {
         let diff_id = id.as_str().and_then(|id| id.parse().ok()).ok_or_else(whole)?;
-        let layer = LayerInfo {
-            media_type: descriptor.media_type,
-            digest: descriptor.digest,
-            size: descriptor.size,
-            diff_id,
-        };
+        let layer =
+            LayerInfo { media_type: descriptor.media_type, digest: descriptor.digest, size: descriptor.size, diff_id };
         layers.push(layer);
     }
     let manifest: Value = serde_json::from_slice(&content).unwrap_or_default();
@@ -183,7 +183,12 @@ impl Packer<'_> {
             let layer = match &one.source {
                 Source::Reuse(sum) => {
                     let known = previous.and_then(|previous| previous.layers.get(sum).cloned());
-                    known.ok_or_else(|| Fault::new(Class::Failed, format!("layer {sum} is to be reused, and the image before does not have it")))?
+                    known.ok_or_else(|| {
+                        Fault::new(
+                            Class::Failed,
+                            format!("layer {sum} is to be reused, and the image before does not have it"),
+                        )
+                    })?
                 }
                 source => self.layer(source).await?,
             };

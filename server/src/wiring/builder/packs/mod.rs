@@ -21,9 +21,7 @@ use buildpack::{
     Ground, Place,
     build::Built as Done,
     descriptor::{Group, Order, RunImage, choose_run},
-    detect,
-    export as plan,
-    labels, restore,
+    detect, export as plan, labels, restore,
     target::Target,
 };
 use futures::FutureExt;
@@ -142,7 +140,8 @@ fn write_variables(directory: &Path, all: &BTreeMap<String, String>) -> Result<(
         return Err(Fault::usage(format!("the variables for buildpacks have more than {MOST_VARIABLES} bytes")));
     }
     for (name, value) in all {
-        if name.is_empty() || name.len() > 255 || name.contains(['/', '\0', '=']) || matches!(name.as_str(), "." | "..") {
+        if name.is_empty() || name.len() > 255 || name.contains(['/', '\0', '=']) || matches!(name.as_str(), "." | "..")
+        {
             return Err(Fault::usage(format!("`{name}` is no name of a variable for buildpacks")));
         }
         let path = directory.join(name);
@@ -337,14 +336,15 @@ impl Work<'_> {
     async fn run_image(&mut self, builder: &Builder, root: &Path) -> Result<RunBase> {
         let near = self.request.tags.first().and_then(|tag| names::outside(tag).host);
         let asked = self.request.packs.run_image.clone();
-        let name = asked.or_else(|| choose_run(&builder.runs, near.as_deref()).map(str::to_owned)).ok_or_else(|| {
-            Fault::usage(format!("the builder {} names no run image", builder.name))
-                .hint("name the image to stand on with --run-image")
-        })?;
-        let base = self.base(&name, &build::Platform::host(), root).await.map_err(|fault| Fault {
-            message: format!("the run image {name}: {}", fault.message),
-            ..fault
-        })?;
+        let name =
+            asked.or_else(|| choose_run(&builder.runs, near.as_deref()).map(str::to_owned)).ok_or_else(|| {
+                Fault::usage(format!("the builder {} names no run image", builder.name))
+                    .hint("name the image to stand on with --run-image")
+            })?;
+        let base = self
+            .base(&name, &build::Platform::host(), root)
+            .await
+            .map_err(|fault| Fault { message: format!("the run image {name}: {}", fault.message), ..fault })?;
         let documents = documents(self.home, &base.repository, &base.digest).await?;
         // One of the builder's is known by all its names.
         let known = builder.runs.iter().find(|one| one.names().any(|known| known == name)).cloned();

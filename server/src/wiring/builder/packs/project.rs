@@ -48,7 +48,10 @@ impl Selection {
             Some(project) => (false, project.exclude.as_slice()),
             None => (false, &[][..]),
         };
-        Ok(Self { patterns: lines.iter().filter_map(|line| pattern(line).transpose()).collect::<Result<_>>()?, include })
+        Ok(Self {
+            patterns: lines.iter().filter_map(|line| pattern(line).transpose()).collect::<Result<_>>()?,
+            include,
+        })
     }
 
     /// Whether a path of the context is taken. A directory that is named stands for all that is in it.

@@ -40,13 +40,7 @@ fn split(text: &str) -> (&str, &str) {
 
 impl Work<'_> {
     /// Makes a buildpack available, and says which it is. Paths are relative to `here`.
-    pub(super) async fn given(
-        &mut self,
-        shop: &Workshop,
-        text: &str,
-        here: &Path,
-        bench: &mut Bench,
-    ) -> Result<Given> {
+    pub(super) async fn given(&mut self, shop: &Workshop, text: &str, here: &Path, bench: &mut Bench) -> Result<Given> {
         if matches!(text, "from=builder" | "urn:cnb:builder") {
             return Ok(Given::Order);
         }
@@ -78,8 +72,10 @@ impl Work<'_> {
         let known: Vec<String> = bench.catalog.all.iter().map(|one| one.descriptor.shown()).collect();
         let has = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
         let missing = |why: &str| {
-            Fault::usage(format!("`{text}` is no buildpack: there is no such file or directory, the builder has {has}{why}"))
-                .hint("name a directory with buildpack.toml, a buildpack of the builder, or an image with docker://")
+            Fault::usage(format!(
+                "`{text}` is no buildpack: there is no such file or directory, the builder has {has}{why}"
+            ))
+            .hint("name a directory with buildpack.toml, a buildpack of the builder, or an image with docker://")
         };
         if text.starts_with(['.', '/']) || text.parse::<image::Reference>().is_err() {
             return Err(missing(""));
@@ -93,13 +89,7 @@ impl Work<'_> {
     }
 
     /// A buildpack in an image: a buildpackage.
-    async fn given_image(
-        &mut self,
-        shop: &Workshop,
-        name: &str,
-        root: &Path,
-        bench: &mut Bench,
-    ) -> Result<Given> {
+    async fn given_image(&mut self, shop: &Workshop, name: &str, root: &Path, bench: &mut Bench) -> Result<Given> {
         let image = self.base(name, &build::Platform::host(), root).await?;
         let config = serde_json::json!({ "config": { "Labels": image.config.config.labels } });
         let label = labels::read::<labels::Buildpackage>(&config, labels::BUILDPACKAGE).map_err(broken)?;
@@ -112,7 +102,9 @@ impl Work<'_> {
                 let only = &bench.catalog.all[bench.catalog.all.len() - 1].descriptor;
                 Ok(entry(&only.id, &only.version))
             }
-            None => Err(Fault::usage(format!("the image {name} is no buildpack: it has no label {}", labels::BUILDPACKAGE))),
+            None => {
+                Err(Fault::usage(format!("the image {name} is no buildpack: it has no label {}", labels::BUILDPACKAGE)))
+            }
         }
     }
 
@@ -175,9 +167,8 @@ impl Work<'_> {
         let place = bench.place()?;
         taken.write(self.home, &place).await?;
         let file = format!("{name}/buildpack.toml");
-        let text = std::fs::read_to_string(place.join("buildpack.toml")).map_err(|e| {
-            Fault::usage(format!("{name} is no buildpack: cannot read buildpack.toml: {e}"))
-        })?;
+        let text = std::fs::read_to_string(place.join("buildpack.toml"))
+            .map_err(|e| Fault::usage(format!("{name} is no buildpack: cannot read buildpack.toml: {e}")))?;
         let descriptor = Descriptor::parse(&file, &text).map_err(broken)?;
         let found = entry(&descriptor.id, &descriptor.version);
         bench.add(descriptor, place, taken.identity)?;

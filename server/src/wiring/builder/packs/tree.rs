@@ -37,12 +37,7 @@ fn widened(mode: u32) -> u32 {
 
 impl Work<'_> {
     /// Reads the files below `root` that `keep` wants: paths, and whether each is a directory. With `open`, everybody may read them.
-    pub(super) async fn tree(
-        &self,
-        root: &Path,
-        keep: impl Fn(&str, bool) -> bool,
-        open: bool,
-    ) -> Result<Tree> {
+    pub(super) async fn tree(&self, root: &Path, keep: impl Fn(&str, bool) -> bool, open: bool) -> Result<Tree> {
         let scanned: ContextTree = self.scan(root, Ignore::default()).await?;
         let mut files: Vec<Selected> = scanned
             .entries()
