@@ -173,7 +173,7 @@ async fn a_robot_does_what_its_grants_say_until_it_ends() {
 async fn the_administrator_and_everybody() {
     let world = world().await;
     let registry = &world.served.registry;
-    push_image(registry, "team/app", &["v1"], "x").await;
+    let (_, layer) = push_image(registry, "team/app", &["v1"], "x").await;
     let admin = Some(("admin", "root"));
     let bearer = challenge(&world.ask(Method::GET, "/v2/", None).await);
     assert!(!bearer.contains("scope"));
@@ -189,12 +189,20 @@ async fn the_administrator_and_everybody() {
     let push = challenge(&world.ask(Method::POST, "/v2/team/app/blobs/uploads/", None).await);
     let token = world.token(&push, admin).await.unwrap();
     assert_eq!(world.bearer(Method::POST, "/v2/team/app/blobs/uploads/", &token).await.status(), 202);
+    // A token for something else opens what is open to everybody, and closes nothing.
+    let elsewhere = format!("{bearer},scope=\"repository:team/other:pull,push\"");
+    let elsewhere = world.token(&elsewhere, admin).await.unwrap();
+    assert_eq!(world.bearer(Method::GET, "/v2/team/app/manifests/v1", &elsewhere).await.status(), 200);
+    let mount = format!("/v2/team/other/blobs/uploads/?mount={layer}&from=team/app");
+    assert_eq!(world.bearer(Method::POST, &mount, &elsewhere).await.status(), 201);
+    challenge(&world.bearer(Method::POST, "/v2/team/app/blobs/uploads/", &elsewhere).await);
     // Not even the administrator pushes there.
     let refused = code(world.ask(Method::POST, "/v2/base/debian/blobs/uploads/", admin).await).await;
     assert_eq!((refused.0, refused.2.as_str()), (403, "base images are assembled here"));
     // One part of the registry is closed.
     registry.set_settings("team", Some(&Settings { anonymous_pull: false, ..Settings::default() })).await.unwrap();
     assert_eq!(world.ask(Method::GET, "/v2/team/app/manifests/v1", None).await.status(), 401);
+    challenge(&world.bearer(Method::GET, "/v2/team/app/manifests/v1", &elsewhere).await);
     assert_eq!(world.ask(Method::GET, "/v2/_catalog", None).await.status(), 200);
     registry.set_settings("team", None).await.unwrap();
     assert_eq!(world.ask(Method::GET, "/v2/team/app/manifests/v1", None).await.status(), 200);

@@ -197,7 +197,18 @@ async fn oras() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn helm() {
-    if !have("helm") {
+    charts("helm").await;
+}
+
+/// Where several are installed, they have their number for a name.
+#[tokio::test(flavor = "multi_thread")]
+async fn helm_3_and_4() {
+    charts("helm3").await;
+    charts("helm4").await;
+}
+
+async fn charts(helm: &str) {
+    if !have(helm) {
         return;
     }
     let world = world().await;
@@ -205,20 +216,20 @@ async fn helm() {
     std::fs::create_dir_all(chart.join("templates")).unwrap();
     std::fs::write(chart.join("Chart.yaml"), "apiVersion: v2\nname: small\nversion: 1.2.3\n").unwrap();
     std::fs::write(chart.join("templates/map.yaml"), "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n").unwrap();
-    world.run("helm", &["package", "chart"]).await;
+    world.run(helm, &["package", "chart"]).await;
     let to = format!("oci://{}", world.at("team/charts"));
-    let refused = world.refused("helm", &["push", "--plain-http", "small-1.2.3.tgz", &to]).await;
+    let refused = world.refused(helm, &["push", "--plain-http", "small-1.2.3.tgz", &to]).await;
     assert!(refused.contains("unauthorized") || refused.contains("credential"), "{refused}");
     world
-        .run("helm", &["registry", "login", "--plain-http", &world.served.host, "-u", USER, "-p", &world.secret])
+        .run(helm, &["registry", "login", "--plain-http", &world.served.host, "-u", USER, "-p", &world.secret])
         .await;
-    world.run("helm", &["push", "--plain-http", "small-1.2.3.tgz", &to]).await;
+    world.run(helm, &["push", "--plain-http", "small-1.2.3.tgz", &to]).await;
     let name = format!("{to}/small");
     std::fs::create_dir(world.path("out")).unwrap();
-    world.run("helm", &["pull", "--plain-http", "--version", "1.2.3", "-d", "out", &name]).await;
+    world.run(helm, &["pull", "--plain-http", "--version", "1.2.3", "-d", "out", &name]).await;
     let sent = std::fs::read(world.path("small-1.2.3.tgz")).unwrap();
     assert!(std::fs::read(world.path("out/small-1.2.3.tgz")).unwrap() == sent);
-    let shown = world.run("helm", &["show", "chart", "--plain-http", "--version", "1.2.3", &name]).await;
+    let shown = world.run(helm, &["show", "chart", "--plain-http", "--version", "1.2.3", &name]).await;
     assert!(shown.contains("name: small"), "{shown}");
 }
 

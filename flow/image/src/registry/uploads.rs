@@ -29,7 +29,7 @@ use crate::{Error, Kind, Result, hash::Algorithm, reference::check_repository};
 const PATIENCE: Duration = Duration::from_secs(10);
 /// When there are too many, one that has lain idle for so many seconds makes room: that has received nothing, or something.
 const IDLE_EMPTY: i64 = 60;
-const IDLE: i64 = 600;
+const IDLE: i64 = 120;
 /// How often abandoned uploads are looked for, in seconds.
 const SWEEP: i64 = 600;
 

@@ -98,8 +98,9 @@ impl Door {
             Who::Nobody => self.is_open(repository, verb).await,
             Who::Robot(robot) => robot.may(repository, verb) || self.is_open(repository, verb).await,
             Who::Token(claims) => {
-                let given = claims.access.iter().filter(|access| access.name == repository);
-                given.into_iter().any(|access| access.actions.contains(&verb))
+                let mut given = claims.access.iter().filter(|access| access.name == repository);
+                // Nobody may less than those who did not say who they are.
+                given.any(|access| access.actions.contains(&verb)) || self.is_open(repository, verb).await
             }
         }
     }
