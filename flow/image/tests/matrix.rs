@@ -220,9 +220,7 @@ async fn charts(helm: &str) {
     let to = format!("oci://{}", world.at("team/charts"));
     let refused = world.refused(helm, &["push", "--plain-http", "small-1.2.3.tgz", &to]).await;
     assert!(refused.contains("unauthorized") || refused.contains("credential"), "{refused}");
-    world
-        .run(helm, &["registry", "login", "--plain-http", &world.served.host, "-u", USER, "-p", &world.secret])
-        .await;
+    world.run(helm, &["registry", "login", "--plain-http", &world.served.host, "-u", USER, "-p", &world.secret]).await;
     world.run(helm, &["push", "--plain-http", "small-1.2.3.tgz", &to]).await;
     let name = format!("{to}/small");
     std::fs::create_dir(world.path("out")).unwrap();

@@ -67,8 +67,7 @@ fn content_is_kept_in_s3() {
     copy(&server, home.path(), "docker://s3/app:large", &format!("dir:{}", to.display()), None).ok();
     assert_eq!(server.ask("DELETE", "/v2/s3/app/manifests/large", None).status, 202);
     server.cli(&["registry", "retention", "set", "s3", "--keep-last", "1", "--untagged", "0s"]).ok();
-    let report =
-        testbed::json(&server.cli(&["registry", "gc", "--grace", "0s", "--lease", "0s", "--json"]).ok());
+    let report = testbed::json(&server.cli(&["registry", "gc", "--grace", "0s", "--lease", "0s", "--json"]).ok());
     assert_eq!(report["failed"], 0, "{report}");
     assert!(report["blobs"].as_u64().unwrap() >= 2, "{report}");
     assert_eq!(server.json("/v2/s3/app/tags/list")["tags"], json!(["small"]));

@@ -32,7 +32,12 @@ impl Connection {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(120)))?;
-        Ok(Self { address, stream: BufReader::with_capacity(64 << 10, stream), buffer: vec![0; 256 << 10], more: String::new() })
+        Ok(Self {
+            address,
+            stream: BufReader::with_capacity(64 << 10, stream),
+            buffer: vec![0; 256 << 10],
+            more: String::new(),
+        })
     }
 
     /// Sends a header with every request.

@@ -85,8 +85,14 @@ pub fn run(options: &Options) -> Result<()> {
         for (known, figures) in known.iter().zip(&all) {
             let figure = median(figures);
             let against = own.map(|own| {
-                let push = own.push.zip(figure.push).map_or("    –".into(), |(own, other)| format!("{:5.2}", own / other));
-                format!("{push}x {:5.2}x  {:5.2} {:5.2}", own.pull / figure.pull, own.cpu / figure.cpu, own.peak / figure.peak)
+                let push =
+                    own.push.zip(figure.push).map_or("    –".into(), |(own, other)| format!("{:5.2}", own / other));
+                format!(
+                    "{push}x {:5.2}x  {:5.2} {:5.2}",
+                    own.pull / figure.pull,
+                    own.cpu / figure.cpu,
+                    own.peak / figure.peak
+                )
             });
             println!(
                 "{:>10} {connections:>4} {:16} {:>9} {:9.1} {:8.2} {:8.1}   {}",

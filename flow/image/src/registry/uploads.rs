@@ -274,8 +274,7 @@ impl Registry {
         let mut idle: Vec<_> = {
             let sessions = self.inner.uploads.sessions();
             let all = sessions.iter().map(|(id, session)| {
-                let (kept, touched) =
-                    (session.kept.load(Ordering::Relaxed), session.touched.load(Ordering::Relaxed));
+                let (kept, touched) = (session.kept.load(Ordering::Relaxed), session.touched.load(Ordering::Relaxed));
                 (kept, touched, id.clone(), session.clone())
             });
             let limit = |kept: bool| now.as_second() - if kept { IDLE } else { IDLE_EMPTY };

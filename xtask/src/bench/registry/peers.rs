@@ -157,7 +157,8 @@ impl Known {
 
 impl Peer {
     pub fn connect(&self) -> Result<Connection> {
-        let connection = Connection::open(self.address)?.with("Accept", "application/vnd.oci.image.manifest.v1+json, */*");
+        let connection =
+            Connection::open(self.address)?.with("Accept", "application/vnd.oci.image.manifest.v1+json, */*");
         Ok(match &self.token {
             Some(token) => connection.with("Authorization", &format!("Bearer {token}")),
             None => connection,

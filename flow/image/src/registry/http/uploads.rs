@@ -166,7 +166,8 @@ fn chunks(body: Body, announced: Option<u64>, stall: Duration) -> impl Stream<It
         until: Instant,
         lacking: usize,
     }
-    let start = Coming { stream: body.into_data_stream(), received: 0, until: Instant::now() + stall, lacking: SLOWEST };
+    let start =
+        Coming { stream: body.into_data_stream(), received: 0, until: Instant::now() + stall, lacking: SLOWEST };
     futures::stream::unfold(Some(start), move |coming| async move {
         let mut coming = coming?;
         let broke_off = |why: String| Error::new(Kind::UploadInvalid, format!("the body broke off: {why}"));

@@ -62,7 +62,10 @@ impl Accepts for Listener {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot turn off the gathering of small packets");
         }
-        (Wire { stream, greeting: Greeting::new(self.patience.head), progress: Progress::new(self.patience.write) }, address)
+        (
+            Wire { stream, greeting: Greeting::new(self.patience.head), progress: Progress::new(self.patience.write) },
+            address,
+        )
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -98,11 +101,7 @@ impl Wire {
     }
 
     /// Writes, and gives up on a client that takes nothing for too long.
-    fn poll_patiently(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_patiently(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self.as_mut().poll_bytes(cx, bufs) {
             Poll::Pending => self.progress.poll_given_up(cx).map(Err),
             done => {

@@ -49,7 +49,8 @@ impl Greeting {
         if self.over {
             return;
         }
-        self.over = bytes.is_empty() || !PREFACE[self.read..].starts_with(&bytes[..bytes.len().min(PREFACE.len() - self.read)]);
+        self.over =
+            bytes.is_empty() || !PREFACE[self.read..].starts_with(&bytes[..bytes.len().min(PREFACE.len() - self.read)]);
         self.read = (self.read + bytes.len()).min(PREFACE.len());
         self.over |= self.read == PREFACE.len();
         if self.over {
