@@ -233,6 +233,7 @@ impl Render<'_> {
             let slashes = |path: &str| path.matches('/').count();
             slashes(b).cmp(&slashes(a)).then_with(|| b.cmp(a))
         });
+        set.ahead(order.iter().map(|path| (path.as_str(), &*scopes[*path].text)));
         for path in &order {
             set.parse(path, &scopes[*path].text).map_err(|error| self.failed(error))?;
         }

@@ -1,10 +1,13 @@
 //! Sets of templates and the rendering of one chart's worth of them.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     hash::{DefaultHasher, Hash, Hasher},
     rc::Rc,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use crate::{
@@ -114,6 +117,9 @@ struct CacheEntry {
     parsed: Arc<Parsed>,
 }
 
+/// Bytes of text that take longer to parse than a thread to start.
+const WORTH_A_THREAD: usize = 64 << 10;
+
 /// Distinct texts in a cache; when there are more it starts anew.
 const MOST_CACHED: usize = 20_000;
 
@@ -182,6 +188,29 @@ impl Set {
             }
         }
         Ok(())
+    }
+
+    /// Parses texts (name, text) ahead on all processors, so that [`parse`](Self::parse) finds them in the cache. What is wrong in
+    /// them is said when their turn comes. Without a cache, or for a few texts, nothing happens.
+    pub fn ahead<'t>(&self, texts: impl Iterator<Item = (&'t str, &'t str)>) {
+        let Some(cache) = &self.cache else { return };
+        let mut seen = HashSet::new();
+        let texts: Vec<(&str, &str)> = texts.filter(|(_, text)| seen.insert(*text)).collect();
+        let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(bytes / WORTH_A_THREAD);
+        if threads < 2 {
+            return;
+        }
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    while let Some((name, text)) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        let _ = cache.parse(self.family, name, text);
+                    }
+                });
+            }
+        });
     }
 
     /// Whether there is a template of that name.

@@ -23,8 +23,9 @@ pub(super) fn check(files: &[File], flavor: Flavor, findings: &mut Findings) {
     let strict = yaml::Decode { strict: true, ..yaml::Decode::default() }.value(&text);
     let said = match (strict, unknown(&raw)) {
         (Err(error), _) => Some(format!("error converting YAML to JSON: yaml: {}", error.message)),
-        (Ok(_), field) => field
-            .map(|field| format!("error unmarshaling JSON: while decoding JSON: json: unknown field {field:?}")),
+        (Ok(_), field) => {
+            field.map(|field| format!("error unmarshaling JSON: while decoding JSON: json: unknown field {field:?}"))
+        }
     };
     if let Some(said) = said.filter(|_| flavor == Flavor::Helm4) {
         findings.add(Severity::Warning, PATH, format!("failed to strictly parse chart metadata file\n\t{said}"));
@@ -119,14 +120,19 @@ fn version(metadata: &Metadata, findings: &mut Findings) {
 /// The usual characters, in parts between dots.
 fn email(text: &str) -> bool {
     let Some((name, domain)) = text.rsplit_once('@') else { return false };
-    let local = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii() && !c.is_control();
+    let local =
+        |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || !c.is_ascii() && !c.is_control();
     let plain = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii() && !c.is_control();
     let part = |part: &str| {
         part.starts_with(plain) && part.ends_with(plain) && part.chars().all(|c| plain(c) || "-_~".contains(c))
     };
-    let whole = |text: &str, holds: &dyn Fn(char) -> bool| text.split('.').all(|part| !part.is_empty() && part.chars().all(holds));
+    let whole = |text: &str, holds: &dyn Fn(char) -> bool| {
+        text.split('.').all(|part| !part.is_empty() && part.chars().all(holds))
+    };
     let domain = domain.strip_suffix('.').unwrap_or(domain);
-    whole(name, &local) && domain.contains('.') && domain.split('.').all(part)
+    whole(name, &local)
+        && domain.contains('.')
+        && domain.split('.').all(part)
         && domain.rsplit('.').next().is_some_and(|top| !top.starts_with(|c: char| c.is_ascii_digit()))
 }
 

@@ -30,7 +30,8 @@ pub(super) fn each(content: &str, flavor: Flavor, take: &mut dyn FnMut(Object)) 
                 },
                 Some(Err(error)) if count > 1 => return Err(syntax(&content[end..], &error)),
                 Some(Err(error)) => {
-                    let before: usize = content.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+                    let before: usize =
+                        content.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
                     break format!("json: offset {}: {}", before + error.column(), syntax(&content[end..], &error));
                 }
             }
@@ -42,14 +43,15 @@ pub(super) fn each(content: &str, flavor: Flavor, take: &mut dyn FnMut(Object)) 
         }
         // It may still be YAML: what is left is read as such, and if it is none, this is what is said.
         first = Some(fault);
-        rest = content[end..].split_once('\n').map_or(&content[end..], |(blank, after)| {
-            if blank.trim().is_empty() { after } else { &content[end..] }
-        });
+        rest = content[end..]
+            .split_once('\n')
+            .map_or(&content[end..], |(blank, after)| if blank.trim().is_empty() { after } else { &content[end..] });
     }
     for document in documents(rest) {
         let read = document.and_then(|text| {
             let value = yaml::from_str(text).map_err(|error| format!("error converting YAML to JSON: {error}"))?;
-            Object::read(value, false, flavor).map_err(|error| format!("error unmarshaling JSON: while decoding JSON: {error}"))
+            Object::read(value, false, flavor)
+                .map_err(|error| format!("error unmarshaling JSON: while decoding JSON: {error}"))
         });
         let object = read.map_err(|error| first.take().unwrap_or(error))?;
         first = None;
@@ -115,7 +117,9 @@ impl Object {
         let metadata = field(&whole, "metadata").unwrap_or(&Value::Null);
         if !metadata.is_null() && metadata.as_map().is_none() {
             let found = json_type(metadata);
-            return Err(format!("json: cannot unmarshal {found} into Go struct field {of}.Metadata of type rules.k8sYamlMetadata"));
+            return Err(format!(
+                "json: cannot unmarshal {found} into Go struct field {of}.Metadata of type rules.k8sYamlMetadata"
+            ));
         }
         let name = text(field(metadata, "name"), "k8sYamlMetadata.Metadata.Name")?;
         text(field(metadata, "namespace"), "k8sYamlMetadata.Metadata.Namespace")?;

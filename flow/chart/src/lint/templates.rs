@@ -109,7 +109,9 @@ impl Findings {
         let Object { version, kind, name, whole } = object;
         if let Some(fault) = names::fault(kind, name) {
             let name = crate::quote::quote(name);
-            let said = format!("object name does not conform to Kubernetes naming requirements: {name}: metadata.name: Invalid value: {name}: {fault}");
+            let said = format!(
+                "object name does not conform to Kubernetes naming requirements: {name}: metadata.name: Invalid value: {name}: {fault}"
+            );
             self.add(Severity::Warning, path, said);
         }
         if let Some(fault) = names::deprecated(version, kind, &render.capabilities.kube) {
