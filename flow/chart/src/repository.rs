@@ -1,8 +1,10 @@
 //! Repositories of charts: their `index.yaml`, and which version of a chart a range chooses.
 
 mod resolve;
+mod search;
 
 pub use resolve::{Found, Sources, lock_digest, locked, resolve};
+pub use search::{Hit, Wanted, search};
 
 use std::{cmp::Ordering, collections::BTreeMap};
 

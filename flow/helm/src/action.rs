@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 pub use install::preview;
-pub use name::{check_name, generated_name};
+pub use name::{check_name, generated_name, templated_name};
 pub use rollback::Rollback;
 pub use test::{Testing, logs};
 pub use uninstall::{Uninstall, Uninstalled};
@@ -135,6 +135,10 @@ pub struct Deploy {
     pub sub_notes: bool,
     pub hide_secrets: bool,
     pub dns: bool,
+    /// The definitions of custom resources stand in the manifest; for rendering only.
+    pub include_crds: bool,
+    /// Templates are told of an upgrade; for rendering only.
+    pub is_upgrade: bool,
 }
 
 impl Deploy {

@@ -42,10 +42,12 @@ impl Object {
         format!("{} {:?} in namespace {:?}", self.kind(), self.name, self.namespace.as_deref().unwrap_or_default())
     }
 
-    /// `shop/web apps/v1, Kind=Deployment`.
+    /// `shop/web apps/v1, Kind=Deployment`; the group without a name leaves its slash: `shop/web /v1, Kind=Service`.
     pub fn coordinates(&self) -> String {
         let namespace = self.namespace.as_deref().unwrap_or_default();
-        format!("{namespace}/{} {}, Kind={}", self.name, self.resource.api_version(), self.kind())
+        let version = self.resource.api_version();
+        let slash = if version.contains('/') { "" } else { "/" };
+        format!("{namespace}/{} {slash}{version}, Kind={}", self.name, self.kind())
     }
 }
 

@@ -12,6 +12,7 @@ mod build;
 mod claim;
 mod cluster;
 mod error;
+mod formatted;
 mod hooks;
 mod lookup;
 pub mod managers;
@@ -27,6 +28,7 @@ pub use action::{Deploy, DryRun, Helm, Rollback, Say, Strategy, Testing, Uninsta
 pub use claim::{Life, Owner};
 pub use cluster::{Cluster, Kinds, Resource};
 pub use error::Error;
+pub use formatted::{formatted, with_template};
 pub use render::{Filter, Source};
 pub use storage::{Driver, Held, Labels, Storage};
 pub use values::{Reuse, computed};

@@ -59,6 +59,7 @@ pub(crate) async fn render(
         render.options.seed = source.seed;
         render.cache = Some(Arc::default());
         render.skip_schema = options.skip_schema;
+        render.include_crds = options.include_crds;
         render.sub_notes = options.sub_notes;
         render.hide_secrets = options.hide_secrets;
         let filter = source.filter.clone();

@@ -33,6 +33,9 @@ impl Driver {
         match word {
             "" | "secret" | "secrets" => Ok(Self::Secret),
             "configmap" | "configmaps" => Ok(Self::ConfigMap),
+            "sql" | "memory" => Err(Error::Option(format!(
+                "releases are not kept by the driver {word:?}: they are in `secret` or `configmap`; what helm keeps in a database is for helm itself to change"
+            ))),
             other => {
                 Err(Error::Option(format!("unknown driver {other:?}: releases are kept in `secret` or `configmap`")))
             }

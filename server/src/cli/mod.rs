@@ -88,8 +88,7 @@ enum Command {
     /// Walk from a running pod (or an image) back to its commit, verifying every link
     Trace(trace::Options),
     /// Render, check, show and pack Helm charts
-    #[command(subcommand)]
-    Helm(helm::Command),
+    Helm(Box<helm::Helm>),
     /// Build and change kustomizations
     #[command(subcommand)]
     Kustomize(kustomize::Command),
@@ -186,7 +185,7 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Registry(command) => registry::main(command).await,
         Command::Rollout(command) => rollout::main(command).await,
         Command::Trace(options) => trace::main(options).await,
-        Command::Helm(command) => helm::main(command).await,
+        Command::Helm(helm) => helm::main(*helm).await,
         Command::Kustomize(command) => kustomize::main(command).await,
         Command::Render(options) => render::main(*options).await,
         Command::Skaffold(command) => skaffold::main(command).await,

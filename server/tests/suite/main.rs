@@ -12,6 +12,7 @@ mod disk;
 mod environments;
 mod git;
 mod helm;
+mod helm_words;
 mod local;
 mod pipeline;
 mod registry;

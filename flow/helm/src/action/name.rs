@@ -33,9 +33,29 @@ pub fn generated_name(reference: &str, now: jiff::Timestamp) -> String {
     format!("{base}-{}", now.as_second())
 }
 
+/// `--name-template`: what a template with Helm's functions makes, from no data.
+pub fn templated_name(text: &str, seed: u64, now: jiff::Timestamp) -> Result<String, Error> {
+    let wrong = |error: template::Error| Error::Option(error.to_string());
+    let mut set = template::Set::new(template::Family::Helm4);
+    set.parse("name-template", text).map_err(wrong)?;
+    let options = template::Options { now, seed, ..template::Options::default() };
+    let made = template::Renderer::new(&set, options).render("name-template", template::Value::Nil).map_err(wrong)?;
+    Ok(String::from_utf8_lossy(&made.text).into_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_from_templates() {
+        let now = jiff::Timestamp::from_second(7).unwrap();
+        let made = |text: &str| templated_name(text, 1, now);
+        assert_eq!(made(r#"x-{{ upper "a" | lower }}"#).unwrap(), "x-a");
+        assert_eq!(made("{{ randAlphaNum 5 | lower }}").unwrap(), made("{{ randAlphaNum 5 | lower }}").unwrap());
+        let said = made("{{ nofunc }}").unwrap_err().to_string();
+        assert_eq!(said, r#"template: name-template:1: function "nofunc" not defined"#);
+    }
 
     #[test]
     fn names() {

@@ -24,22 +24,43 @@ use crate::{
 const CONNECT: Duration = Duration::from_secs(15);
 
 /// The flags that name a cluster and a namespace.
-#[derive(Debug, Args)]
+#[derive(Args)]
 pub struct Target {
     /// The namespace of the release
-    #[arg(short, long, env = "HELM_NAMESPACE", hide_env = true)]
+    #[arg(short, long, global = true, env = "HELM_NAMESPACE", hide_env = true)]
     pub namespace: Option<String>,
     /// The kubeconfig file
-    #[arg(long, value_name = "FILE", env = "KUBECONFIG", hide_env = true)]
+    #[arg(long, global = true, value_name = "FILE", env = "KUBECONFIG", hide_env = true)]
     kubeconfig: Option<PathBuf>,
     /// The context of the kubeconfig
-    #[arg(long, value_name = "NAME", env = "HELM_KUBECONTEXT", hide_env = true)]
+    #[arg(long, global = true, value_name = "NAME", env = "HELM_KUBECONTEXT", hide_env = true)]
     kube_context: Option<String>,
+    /// The cluster's address, in place of the kubeconfig's
+    #[arg(long, global = true, value_name = "URL", env = "HELM_KUBEAPISERVER", hide_env = true)]
+    kube_apiserver: Option<String>,
+    /// A bearer token for it
+    #[arg(long, global = true, value_name = "TOKEN", env = "HELM_KUBETOKEN", hide_env = true, hide_env_values = true)]
+    kube_token: Option<String>,
+    /// Certificates of the authorities that vouch for it
+    #[arg(long, global = true, value_name = "FILE", env = "HELM_KUBECAFILE", hide_env = true)]
+    kube_ca_file: Option<PathBuf>,
+    /// The name that its certificate must have
+    #[arg(long, global = true, value_name = "NAME", env = "HELM_KUBETLS_SERVER_NAME", hide_env = true)]
+    kube_tls_server_name: Option<String>,
+    /// Do not ask who it is
+    #[arg(long, global = true)]
+    kube_insecure_skip_tls_verify: bool,
+    /// Act as this user
+    #[arg(long, global = true, value_name = "NAME", env = "HELM_KUBEASUSER", hide_env = true)]
+    kube_as_user: Option<String>,
+    /// Act as a member of this group; may be repeated
+    #[arg(long, global = true, value_name = "NAME", env = "HELM_KUBEASGROUPS", hide_env = true, value_delimiter = ',')]
+    kube_as_group: Vec<String>,
     /// Where releases are kept: secret or configmap
-    #[arg(long, value_name = "DRIVER", env = "HELM_DRIVER", default_value = "secret", hide = true)]
+    #[arg(long, global = true, value_name = "DRIVER", env = "HELM_DRIVER", default_value = "secret", hide = true)]
     driver: String,
     /// After how long without a word an unfinished operation of another tool counts as left behind
-    #[arg(long, value_name = "DURATION", value_parser = super::flags::duration, default_value = "15m")]
+    #[arg(long, global = true, value_name = "DURATION", value_parser = super::flags::duration, default_value = "15m")]
     abandoned_after: Duration,
 }
 
@@ -76,14 +97,85 @@ impl Target {
         Ok(merged)
     }
 
+    /// The variables that say which cluster is meant, and what they say. The token is not shown.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let text = |value: &Option<String>| value.clone().unwrap_or_default();
+        let file = self.kube_ca_file.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+        let token = self.kube_token.as_ref().map(|_| "xxxxx".to_owned()).unwrap_or_default();
+        vec![
+            ("HELM_DRIVER", self.driver.clone()),
+            ("HELM_KUBEAPISERVER", text(&self.kube_apiserver)),
+            ("HELM_KUBEASGROUPS", self.kube_as_group.join(",")),
+            ("HELM_KUBEASUSER", text(&self.kube_as_user)),
+            ("HELM_KUBECAFILE", file),
+            ("HELM_KUBECONTEXT", text(&self.kube_context)),
+            ("HELM_KUBETLS_SERVER_NAME", text(&self.kube_tls_server_name)),
+            ("HELM_KUBETOKEN", token),
+            ("HELM_NAMESPACE", self.namespace()),
+        ]
+    }
+
+    /// What the flags say goes before what is written down.
+    fn said(&self, config: &mut Kubeconfig) {
+        let wanted = self.kube_context.clone().or_else(|| config.current_context.clone());
+        let known = wanted.as_ref().and_then(|name| config.contexts.iter().find(|context| context.name == *name));
+        let found = known.and_then(|context| context.context.clone());
+        if found.is_none() && (self.kube_context.is_some() || self.kube_apiserver.is_none()) {
+            return;
+        }
+        let context = found.unwrap_or_default();
+        const FLAGS: &str = "of-the-flags";
+        let cluster = config.clusters.iter().find(|cluster| cluster.name == context.cluster);
+        let mut cluster = cluster.and_then(|named| named.cluster.clone()).unwrap_or_default();
+        let user = context.user.as_ref().and_then(|user| config.auth_infos.iter().find(|known| known.name == *user));
+        let mut user = user.and_then(|named| named.auth_info.clone()).unwrap_or_default();
+        cluster.server = self.kube_apiserver.clone().or(cluster.server);
+        if let Some(path) = &self.kube_ca_file {
+            cluster.certificate_authority = Some(path.display().to_string());
+            cluster.certificate_authority_data = None;
+        }
+        if self.kube_insecure_skip_tls_verify {
+            cluster.insecure_skip_tls_verify = Some(true);
+            cluster.certificate_authority = None;
+            cluster.certificate_authority_data = None;
+        }
+        cluster.tls_server_name = self.kube_tls_server_name.clone().or(cluster.tls_server_name);
+        if let Some(token) = &self.kube_token {
+            user.token = Some(token.clone().into());
+            user.token_file = None;
+        }
+        user.impersonate = self.kube_as_user.clone().or(user.impersonate);
+        let groups: Vec<String> = self.kube_as_group.iter().filter(|group| !group.is_empty()).cloned().collect();
+        if !groups.is_empty() {
+            user.impersonate_groups = Some(groups);
+        }
+        let context = kube::config::Context {
+            cluster: FLAGS.to_owned(),
+            user: Some(FLAGS.to_owned()),
+            ..context
+        };
+        let name = wanted.unwrap_or_else(|| FLAGS.to_owned());
+        config.contexts.retain(|known| known.name != name);
+        config.contexts.push(kube::config::NamedContext { name: name.clone(), context: Some(context), ..Default::default() });
+        config.clusters.push(kube::config::NamedCluster { name: FLAGS.to_owned(), cluster: Some(cluster), ..Default::default() });
+        config.auth_infos.push(kube::config::NamedAuthInfo { name: FLAGS.to_owned(), auth_info: Some(user), ..Default::default() });
+        config.current_context = Some(name);
+    }
+
     async fn cluster(&self) -> Result<Cluster> {
         let wrong = |text: String| {
             Fault::new(Class::Unavailable, format!("kubernetes cluster unreachable: {text}"))
                 .hint(super::flags::UNREACHABLE)
         };
         let options = KubeConfigOptions { context: self.kube_context.clone(), ..KubeConfigOptions::default() };
-        let mut config = match self.kubeconfig() {
-            Ok(kubeconfig) => {
+        let given = match self.kubeconfig() {
+            // An address is enough.
+            Err(_) if self.kube_apiserver.is_some() => Ok(Kubeconfig::default()),
+            other => other,
+        };
+        let mut config = match given {
+            Ok(mut kubeconfig) => {
+                self.said(&mut kubeconfig);
                 Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| wrong(chain(&error)))?
             }
             // Inside of a pod there is none.
@@ -110,6 +202,12 @@ impl Target {
             tell: Arc::new(tell),
             stop: stopped(release),
         })
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Target").field("namespace", &self.namespace).finish_non_exhaustive()
     }
 }
 

@@ -44,6 +44,9 @@ pub enum Command {
     List {
         #[arg(default_value = ".")]
         chart: PathBuf,
+        /// The most characters of a column
+        #[arg(long, value_name = "N", default_value_t = 80)]
+        max_col_width: usize,
     },
     /// Choose versions, write Chart.lock, and fetch them into charts/
     #[command(alias = "up")]
@@ -74,19 +77,19 @@ pub struct Options {
 
 pub async fn main(command: Command) -> Result<ExitCode> {
     match command {
-        Command::List { chart } => list(&chart),
+        Command::List { chart, max_col_width } => list(&chart, max_col_width),
         Command::Update(options) => update(&options).await,
         Command::Build(options) => build(&options).await,
     }
 }
 
-fn list(path: &Path) -> Result<ExitCode> {
+fn list(path: &Path, most: usize) -> Result<ExitCode> {
     let chart = load(path, Flavor::Helm4, &Warnings::default())?;
     if chart.metadata.dependencies.is_empty() {
-        eprintln!("WARNING: no dependencies at {}", path.display());
+        say(format!("WARNING: no dependencies at {}", path.join("charts").display()));
         return Ok(ExitCode::SUCCESS);
     }
-    let mut rows = vec![["NAME", "VERSION", "REPOSITORY", "STATUS"].map(str::to_owned)];
+    let mut rows = vec![["NAME", "VERSION", "REPOSITORY", "STATUS"].map(str::to_owned).to_vec()];
     for wanted in &chart.metadata.dependencies {
         let found = chart.dependencies.iter().find(|subchart| subchart.name() == wanted.name);
         let status = match found {
@@ -95,17 +98,10 @@ fn list(path: &Path) -> Result<ExitCode> {
             Some(_) if path.join("charts").join(&wanted.name).is_dir() => "unpacked",
             Some(_) => "ok",
         };
-        rows.push([wanted.name.clone(), wanted.version.clone(), wanted.repository.clone(), status.to_owned()]);
+        let repository = shown_text(&wanted.repository);
+        rows.push(vec![wanted.name.clone(), wanted.version.clone(), repository, status.to_owned()]);
     }
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths = [width(0), width(1), width(2)];
-    let mut out = String::new();
-    for row in &rows {
-        let cells: Vec<String> =
-            row.iter().take(3).zip(widths).map(|(cell, width)| format!("{cell:<width$}\t")).collect();
-        out.push_str(&format!("{}{}\n", cells.concat(), row[3]));
-    }
-    print(&out)
+    print(&(super::show::table_of(&rows, most) + "\n"))
 }
 
 /// An unpacked chart whose dependencies are seen to.
@@ -346,7 +342,7 @@ async fn build(options: &Options) -> Result<ExitCode> {
     if !unknown.is_empty() {
         return Err(Fault::not_found(format!(
             "no repository definition for {}. Please add the missing repos via 'helm repo add'",
-            unknown.join(", ")
+            unknown.iter().map(|url| shown_text(url)).collect::<Vec<_>>().join(", ")
         )));
     }
     work.refresh(&lock.dependencies).await;
@@ -413,7 +409,7 @@ impl Remote<'_> {
 
 impl Sources for Remote<'_> {
     fn index(&self, repository: &str) -> std::result::Result<Index, chart::Error> {
-        let absent = || chart::Error::Index(format!("could not find protocol handler for: {repository}"));
+        let absent = || chart::Error::Index(format!("could not find protocol handler for: {}", shown_text(repository)));
         self.indexes.get(repository).cloned().ok_or_else(absent)
     }
 

@@ -128,10 +128,7 @@ impl Common {
             let filter: helm::Filter = Arc::new(move |text: &str| super::filter::filtered(&program, &arguments, text));
             filter
         });
-        let mut seed = [0; 8];
-        let filled = aws_lc_rs::rand::fill(&mut seed);
-        filled.map_err(|_| Fault::new(Class::Internal, "this machine gives no random numbers"))?;
-        Ok(Source { chart, values, filter, seed: u64::from_le_bytes(seed), flavor })
+        Ok(Source { chart, values, filter, seed: seed()?, flavor })
     }
 
     fn shown(&self, record: &Record) -> Result<ExitCode> {
@@ -139,6 +136,14 @@ impl Common {
         let document = show::document(record, true);
         print(&show::formatted(self.output, &document, || show::status(record, &shown))?)
     }
+}
+
+/// What everything random of one run is made from.
+fn seed() -> Result<u64> {
+    let mut seed = [0; 8];
+    let filled = aws_lc_rs::rand::fill(&mut seed);
+    filled.map_err(|_| Fault::new(Class::Internal, "this machine gives no random numbers"))?;
+    Ok(u64::from_le_bytes(seed))
 }
 
 /// Flags of `helm install`.
@@ -150,6 +155,9 @@ pub struct Install {
     /// Make a name up
     #[arg(short, long)]
     generate_name: bool,
+    /// A template that makes the name: 'web-{{ randAlphaNum 5 | lower }}'
+    #[arg(long, value_name = "TEMPLATE")]
+    name_template: Option<String>,
     /// Use a name again whose release is uninstalled or failed
     #[arg(long)]
     replace: bool,
@@ -162,6 +170,14 @@ pub async fn install(options: &Install) -> Result<ExitCode> {
     let (name, reference) = match (options.names.as_slice(), options.generate_name) {
         ([_, _, ..], true) => {
             return Err(Fault::usage("INSTALLATION FAILED: cannot set --generate-name and also specify a name"));
+        }
+        ([_, _, ..], false) if options.name_template.is_some() => {
+            return Err(Fault::usage("INSTALLATION FAILED: cannot set --name-template and also specify a name"));
+        }
+        ([chart], false) if options.name_template.is_some() => {
+            let text = options.name_template.as_deref().unwrap_or_default();
+            let name = helm::action::templated_name(text, seed()?, clock::now());
+            (name.map_err(failed("INSTALLATION FAILED"))?, chart)
         }
         ([name, chart, ..], false) => (name.clone(), chart),
         ([chart], true) => (helm::action::generated_name(chart, clock::now()), chart),

@@ -8,7 +8,13 @@ use std::{
 
 /// What the program makes of a text.
 pub fn filtered(program: &Path, arguments: &[String], text: &str) -> Result<String, String> {
-    let failed = |error: std::io::Error| format!("cannot run {}: {error}", program.display());
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => format!(
+            "cannot run {0}: there is no such program; plugins, which helm 4 wants here, are not run: give the path of the program that the plugin's plugin.yaml names",
+            program.display()
+        ),
+        _ => format!("cannot run {}: {error}", program.display()),
+    };
     let mut child =
         Command::new(program).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().map_err(failed)?;
     let input = child.stdin.take();

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use chart::{Chart, Flavor, Warnings};
+use chart::{Chart, Flavor, Warnings, jsonpath::JsonPath};
 use clap::{Args, Subcommand};
 
 use super::{
     print,
     reference::{self, Origin},
 };
-use crate::fault::Result;
+use crate::fault::{Fault, Result};
 
 /// What to show of a chart.
 #[derive(Debug, Subcommand)]
@@ -23,7 +23,7 @@ pub enum Show {
     Chart(Box<Named>),
     /// Its values, with their comments
     #[command(disable_version_flag = true)]
-    Values(Box<Named>),
+    Values(Box<NamedValues>),
     /// Its README
     #[command(disable_version_flag = true)]
     Readme(Box<Named>),
@@ -41,11 +41,28 @@ pub struct Named {
     origin: Origin,
 }
 
+/// Which chart, and what of its values.
+#[derive(Debug, Args)]
+pub struct NamedValues {
+    #[command(flatten)]
+    named: Named,
+    /// Only what this finds, as kubectl's JSONPath: '{.image.tag}'
+    #[arg(long, value_name = "TEMPLATE", default_value = "", hide_default_value = true)]
+    jsonpath: String,
+}
+
 pub async fn show(show: &Show) -> Result<ExitCode> {
-    let (Show::All(named) | Show::Chart(named) | Show::Values(named) | Show::Readme(named) | Show::Crds(named)) = show;
+    let (named, path) = match show {
+        Show::All(named) | Show::Chart(named) | Show::Readme(named) | Show::Crds(named) => (named.as_ref(), ""),
+        Show::Values(values) => (&values.named, values.jsonpath.as_str()),
+    };
+    let parsed = JsonPath::parse(path).map_err(|why| Fault::usage(format!("error parsing jsonpath {path}: {why}")))?;
     let chart = reference::chart(&named.chart, &named.origin, Flavor::Helm4, &Warnings::default()).await?;
     let text = |data: &[u8]| String::from_utf8_lossy(data).into_owned();
     let all = matches!(show, Show::All(_));
+    if !path.is_empty() {
+        return print(&parsed.print(&yaml::Value::Map(chart.values)));
+    }
     let mut out = String::new();
     if all || matches!(show, Show::Chart(_)) {
         out.push_str(&format!("{}\n", chart.metadata.yaml()));

@@ -13,7 +13,7 @@ use chart::{
 };
 use clap::Args;
 
-use super::{Compatible, Values, disk::Disk, fault, kube, named, print, unreadable, warned};
+use super::{Compatible, Values, connect::Target, disk::Disk, fault, kube, named, print, unreadable, warned};
 use crate::{clock, fault::Result};
 
 /// Flags of `helm lint`.
@@ -24,8 +24,8 @@ pub struct Options {
     charts: Vec<PathBuf>,
     #[command(flatten)]
     values: Values,
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    #[command(flatten)]
+    target: Target,
     /// Warnings fail too
     #[arg(long)]
     strict: bool,
@@ -54,7 +54,7 @@ pub fn main(options: &Options) -> Result<ExitCode> {
         };
         charts.extend(options.charts.iter().flat_map(below));
     }
-    let mut render = Render::offline(flavor, "test-release", &options.namespace);
+    let mut render = Render::offline(flavor, "test-release", &options.target.namespace());
     render.options.now = clock::now();
     render.options.lint = true;
     render.skip_schema = options.skip_schema_validation;

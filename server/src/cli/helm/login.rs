@@ -82,7 +82,7 @@ pub async fn main(command: Command) -> Result<ExitCode> {
                 names(&host).iter().for_each(|name| drop(logins.remove(name)));
             }
             save(&path, &config)?;
-            eprintln!("Removing login credentials for {host}");
+            super::say(format!("Removing login credentials for {host}"));
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -133,7 +133,7 @@ async fn log_in(login: Login) -> Result<ExitCode> {
     let mut config = config(&path)?;
     config["auths"][&names(host)[0]] = json!({ "auth": STANDARD.encode(format!("{username}:{password}")) });
     save(&path, &config)?;
-    eprintln!("Login Succeeded");
+    super::say("Login Succeeded");
     Ok(ExitCode::SUCCESS)
 }
 

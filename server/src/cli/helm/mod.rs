@@ -2,7 +2,9 @@
 
 mod access;
 mod change;
+mod about;
 mod connect;
+mod create;
 mod dependency;
 mod deploy;
 mod disk;
@@ -20,6 +22,7 @@ mod registry;
 mod releases;
 mod repo;
 mod repositories;
+mod search;
 mod show;
 mod template;
 mod verify;
@@ -35,6 +38,29 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::fault::{Class, Fault, Result};
 
+/// `shipway helm` with what every command takes, before its name or after it.
+#[derive(Debug, Args)]
+pub struct Helm {
+    #[command(flatten)]
+    target: connect::Target,
+    #[command(flatten)]
+    places: places::Places,
+    /// Say what is done, on standard error
+    #[arg(long, global = true)]
+    debug: bool,
+    /// What helm's scripts give and nothing here needs: output has no colours, requests no budget, charts no cache
+    #[arg(long = "color", visible_alias = "colour", global = true, hide = true, value_name = "WHEN")]
+    color: Option<String>,
+    #[arg(long, global = true, hide = true, value_name = "N")]
+    burst_limit: Option<i64>,
+    #[arg(long, global = true, hide = true, value_name = "N")]
+    qps: Option<f32>,
+    #[arg(long, global = true, hide = true, value_name = "DIR")]
+    content_cache: Option<std::path::PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
 /// What can be done with charts.
 #[derive(Debug, Subcommand)]
 #[command(defer = true)]
@@ -45,16 +71,16 @@ pub enum Command {
     /// Say what is wrong with a chart
     Lint(lint::Options),
     /// Show what a chart is: its metadata, values, README, custom resource definitions
-    #[command(subcommand)]
+    #[command(subcommand, visible_alias = "inspect")]
     Show(inspect::Show),
     /// See to the charts that a chart needs
-    #[command(subcommand)]
+    #[command(subcommand, visible_aliases = ["dep", "dependencies"])]
     Dependency(dependency::Command),
     /// Pack a chart into an archive
     #[command(disable_version_flag = true)]
     Package(package::Options),
     /// Fetch a chart from a repository or registry
-    #[command(disable_version_flag = true)]
+    #[command(disable_version_flag = true, visible_alias = "fetch")]
     Pull(Box<pull::Options>),
     /// Push a packed chart into a registry
     Push(Box<push::Options>),
@@ -90,6 +116,25 @@ pub enum Command {
     /// Fetch what is stored of a release
     #[command(subcommand)]
     Get(releases::Get),
+    /// Look for charts in the repositories that are known
+    #[command(subcommand, disable_version_flag = true)]
+    Search(search::Command),
+    /// Write a chart to start from
+    Create(create::Options),
+    /// Where files lie and what the environment says
+    Env {
+        /// Only this one
+        name: Option<String>,
+    },
+    /// The version of this program, and of the helm that it is like
+    #[command(disable_version_flag = true)]
+    Version(about::Version),
+    /// Plugins are not run
+    #[command(hide = true)]
+    Plugin {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        words: Vec<String>,
+    },
 }
 
 /// Whose output is wanted where versions differ.
@@ -162,8 +207,20 @@ impl SingleValues {
 }
 
 /// Runs one command.
-pub async fn main(command: Command) -> Result<ExitCode> {
-    match command {
+pub async fn main(helm: Helm) -> Result<ExitCode> {
+    let asked = |text: String| matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True");
+    if helm.debug || std::env::var("HELM_DEBUG").is_ok_and(asked) {
+        super::trace_to_stderr("info,helm=debug,chart=debug,kube_client=debug,shipway=debug,server=debug");
+    }
+    let needless = (&helm.color, helm.burst_limit, helm.qps, &helm.content_cache);
+    tracing::debug!(given = ?needless, "flags of helm that nothing here needs");
+    match helm.command {
+        Command::Search(command) => search::main(&command),
+        Command::Create(options) => create::main(&options),
+        Command::Env { name } => about::environment(name.as_deref(), &helm.target, &helm.places),
+        Command::Version(options) => about::version(&options),
+        Command::Plugin { words } => Err(Fault::usage(format!("plugins of helm are not run here: plugin {}", words.join(" ")))
+            .hint("run the plugin's own program, or helm itself; releases, repositories and log-ins are shared with it")),
         Command::Template(options) => template::main(&options).await,
         Command::Lint(options) => lint::main(&options),
         Command::Show(show) => inspect::show(&show).await,

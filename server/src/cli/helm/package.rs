@@ -90,7 +90,11 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
                 Fault::new(Class::Unavailable, format!("cannot write {}: {error}", beside.to_string_lossy()))
             })?;
         }
-        let shown = file.canonicalize().unwrap_or(file);
+        // As helm: where it is as it was asked for, or in full where nothing was asked for.
+        let shown = match options.destination == Path::new(".") {
+            true => file.canonicalize().unwrap_or(file),
+            false => file.components().collect(),
+        };
         say(format!("Successfully packaged chart and saved it to: {}", shown.display()));
     }
     Ok(ExitCode::SUCCESS)

@@ -8,13 +8,13 @@ use clap::Args;
 #[derive(Debug, Clone, Default, Args)]
 pub struct Places {
     /// The file with the names of repositories
-    #[arg(long, value_name = "FILE", env = "HELM_REPOSITORY_CONFIG", hide = true)]
+    #[arg(long, global = true, value_name = "FILE", env = "HELM_REPOSITORY_CONFIG", hide = true)]
     repository_config: Option<PathBuf>,
     /// The directory with copies of the repositories' indexes
-    #[arg(long, value_name = "DIR", env = "HELM_REPOSITORY_CACHE", hide = true)]
+    #[arg(long, global = true, value_name = "DIR", env = "HELM_REPOSITORY_CACHE", hide = true)]
     repository_cache: Option<PathBuf>,
     /// The file with log-ins to registries
-    #[arg(long, value_name = "FILE", env = "HELM_REGISTRY_CONFIG", hide = true)]
+    #[arg(long, global = true, value_name = "FILE", env = "HELM_REGISTRY_CONFIG", hide = true)]
     registry_config: Option<PathBuf>,
 }
 
@@ -37,6 +37,19 @@ impl Places {
         self.cache().join(format!("{repository}-charts.txt"))
     }
 
+    /// The variables that say where files lie, and where that is.
+    pub fn environment(&self) -> Vec<(&'static str, String)> {
+        let text = |path: PathBuf| path.display().to_string();
+        vec![
+            ("HELM_CACHE_HOME", text(base("HELM_CACHE_HOME", "XDG_CACHE_HOME", ".cache"))),
+            ("HELM_CONFIG_HOME", text(base("HELM_CONFIG_HOME", "XDG_CONFIG_HOME", ".config"))),
+            ("HELM_DATA_HOME", text(data())),
+            ("HELM_REGISTRY_CONFIG", text(self.registries())),
+            ("HELM_REPOSITORY_CACHE", text(self.cache())),
+            ("HELM_REPOSITORY_CONFIG", text(self.repositories())),
+        ]
+    }
+
     fn cache(&self) -> PathBuf {
         let cache = || base("HELM_CACHE_HOME", "XDG_CACHE_HOME", ".cache").join("repository");
         self.repository_cache.clone().unwrap_or_else(cache)
@@ -45,6 +58,11 @@ impl Places {
 
 fn config(file: &str) -> PathBuf {
     base("HELM_CONFIG_HOME", "XDG_CONFIG_HOME", ".config").join(file)
+}
+
+/// Where people keep what charts are made from.
+pub fn data() -> PathBuf {
+    base("HELM_DATA_HOME", "XDG_DATA_HOME", ".local/share")
 }
 
 fn base(own: &str, general: &str, default: &str) -> PathBuf {

@@ -52,6 +52,10 @@ async fn one(reference: &str, options: &Options) -> Result<()> {
     if !options.untar {
         let save = |name: &str, content: &[u8]| {
             let path = options.destination.join(name);
+            if !options.destination.is_dir() {
+                return Err(Fault::not_found(format!("{} is no directory", options.destination.display()))
+                    .hint("make it first, or give another --destination"));
+            }
             write(&path, content, false)
                 .map_err(|e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", path.display())))
         };

@@ -46,6 +46,6 @@ pub async fn main(options: Options) -> Result<ExitCode> {
     let created = created.unwrap_or_default();
     let registry = Registry::new(&options.remote, &options.access, &options.places)?;
     let pushed = registry.push(&chart, archive.into(), provenance, &created).await?;
-    eprintln!("Pushed: {}\nDigest: {}", pushed.reference, pushed.digest);
+    super::say(format!("Pushed: {}\nDigest: {}", pushed.reference, pushed.digest));
     Ok(ExitCode::SUCCESS)
 }

@@ -94,7 +94,7 @@ impl Registry {
             }
             false => None,
         };
-        eprintln!("Pulled: {reference}\nDigest: {}", manifest.digest);
+        super::warned(format!("Pulled: {reference}\nDigest: {}", manifest.digest));
         let name = self.named.repository.rsplit('/').next().unwrap_or(&self.named.repository);
         let version = if version.is_empty() { manifest.digest.hex()[..12].to_owned() } else { version };
         Ok(Fetched { name: format!("{name}-{version}.tgz"), archive, provenance })

@@ -286,7 +286,7 @@ pub async fn status(options: &StatusOptions) -> Result<ExitCode> {
 #[command(defer = true)]
 pub enum Get {
     /// Everything: values, hooks, manifest, notes
-    All(One),
+    All(Whole),
     /// The hooks
     Hooks(One),
     /// The manifest
@@ -297,6 +297,16 @@ pub enum Get {
     Notes(One),
     /// The values that were given
     Values(ValuesOptions),
+}
+
+/// Everything of one revision.
+#[derive(Debug, Args)]
+pub struct Whole {
+    #[command(flatten)]
+    one: One,
+    /// A Go template in place of it: '{{.Release.Name}}'
+    #[arg(long, value_name = "TEMPLATE", default_value = "", hide_default_value = true)]
+    template: String,
 }
 
 /// One revision and how it is printed.
@@ -322,8 +332,11 @@ pub struct ValuesOptions {
 /// Carries out `helm get`.
 pub async fn get(what: &Get) -> Result<ExitCode> {
     match what {
-        Get::All(one) => {
-            let (_, record) = one.read().await?;
+        Get::All(whole) => {
+            let (_, record) = whole.one.read().await?;
+            if !whole.template.is_empty() {
+                return print(&helm::formatted(&record, &whole.template).map_err(flags::fault)?);
+            }
             print(&show::status(&record, &show::Shown { metadata: true, whole: true, ..Default::default() }))
         }
         Get::Hooks(one) => {

@@ -34,6 +34,9 @@ pub enum Command {
     List {
         #[arg(short, long, value_enum, default_value_t = Output::Table)]
         output: Output,
+        /// Without a heading
+        #[arg(long)]
+        no_headers: bool,
         #[command(flatten)]
         places: Places,
     },
@@ -101,7 +104,7 @@ pub enum Output {
 pub async fn main(command: Command) -> Result<ExitCode> {
     match command {
         Command::Add(add) => self::add(*add).await,
-        Command::List { output, places } => list(output, &places),
+        Command::List { output, no_headers, places } => list(output, no_headers, &places),
         Command::Update { names, places } => update(&names, &places).await,
         Command::Remove { names, places } => remove(&names, &places),
         Command::Index(own) => index(&own),
@@ -159,8 +162,10 @@ async fn add(add: Add) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn list(output: Output, places: &Places) -> Result<ExitCode> {
-    let repositories = Repositories::read(places)?.list;
+fn list(output: Output, no_headers: bool, places: &Places) -> Result<ExitCode> {
+    let mut repositories = Repositories::read(places)?.list;
+    // Other people read over the shoulder, or in a log.
+    repositories.iter_mut().for_each(|repository| repository.url = shown_text(&repository.url));
     let rows = || repositories.iter().map(|r| json!({ "name": r.name, "url": r.url }));
     match output {
         Output::Json => {
@@ -171,16 +176,17 @@ fn list(output: Output, places: &Places) -> Result<ExitCode> {
             print(if text.is_empty() { "[]\n" } else { &text })
         }
         Output::Table if repositories.is_empty() => {
-            eprintln!("no repositories to show");
+            super::warned("no repositories to show");
             Ok(ExitCode::SUCCESS)
         }
         Output::Table => {
             let cell = |text: &str, width: usize| format!("{text:<width$}");
-            let names = repositories.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(4);
-            let urls = repositories.iter().map(|r| r.url.chars().count()).max().unwrap_or(0).max(3);
+            let names = repositories.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(if no_headers { 0 } else { 4 });
+            let urls = repositories.iter().map(|r| r.url.chars().count()).max().unwrap_or(0).max(if no_headers { 0 } else { 3 });
             let row = |name: &str, url: &str| format!("{}\t{}\n", cell(name, names), cell(url, urls));
             let rows: String = repositories.iter().map(|r| row(&r.name, &r.url)).collect();
-            print(&(row("NAME", "URL") + &rows))
+            let heading = if no_headers { String::new() } else { row("NAME", "URL") };
+            print(&(heading + &rows))
         }
     }
 }

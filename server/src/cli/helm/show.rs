@@ -33,10 +33,15 @@ pub fn go_json(text: &str) -> String {
 
 /// Rows with every cell as wide as its column, tabs between them.
 pub fn table(rows: &[Vec<String>]) -> String {
+    table_of(rows, usize::MAX)
+}
+
+/// The same with no column wider than `most`.
+pub fn table_of(rows: &[Vec<String>], most: usize) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |cell: &str| cell.lines().map(|line| line.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0))
+        .map(|at| rows.iter().filter_map(|row| row.get(at)).map(|cell| width(cell)).max().unwrap_or(0).min(most))
         .collect();
     let mut out = String::new();
     for row in rows {
@@ -197,6 +202,10 @@ pub fn resources(groups: &[(String, Vec<Value>)]) -> String {
                 };
                 rows.push(shown.iter().map(cell).collect());
             }
+        }
+        // Of nothing, not even a heading.
+        if rows.len() == 1 {
+            rows.clear();
         }
         let columns = rows.first().map_or(0, Vec::len);
         let width =

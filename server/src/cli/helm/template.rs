@@ -9,7 +9,9 @@ use chart::{
 use clap::Args;
 
 use super::{
-    Compatible, Values, fault, filter, kube, print,
+    Compatible, Values,
+    connect::Target,
+    fault, filter, kube, print,
     reference::{self, Origin},
     say, warn, warned,
 };
@@ -28,9 +30,14 @@ pub struct Options {
     values: Values,
     #[command(flatten)]
     origin: Origin,
-    /// The namespace of the release
-    #[arg(short, long, default_value = "default")]
-    namespace: String,
+    /// Name the release `release-name`, as without any name
+    #[arg(short, long)]
+    generate_name: bool,
+    /// A template that makes the name, from the seed: 'web-{{ randAlphaNum 5 | lower }}'
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "generate_name")]
+    name_template: Option<String>,
+    #[command(flatten)]
+    target: Target,
     /// Only the documents of these templates (patterns, relative to the chart)
     #[arg(short, long, value_name = "PATTERN")]
     show_only: Vec<String>,
@@ -43,6 +50,9 @@ pub struct Options {
     /// The definitions of custom resources too
     #[arg(long)]
     include_crds: bool,
+    /// Without them, as it is anyway
+    #[arg(long, hide = true)]
+    skip_crds: bool,
     /// Without tests
     #[arg(long)]
     skip_tests: bool,
@@ -77,10 +87,26 @@ pub struct Options {
 
 pub async fn main(options: &Options) -> Result<ExitCode> {
     let (name, path) = match options.names.as_slice() {
-        [path] => ("release-name", path),
-        [name, path, ..] => (name.as_str(), path),
+        [_, _, ..] if options.generate_name => {
+            return Err(Fault::usage("cannot set --generate-name and also specify a name"));
+        }
+        [_, _, ..] if options.name_template.is_some() => {
+            return Err(Fault::usage("cannot set --name-template and also specify a name"));
+        }
+        [path] => match &options.name_template {
+            Some(text) => {
+                let name = helm::action::templated_name(text, options.seed, clock::now());
+                (name.map_err(super::flags::fault)?, path)
+            }
+            None => ("release-name".to_owned(), path),
+        },
+        [name, path, ..] => (name.clone(), path),
         [] => return Err(Fault::usage("name a chart")),
     };
+    let name = name.as_str();
+    helm::action::check_name(name)
+        .map_err(|error| Fault::usage(format!("release name check failed: release name {name:?}: {error}")))?;
+    let namespace = options.target.namespace();
     let flavor = options.compatible.flavor();
     let warnings = Warnings::default();
     let chart = reference::chart(path, &options.origin, flavor, &warnings).await?;
@@ -93,11 +119,13 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
         .post_renderer
         .as_deref()
         .map(|program| move |text: &str| filter::filtered(program, &options.post_renderer_args, text));
-    let mut render = Render::offline(flavor, name, &options.namespace);
+    let mut render = Render::offline(flavor, name, &namespace);
     render.options.now = clock::now();
     render.options.seed = options.seed;
     render.cache = Some(Arc::default());
     render.release.is_upgrade = options.is_upgrade;
+    // As with helm, the one flag does not take back the other.
+    tracing::debug!(skip_crds = options.skip_crds, "definitions of custom resources are left out unless they are asked for");
     render.include_crds = options.include_crds;
     render.skip_schema = options.skip_schema_validation;
     if let Some(kube) = kube(options.kube_version.as_deref(), flavor)? {
