@@ -60,12 +60,12 @@ fn repositories_are_listed_without_their_passwords_and_searched() {
     let cache = home.path().join(".cache/helm/repository");
     std::fs::create_dir_all(&config).unwrap();
     std::fs::create_dir_all(&cache).unwrap();
-    std::fs::write(config.join("repositories.yaml"), "repositories:\n- {name: r, url: 'http://u:secret@127.0.0.1:1'}\n").unwrap();
+    std::fs::write(config.join("repositories.yaml"), "repositories:\n- {name: r, url: 'http://u:secret@127.0.0.1:1/charts'}\n").unwrap();
     let index = "apiVersion: v1\nentries:\n  lib:\n  - {apiVersion: v2, name: lib, version: 0.1.0, urls: [lib-0.1.0.tgz]}\n";
     std::fs::write(cache.join("r-index.yaml"), index).unwrap();
     let ok = |line: &[&str]| run(home.path(), line).ok();
 
-    assert_eq!(ok(&["repo", "list", "--no-headers"]), "r\thttp://u:xxxxx@127.0.0.1:1\n");
+    assert_eq!(ok(&["repo", "list", "--no-headers"]), "r\thttp://u:xxxxx@127.0.0.1:1/charts\n");
     for format in ["table", "json", "yaml"] {
         assert!(!ok(&["repo", "list", "-o", format]).contains("secret"));
     }
