@@ -37,7 +37,6 @@ pub const UNMANAGED: &str = "helm-manager-";
 
 /// What to do about the charts that a chart needs.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Command {
     /// List them and say whether they are there
     #[command(alias = "ls")]

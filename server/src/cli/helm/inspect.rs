@@ -13,7 +13,6 @@ use crate::fault::{Fault, Result};
 
 /// What to show of a chart.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Show {
     /// Its metadata, values, README and custom resource definitions
     #[command(disable_version_flag = true)]

@@ -20,7 +20,6 @@ use crate::fault::{Class, Fault, Result};
 
 /// What to do about log-ins.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Command {
     /// Try credentials and keep them
     Login(Login),

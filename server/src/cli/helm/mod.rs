@@ -61,9 +61,8 @@ pub struct Helm {
     command: Command,
 }
 
-/// What can be done with charts.
+/// What can be done with charts. Built at once, unlike other commands: what every one takes is handed down to those only that are there.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Command {
     /// Render a chart and print its documents
     #[command(disable_version_flag = true)]

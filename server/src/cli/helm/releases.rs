@@ -283,7 +283,6 @@ pub async fn status(options: &StatusOptions) -> Result<ExitCode> {
 
 /// What can be fetched of a stored release.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Get {
     /// Everything: values, hooks, manifest, notes
     All(Whole),

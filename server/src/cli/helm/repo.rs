@@ -25,7 +25,6 @@ use crate::{
 
 /// What to do about repositories.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Command {
     /// Give a repository a name
     Add(Box<Add>),
