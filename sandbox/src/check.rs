@@ -125,13 +125,29 @@ fn cgroups(found: &mut Vec<Missing>) {
     static CHECKS: AtomicU32 = AtomicU32::new(0);
     let group = format!("shipway-check-{}-{}", std::process::id(), CHECKS.fetch_add(1, Ordering::Relaxed));
     for directory in hierarchies.directories(&group) {
+        directory.parent().into_iter().for_each(remove_old_checks);
         match fs::create_dir(&directory).and_then(|()| fs::remove_dir(&directory)) {
             Ok(()) => {}
+            // Another check took it for one that was left behind.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::NotFound && directory.parent().is_some_and(|p| p.exists()) => {}
             Err(error) => {
                 let why = format!("{} cannot be made: {error}", directory.display());
                 found.push(missing("write access to cgroups", why, "mount the cgroup file system writable"));
                 return;
             }
+        }
+    }
+}
+
+/// Removes the groups of checks that were killed in between; one that holds a process cannot be removed.
+fn remove_old_checks(parent: &Path) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let rest = name.to_str().and_then(|name| name.strip_prefix("shipway-check-"));
+        let process = rest.and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if process.is_some_and(|process| !Path::new(&format!("/proc/{process}")).exists()) {
+            let _ = fs::remove_dir(entry.path());
         }
     }
 }

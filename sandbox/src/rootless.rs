@@ -185,21 +185,23 @@ fn inside(tell: OwnedFd, mapped: OwnedFd, program: &std::path::Path, directory: 
 
 static CHILD: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(0);
 
-extern "C" fn pass_on(signal: libc::c_int) {
-    // SAFETY: both are allowed in a handler of signals.
-    unsafe { libc::kill(CHILD.load(std::sync::atomic::Ordering::Relaxed), signal) };
+extern "C" fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // What a process sent has a code of 0 or less, and came to this process alone; what the terminal sends comes from the kernel, and to
+    // the child as well.
+    // SAFETY: the kernel gives the handler a valid description of the signal; `kill` is allowed in a handler.
+    unsafe {
+        if info.is_null() || (*info).si_code <= 0 {
+            libc::kill(CHILD.load(std::sync::atomic::Ordering::Relaxed), signal);
+        }
+    };
 }
-
-extern "C" fn nothing(_: libc::c_int) {}
 
 /// Waits for the program inside; signals that are sent to this process alone are passed on, those of the terminal reach both anyway.
 fn wait(child: Pid) -> ExitCode {
     CHILD.store(child.as_raw(), std::sync::atomic::Ordering::Relaxed);
-    let handler = |handler| SigAction::new(SigHandler::Handler(handler), SaFlags::empty(), SigSet::empty());
-    for (signal, action) in
-        [(Signal::SIGTERM, handler(pass_on)), (Signal::SIGHUP, handler(pass_on)), (Signal::SIGINT, handler(nothing))]
-    {
-        // SAFETY: the handlers only call what is allowed in one.
+    let action = SigAction::new(SigHandler::SigAction(pass_on), SaFlags::SA_SIGINFO, SigSet::empty());
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT] {
+        // SAFETY: the handler only calls what is allowed in one.
         let _ = unsafe { sigaction(signal, &action) };
     }
     loop {

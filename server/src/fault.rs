@@ -23,6 +23,8 @@ pub enum Class {
     TooLarge,
     /// What was asked for was done and did not succeed (a failed run): exit 1, 422.
     Failed,
+    /// Ended by this signal, cleanly: exit 128 + its number, as a shell says of what a signal ended.
+    Signalled(u8),
     /// The machine or another service failed: exit 6, 503.
     Unavailable,
     /// A defect: exit 70, 500.
@@ -71,7 +73,7 @@ impl Fault {
             Class::NotFound => StatusCode::NOT_FOUND,
             Class::Conflict => StatusCode::CONFLICT,
             Class::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Class::Failed => StatusCode::UNPROCESSABLE_ENTITY,
+            Class::Failed | Class::Signalled(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Class::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Class::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
@@ -91,6 +93,7 @@ impl Fault {
             Class::Conflict => 5,
             Class::Unavailable => 6,
             Class::Internal => 70,
+            Class::Signalled(signal) => 128_u8.saturating_add(signal),
         })
     }
 }

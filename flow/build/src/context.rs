@@ -6,7 +6,7 @@ mod stat;
 use std::{
     collections::BTreeMap,
     fs::Metadata,
-    io::{ErrorKind, Read},
+    io::ErrorKind,
     path::{Path, PathBuf},
     sync::{
         Arc,
@@ -19,8 +19,8 @@ use graph::{Origin, vertex::SelectedKind};
 use crate::{Error, Result, ignore::Ignore};
 pub use stat::StatCache;
 
-/// Entries that a context may have.
-pub const MAX_ENTRIES: usize = 200_000;
+/// Entries (files, links and directories) that a context may have: a million of them costs about half a gigabyte of memory.
+pub const MAX_ENTRIES: usize = 1_000_000;
 /// Bytes of a path.
 const MAX_PATH: usize = 4096;
 /// Links that are followed on the way to one file.
@@ -73,8 +73,7 @@ impl ContextTree {
                 continue;
             }
             if tree.entries.len() >= MAX_ENTRIES {
-                let reason = format!("holds more than {MAX_ENTRIES} files: leave some out with .dockerignore");
-                return Err(Error::Context { path: ".".into(), reason });
+                return Err(Error::Context { path: ".".into(), reason: too_many() });
             }
             for (at, _) in entry.path.match_indices('/') {
                 let parent = &entry.path[..at];
@@ -265,10 +264,13 @@ fn walk(root: &Path, ignore: &Ignore) -> Result<Vec<ContextEntry>> {
 
 fn bounded(root: &Path, entries: usize) -> Result<()> {
     if entries > MAX_ENTRIES {
-        let reason = format!("holds more than {MAX_ENTRIES} files: leave some out with .dockerignore");
-        return Err(Error::Context { path: root.display().to_string(), reason });
+        return Err(Error::Context { path: root.display().to_string(), reason: too_many() });
     }
     Ok(())
+}
+
+fn too_many() -> String {
+    format!("holds more than {MAX_ENTRIES} entries (files, links and directories): leave some out with .dockerignore")
 }
 
 /// An entry without the content id of a file.
@@ -340,16 +342,15 @@ fn hash(root: &Path, entries: &mut [ContextEntry]) -> Result<()> {
 fn sha256_file(path: &Path, buffer: &mut [u8]) -> std::io::Result<[u8; 32]> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
-    loop {
-        match file.read(buffer)? {
-            0 => {
-                let mut bytes = [0; 32];
-                bytes.copy_from_slice(hasher.finish().as_ref());
-                return Ok(bytes);
-            }
-            read => hasher.update(&buffer[..read]),
-        }
-    }
+    image::holes::read(&mut file, buffer, |part| {
+        part.each(|bytes| {
+            hasher.update(bytes);
+            Ok(())
+        })
+    })?;
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(hasher.finish().as_ref());
+    Ok(bytes)
 }
 
 #[cfg(test)]
@@ -387,6 +388,13 @@ mod tests {
         let tree = ContextTree::from_paths(dir.path(), named, Ignore::default()).unwrap();
         assert_eq!(tree.entries().map(|e| e.path.as_str()).collect::<Vec<_>>(), ["src", "src/a.txt"]);
         assert_eq!(tree.get("src/a.txt").map(|e| e.content.len()), Some(64));
+    }
+
+    #[test]
+    fn a_million_entries_are_enough_and_the_error_counts_entries() {
+        assert!(bounded(Path::new("/src"), 1_000_000).is_ok());
+        let error = bounded(Path::new("/src"), MAX_ENTRIES + 1).unwrap_err().to_string();
+        assert!(error.contains("more than 1000000 entries (files, links and directories)"), "{error}");
     }
 
     #[test]

@@ -27,8 +27,8 @@ pub use export::{ExportOptions, Exported, LayerInfo, check_tag, export};
 pub use ignore::Ignore;
 pub use lower::csv;
 pub use lower::{
-    Attempt, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_key, base_names, is_git,
-    is_remote, lower, lower_or_needs,
+    Attempt, BaseName, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_key,
+    base_names, is_git, is_remote, lower, lower_or_needs,
 };
 pub use tags::{TagFacts, TagStrategy};
 

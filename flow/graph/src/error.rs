@@ -17,6 +17,9 @@ pub enum Error {
     /// The vertex asks for something that is not there, or not possible: trying again does not help.
     #[error("{0}")]
     Invalid(String),
+    /// The user that the vertex is done as is not in its root file system.
+    #[error("{0}")]
+    User(String),
     /// This machine failed: trying again may help.
     #[error("{message}")]
     Infrastructure { message: String, source: Option<Arc<dyn std::error::Error + Send + Sync>> },

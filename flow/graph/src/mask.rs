@@ -5,7 +5,7 @@
 //! A piece of text that may be the beginning of a value is held back until it is clear what it is.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 
 /// What stands in place of a value.
 pub const MASK: &str = "***";
@@ -98,6 +98,18 @@ fn forms(value: &str, out: &mut Vec<Vec<u8>>) {
 
 /// The part of the base64 text that is the same whatever stands around the value, for each of the three positions in which it can start.
 fn base64_forms(value: &[u8], out: &mut Vec<String>) {
+    // Alone, or with the line break that `echo` adds: all of it, with its end. `base64` and `openssl` break lines after so many bytes.
+    for end in [&b""[..], b"\n"] {
+        let alone = [value, end].concat();
+        for text in [STANDARD.encode(&alone), URL_SAFE.encode(&alone), STANDARD_NO_PAD.encode(&alone)] {
+            out.push(text);
+        }
+        for width in [57, 48] {
+            if alone.len() > width {
+                out.extend(alone.chunks(width).map(|line| STANDARD.encode(line)));
+            }
+        }
+    }
     for shift in 0..3 {
         let padded = [&[0; 2][..shift], value].concat();
         // Characters that mix with the bytes before the value, and those that mix with what follows, are left out.
@@ -185,7 +197,6 @@ impl Masker {
 
 #[cfg(test)]
 mod tests {
-    use base64::engine::general_purpose::STANDARD;
     use proptest::prelude::*;
 
     use super::*;
@@ -236,6 +247,25 @@ mod tests {
                 assert!(masked.contains(MASK), "{encoded} → {masked}");
                 // At most the edges that mix with their neighbours are left.
                 assert!(masked.len() <= MASK.len() + encoded.len() - 18, "{encoded} → {masked}");
+            }
+        }
+    }
+
+    #[test]
+    fn hides_all_of_a_value_that_was_encoded_alone() {
+        for length in [15, 16, 17, 56, 57, 58, 200] {
+            let value: String = "s3cr3t-p4ssw0rd/".chars().cycle().take(length).collect();
+            let patterns = Patterns::new([&value]);
+            for end in ["", "\n"] {
+                let encoded = STANDARD.encode(format!("{value}{end}"));
+                assert_eq!(patterns.mask(&format!("it is {encoded}.")), format!("it is {MASK}."), "{encoded}");
+                for width in [76, 64] {
+                    let lines: Vec<String> =
+                        encoded.as_bytes().chunks(width).map(|line| String::from_utf8_lossy(line).into()).collect();
+                    let masked = patterns.mask(&lines.join("\n"));
+                    // An end shorter than a word is left: it would hide ordinary ones.
+                    assert!(masked.lines().all(|line| line == MASK || line.len() < 6), "{masked}");
+                }
             }
         }
     }

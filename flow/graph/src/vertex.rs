@@ -326,23 +326,122 @@ impl Graph {
     }
 }
 
-/// The part of a vertex that its address covers, in a form that is stable across versions.
+/// What an address covers of an operation.
+#[derive(Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Covered<'a> {
+    Image(&'a Digest),
+    Scratch,
+    Files(&'a [Selected]),
+    Exec(&'a Exec),
+    Copy(&'a Copy),
+    Merge,
+    Artifacts,
+    #[serde(untagged)]
+    Put {
+        files: &'a [Selected],
+        put: &'a Copy,
+    },
+    #[serde(untagged)]
+    Mkdir {
+        mkdir: &'a str,
+        user: &'a str,
+    },
+}
+
+/// What an address covers of a vertex, in a form that is stable across versions: the order of the fields counts.
+#[derive(Serialize)]
+struct Address<'a> {
+    v: u32,
+    op: Covered<'a>,
+    inputs: Vec<&'a VertexId>,
+    scope: &'a Scope,
+}
+
+/// Takes the text piece by piece: that of a context of a million files is never held as a whole.
+struct Hashed(aws_lc_rs::digest::Context);
+
+impl std::io::Write for Hashed {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 fn address(vertex: &Vertex, ids: &[VertexId]) -> VertexId {
-    let inputs: Vec<&VertexId> = vertex.inputs.iter().map(|i| &ids[*i]).collect();
     let op = match &vertex.op {
-        Op::Image { digest, .. } => serde_json::json!({ "image": digest }),
-        Op::Scratch => serde_json::json!("scratch"),
-        Op::Files(source) => serde_json::json!({ "files": source.files }),
-        Op::Exec(exec) => serde_json::json!({ "exec": exec }),
-        Op::Copy(copy) => serde_json::json!({ "copy": copy }),
-        Op::Put { files, copy } => serde_json::json!({ "files": files.files, "put": copy }),
-        Op::Mkdir { path, user } => serde_json::json!({ "mkdir": path, "user": user }),
-        Op::Merge => serde_json::json!("merge"),
-        Op::Artifacts => serde_json::json!("artifacts"),
+        Op::Image { digest, .. } => Covered::Image(digest),
+        Op::Scratch => Covered::Scratch,
+        Op::Files(source) => Covered::Files(&source.files),
+        Op::Exec(exec) => Covered::Exec(exec),
+        Op::Copy(copy) => Covered::Copy(copy),
+        Op::Put { files, copy } => Covered::Put { files: &files.files, put: copy },
+        Op::Mkdir { path, user } => Covered::Mkdir { mkdir: path, user },
+        Op::Merge => Covered::Merge,
+        Op::Artifacts => Covered::Artifacts,
     };
-    let text = serde_json::json!({ "v": 1, "op": op, "inputs": inputs, "scope": vertex.scope }).to_string();
-    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let inputs = vertex.inputs.iter().map(|i| &ids[*i]).collect();
+    let whole = Address { v: 1, op, inputs, scope: &vertex.scope };
+    let mut out = std::io::BufWriter::new(Hashed(aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256)));
+    // Texts, numbers and lists of them always have a form in JSON, and the hash takes all of it.
+    let written = serde_json::to_writer(&mut out, &whole).map_err(|error| error.to_string());
+    let hashed = out.into_inner().map_err(|error| error.to_string());
+    let (Ok(()), Ok(hashed)) = (written, hashed) else { unreachable!("a vertex has a form in JSON") };
     let mut bytes = [0; 32];
-    bytes.copy_from_slice(sum.as_ref());
+    bytes.copy_from_slice(hashed.0.finish().as_ref());
     VertexId(Digest::sha256(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The addresses of what earlier versions made: another form would throw away every cache there is.
+    #[test]
+    fn addresses_are_those_of_earlier_versions() {
+        let file = Selected {
+            from: "a".into(),
+            to: "b/\"c".into(),
+            mode: 0o644,
+            content: "00ff".into(),
+            kind: SelectedKind::File,
+        };
+        let digest = Digest::sha256(&[7; 32]);
+        let copy = Copy { sources: vec!["/".into()], target: "/x".into(), ..Copy::default() };
+        let files = FileSource { origin: Origin::Blobs, files: vec![file] };
+        let ops = [
+            Op::Scratch,
+            Op::Image { repository: "r".into(), digest: digest.clone() },
+            Op::Files(files.clone()),
+            Op::Copy(copy.clone()),
+            Op::Put { files: files.clone(), copy: copy.clone() },
+            Op::Mkdir { path: "/w".into(), user: "u".into() },
+            Op::Merge,
+            Op::Artifacts,
+        ];
+        let ids = [VertexId(digest.clone())];
+        for op in ops {
+            let said = match &op {
+                Op::Image { digest, .. } => serde_json::json!({ "image": digest }),
+                Op::Scratch => serde_json::json!("scratch"),
+                Op::Files(source) => serde_json::json!({ "files": source.files }),
+                Op::Exec(exec) => serde_json::json!({ "exec": exec }),
+                Op::Copy(copy) => serde_json::json!({ "copy": copy }),
+                Op::Put { files, copy } => serde_json::json!({ "files": files.files, "put": copy }),
+                Op::Mkdir { path, user } => serde_json::json!({ "mkdir": path, "user": user }),
+                Op::Merge => serde_json::json!("merge"),
+                Op::Artifacts => serde_json::json!("artifacts"),
+            };
+            let scope = Scope::Within("run/a/1".into());
+            let text = serde_json::json!({ "v": 1, "op": said, "inputs": &ids, "scope": scope }).to_string();
+            let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+            let vertex = Vertex { name: "n".into(), group: "g".into(), op, inputs: vec![0], after: Vec::new(), scope };
+            let hex: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(address(&vertex, &ids).to_string(), format!("sha256:{hex}"), "{text}");
+        }
+    }
 }

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod error;
 pub mod hash;
+pub mod holes;
 pub mod layer;
 pub mod layout;
 pub mod media;

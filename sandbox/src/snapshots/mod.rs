@@ -88,6 +88,11 @@ impl Snapshots {
         Ok(Self(Arc::new(store)))
     }
 
+    /// The directory that everything lies in.
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.0.layers().contains_key(key)
     }

@@ -101,7 +101,7 @@ struct Build {
 }
 
 pub async fn main(options: Options) -> Result<ExitCode> {
-    super::trace_to_stderr("warn");
+    super::trace_to_stderr("error");
     match &options.command {
         Command::Schema => {
             print!("{}", schema());
@@ -237,8 +237,16 @@ async fn assemble(home: &Home, build: &Build) -> Result<ExitCode> {
         outputs.push(Output { kind: OutputKind::Registry, dest: None, names: Vec::new() });
     }
     let tags = build.tag.iter().map(|tag| to_give(tag, build.allow_latest)).collect::<Result<Vec<_>>>()?;
+    for output in &outputs {
+        output.check()?;
+        if output.kind == OutputKind::Registry && tags.is_empty() && output.names.is_empty() {
+            let fault = Fault::usage("an image without a name cannot be pushed");
+            return Err(fault.hint("name it with -t registry/name:tag"));
+        }
+    }
     let mut loaded = load(file).await?;
     let shown = file.display().to_string();
+    let mut chosen_now = false;
     let fits = match &loaded.lock {
         None => Err(Fault::not_found(format!("there is no lock file {}", loaded.lock_path))
             .hint(format!("write it with `shipway base lock {shown}`"))),
@@ -251,10 +259,8 @@ async fn assemble(home: &Home, build: &Build) -> Result<ExitCode> {
         Ok(()) if !build.update => {}
         Err(fault) if build.locked => return Err(fault),
         _ => {
-            let lock = chosen(home, &loaded, file, build.offline).await?;
-            put(&loaded, &lock)?;
-            eprintln!("wrote {}", loaded.lock_path);
-            loaded.lock = Some(lock);
+            loaded.lock = Some(chosen(home, &loaded, file, build.offline).await?);
+            chosen_now = true;
         }
     }
     let bases = home.bases_with(|options| {
@@ -263,6 +269,11 @@ async fn assemble(home: &Home, build: &Build) -> Result<ExitCode> {
         }
     })?;
     let base = bases.recipe(&loaded, &shown, &|text| eprintln!("{text}")).await?;
+    // A lock of what could not be assembled would be believed the next time.
+    if let Some(lock) = loaded.lock.as_ref().filter(|_| chosen_now) {
+        put(&loaded, lock)?;
+        eprintln!("wrote {}", loaded.lock_path);
+    }
     let mut built =
         Built { digest: Some(base.digest.clone()), repository: base.repository.clone(), ..Built::default() };
     for tag in &tags {

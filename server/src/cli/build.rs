@@ -10,7 +10,10 @@ use std::{
 use super::build_progress;
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::{Built, Home, Output, OutputKind, Packing, Place, Recorder, Request, Store, attest::Attest, build, cache},
+    wiring::{
+        Built, Home, Output, OutputKind, Packing, Place, Recorder, Request, Store, attest::Attest, build, cache,
+        output::check_file,
+    },
 };
 
 pub const EXAMPLES: &str = "\
@@ -242,6 +245,7 @@ impl Options {
         Ok(Request {
             context: self.context.clone(),
             file: self.file.clone(),
+            inline: None,
             target: self.target.clone(),
             build_args: pairs(&self.build_arg, "--build-arg", true)?,
             labels: pairs(&self.label, "--label", false)?,
@@ -273,9 +277,15 @@ impl Options {
 pub async fn main(options: Options) -> Result<ExitCode> {
     let recorder = options.trace.as_ref().map(|_| record());
     if recorder.is_none() {
-        super::trace_to_stderr("warn");
+        super::trace_to_stderr("error");
     }
     let mut request = options.request()?;
+    // What cannot be written is said before anything is built.
+    request.outputs.iter().try_for_each(Output::check)?;
+    [&options.iidfile, &options.metadata_file, &options.trace]
+        .into_iter()
+        .flatten()
+        .try_for_each(|path| check_file(path))?;
     let quiet = options.quiet || options.progress == build_progress::How::Quiet;
     let progress = build_progress::make(options.progress, quiet);
     let home = Home::open(&options.place, &|text| eprintln!("{text}")).await?;
@@ -305,7 +315,11 @@ pub async fn main(options: Options) -> Result<ExitCode> {
     }
     if options.check {
         let found = built.warnings.len();
-        println!("{}", if found == 0 { "nothing is unwise in it".to_owned() } else { format!("{found} warnings") });
+        match found {
+            0 => println!("nothing is unwise in it"),
+            1 => println!("1 warning"),
+            _ => println!("{found} warnings"),
+        }
         return Ok(if found == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let stdout = request
@@ -326,7 +340,7 @@ pub async fn main(options: Options) -> Result<ExitCode> {
 fn record() -> Recorder {
     use tracing_subscriber::{EnvFilter, filter::LevelFilter, fmt, prelude::*};
     let recorder = Recorder::new(crate::clock::system());
-    let shown = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let shown = EnvFilter::try_from_env("SHIPWAY_LOG").unwrap_or_else(|_| EnvFilter::new("error"));
     let shown = fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr).with_filter(shown);
     // A second subscriber in one process would be a defect; then there is no trace.
     let _ = tracing_subscriber::registry().with(shown).with(recorder.clone().with_filter(LevelFilter::INFO)).try_init();

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use build::compose::{Files, Project, ServiceBuild, builds, builds_in_order, load, read_env};
@@ -11,7 +12,9 @@ use build::compose::{Files, Project, ServiceBuild, builds, builds_in_order, load
 use super::{build_progress, output};
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::{Home, Output, OutputKind, Place, Request, Store, build as build_image, push, to_give},
+    wiring::{
+        Among, Built, Home, Output, OutputKind, Part, Place, Progress, Request, Store, build_all, cache, push, to_give,
+    },
 };
 
 #[derive(Debug, clap::Args)]
@@ -69,9 +72,12 @@ enum Command {
     },
     /// Build the images of services
     Build(BuildOptions),
-    /// Push the images of services
+    /// Push the images of services that name one and build it
     Push {
         services: Vec<String>,
+        /// Go on with the others when one cannot be pushed
+        #[arg(long)]
+        ignore_push_failures: bool,
         #[command(flatten)]
         place: Place,
     },
@@ -92,9 +98,13 @@ struct BuildOptions {
     #[arg(long)]
     no_cache: bool,
 
-    /// Push the images when they are built
+    /// Push the images when they are built; a service without `image:` is built alone
     #[arg(long)]
     push: bool,
+
+    /// Platforms to build for, in place of those that the files name
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',', env = "DOCKER_DEFAULT_PLATFORM")]
+    platform: Vec<String>,
 
     /// Say what is unwise in the Dockerfiles, and build nothing
     #[arg(long)]
@@ -190,7 +200,7 @@ impl Options {
 }
 
 pub async fn main(options: Options) -> Result<ExitCode> {
-    super::trace_to_stderr("warn");
+    super::trace_to_stderr("error");
     let project = options.project()?;
     match &options.command {
         Command::Config { profiles: true, .. } => {
@@ -200,26 +210,49 @@ pub async fn main(options: Options) -> Result<ExitCode> {
         Command::Config { services, images, json, format, quiet, .. } => {
             config(&project, *services, *images, *json || format == "json", *quiet)
         }
-        Command::Build(build) => build_all(&project, build).await,
-        Command::Push { services, place } => {
-            let found = builds(&project, services).map_err(|e| Fault::usage(e.to_string()))?;
-            let home = Home::open(place, &|text| eprintln!("{text}")).await?;
-            let pushed = async {
-                for one in &found {
-                    let name = name_of(&project, one);
-                    let (repository, digest) = home.place_of(&name).await?;
-                    for name in std::iter::once(&name).chain(&one.tags) {
-                        push(&home, &repository, &digest, &[to_give(name, true)?]).await?;
-                        println!("{name} {digest}");
-                    }
-                }
-                Ok::<_, Fault>(())
-            };
-            let pushed = pushed.await;
-            home.close().await?;
-            pushed.map(|()| ExitCode::SUCCESS)
+        Command::Build(build) => build_services(&project, build).await,
+        Command::Push { services, ignore_push_failures, place } => {
+            push_all(&project, services, *ignore_push_failures, place).await
         }
     }
+}
+
+/// Pushes under the names that the services give their images. One without a name of its own has none that it could be pushed under.
+async fn push_all(project: &Project, services: &[String], lenient: bool, place: &Place) -> Result<ExitCode> {
+    let found = builds(project, services).map_err(|e| Fault::usage(e.to_string()))?;
+    let home = Home::open(place, &|text| eprintln!("{text}")).await?;
+    let mut ended = Ok(ExitCode::SUCCESS);
+    for one in &found {
+        let pushed = match &one.image {
+            Some(name) => push_one(&home, name, &one.tags).await,
+            None => {
+                eprintln!("service {} is left out: it has no `image:` to push it under", one.service);
+                Ok(())
+            }
+        };
+        match pushed {
+            Err(fault) if lenient => eprintln!("warning: service {}: {}", one.service, fault.message),
+            Err(fault) => {
+                ended = Err(Fault { message: format!("service {}: {}", one.service, fault.message), ..fault });
+                break;
+            }
+            Ok(()) => {}
+        }
+    }
+    home.close().await?;
+    ended
+}
+
+async fn push_one(home: &Home, name: &str, tags: &[String]) -> Result<()> {
+    let (repository, digest) = home.place_of(name).await.map_err(|fault| match fault.class {
+        Class::NotFound => fault.hint("build it first: shipway compose build"),
+        _ => fault,
+    })?;
+    for name in std::iter::once(name).chain(tags.iter().map(String::as_str)) {
+        push(home, &repository, &digest, &[to_give(name, true)?]).await?;
+        println!("{name} {digest}");
+    }
+    Ok(())
 }
 
 fn config(project: &Project, services: bool, images: bool, json: bool, quiet: bool) -> Result<ExitCode> {
@@ -252,35 +285,43 @@ fn name_of(project: &Project, one: &ServiceBuild) -> String {
     one.image.clone().unwrap_or_else(|| format!("{}-{}:local", project.name, one.service))
 }
 
-async fn build_all(project: &Project, options: &BuildOptions) -> Result<ExitCode> {
+async fn build_services(project: &Project, options: &BuildOptions) -> Result<ExitCode> {
     let found = builds_in_order(project, &options.services).map_err(|e| Fault::usage(e.to_string()))?;
     if found.is_empty() {
         return Err(Fault::usage("no service builds anything").hint("a service that is to be built has `build:`"));
     }
     let mut requests = Vec::new();
-    let mut inline = Vec::new();
     for one in &found {
-        requests.push(request(project, one, options, &mut inline)?);
+        requests.push(request(project, one, options)?);
     }
     let progress = build_progress::make(options.progress, options.quiet);
     let home = Home::open(&options.place, &|text| eprintln!("{text}")).await?;
-    let mut unwise = 0;
-    let mut failed = None;
-    for (one, request) in found.iter().zip(&requests) {
-        progress.note(&format!("service {}", one.service));
-        match build_image(&home, request, progress.clone()).await {
-            Ok(built) => {
-                unwise += built.warnings.len();
-                if let Some(digest) = &built.digest {
-                    progress.note(&format!("{} {digest}", built.names.join(" ")));
-                }
-            }
-            Err(fault) => {
-                failed = Some(Fault { message: format!("service {}: {}", one.service, fault.message), ..fault });
-                break;
-            }
+    let several = found.len() > 1;
+    let mut parts = Vec::new();
+    for (place, (one, request)) in found.iter().zip(&requests).enumerate() {
+        let needs = one.contexts.values().filter_map(|context| context.strip_prefix("service:"));
+        let needs = needs.filter_map(|name| found.iter().position(|one| one.service == name)).collect();
+        let among = || Arc::new(Among { name: one.service.clone(), place, progress: progress.clone() });
+        let progress: Arc<dyn Progress> = if several { among() } else { progress.clone() };
+        if !one.without_effect.is_empty() {
+            progress.note(&format!("has no effect on a build here: {}", one.without_effect.join(", ")));
         }
+        if options.push && one.image.is_none() {
+            progress.note("is not pushed: it has no `image:` to push it under");
+        }
+        parts.push(Part { request, needs, progress });
     }
+    let told = |at: usize, built: &Built| {
+        if let (Some(digest), Some(part)) = (&built.digest, parts.get(at)) {
+            part.progress.note(&format!("{} {digest}", built.names.join(" ")));
+        }
+    };
+    let ended = build_all(&home, &parts, told).await;
+    let unwise: usize = ended.iter().flatten().map(|built| built.warnings.len()).sum();
+    let failed = ended.err().map(|(at, fault)| match fault.class {
+        Class::Signalled(_) => fault,
+        _ => Fault { message: format!("service {}: {}", found[at].service, fault.message), ..fault },
+    });
     progress.end();
     home.close().await?;
     match failed {
@@ -290,12 +331,7 @@ async fn build_all(project: &Project, options: &BuildOptions) -> Result<ExitCode
     }
 }
 
-fn request(
-    project: &Project,
-    one: &ServiceBuild,
-    options: &BuildOptions,
-    inline: &mut Vec<tempfile::NamedTempFile>,
-) -> Result<Request> {
+fn request(project: &Project, one: &ServiceBuild, options: &BuildOptions) -> Result<Request> {
     let mut secrets = Store::default();
     for secret in &one.secrets {
         match &secret.source {
@@ -311,18 +347,13 @@ fn request(
         }
     }
     build_args.extend(super::build::pairs(&options.build_arg, "--build-arg", true)?);
-    let file = match (&one.dockerfile_inline, &one.dockerfile) {
-        (Some(text), _) => {
-            let failed = |e: std::io::Error| Fault::new(Class::Unavailable, format!("cannot write a Dockerfile: {e}"));
-            let mut file = tempfile::Builder::new().prefix("Dockerfile-").tempfile().map_err(failed)?;
-            std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
-            let path = file.path().to_owned();
-            inline.push(file);
-            Some(path)
-        }
-        (None, Some(name)) if build::is_remote(&one.context) => Some(PathBuf::from(name)),
-        (None, Some(name)) => Some(Path::new(&one.context).join(name)),
-        (None, None) => None,
+    let inline = one.dockerfile_inline.clone();
+    let inline = inline.map(|text| (format!("services.{}.build.dockerfile_inline", one.service), text));
+    let file = match &one.dockerfile {
+        _ if inline.is_some() => None,
+        Some(name) if build::is_remote(&one.context) => Some(PathBuf::from(name)),
+        Some(name) => Some(Path::new(&one.context).join(name)),
+        None => None,
     };
     let mut tags = Vec::new();
     for name in std::iter::once(&name_of(project, one)).chain(&one.tags) {
@@ -349,17 +380,24 @@ fn request(
         let wrong = || Fault::usage(format!("service {}: `{platform}` is no platform", one.service));
         build::Platform::parse(platform).ok_or_else(wrong)
     };
-    let platforms = one.platforms.iter().map(parse).collect::<Result<Vec<_>>>()?;
+    let platforms = if options.platform.is_empty() { &one.platforms } else { &options.platform };
+    let mut platforms = platforms.iter().map(parse).collect::<Result<Vec<_>>>()?;
+    platforms.dedup();
+    let mut attest = crate::wiring::attest::Attest { sbom: one.sbom, provenance: None };
+    if !one.provenance.is_empty() {
+        attest.provenance(&one.provenance)?;
+    }
     let mut labels = one.labels.clone();
     labels.insert("com.docker.compose.project".into(), project.name.clone());
     labels.insert("com.docker.compose.service".into(), one.service.clone());
     let mut outputs = Vec::new();
-    if options.push {
+    if options.push && one.image.is_some() {
         outputs.push(Output { kind: OutputKind::Registry, dest: None, names: Vec::new() });
     }
     Ok(Request {
         context: one.context.clone(),
         file,
+        inline,
         target: one.target.clone(),
         build_args,
         labels,
@@ -371,13 +409,16 @@ fn request(
         secrets,
         network,
         pull: options.pull || one.pull,
-        fresh: (options.no_cache || one.no_cache).then(Vec::new),
+        fresh: match options.no_cache || one.no_cache {
+            true => Some(Vec::new()),
+            false => Some(one.no_cache_filter.clone()).filter(|stages| !stages.is_empty()),
+        },
         check: options.check,
         outputs,
         packing: crate::wiring::Packing::default(),
-        cache_to: Vec::new(),
-        cache_from: Vec::new(),
-        attest: crate::wiring::attest::Attest::default(),
+        cache_to: one.cache_to.iter().map(|text| cache::to(text)).collect::<Result<_>>()?,
+        cache_from: one.cache_from.iter().map(|text| cache::from(text)).collect::<Result<_>>()?,
+        attest,
         packs: crate::wiring::Packs::default(),
         index_annotations: BTreeMap::new(),
     })

@@ -106,7 +106,7 @@ enum Command {
 }
 
 pub async fn main(options: Options) -> Result<ExitCode> {
-    super::trace_to_stderr("warn");
+    super::trace_to_stderr("error");
     let home = Home::open(&options.place, &|text| eprintln!("{text}")).await?;
     let done = run(&home, options.command).await;
     let closed = home.close().await;

@@ -79,7 +79,7 @@ pub enum Command {
 }
 
 pub async fn local(options: LocalOptions) -> Result<ExitCode> {
-    super::trace_to_stderr("warn");
+    super::trace_to_stderr("error");
     let local = crate::wiring::run_local(&options).await?;
     if options.json {
         output::json(&local.run)?;
@@ -88,6 +88,9 @@ pub async fn local(options: LocalOptions) -> Result<ExitCode> {
     }
     Ok(match local.run.state {
         RunState::Passed { .. } => ExitCode::SUCCESS,
+        RunState::Cancelled { ref by, .. } => {
+            crate::wiring::signal_of(by).map_or(ExitCode::FAILURE, |signal| ExitCode::from(128 + signal))
+        }
         _ => ExitCode::FAILURE,
     })
 }

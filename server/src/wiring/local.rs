@@ -34,6 +34,10 @@ const END: Duration = Duration::from_secs(30);
 /// How long results that this run did not use are kept.
 const KEEP: Duration = Duration::from_secs(14 * 24 * 3600);
 
+const CTRL_C: &str = "Ctrl-C";
+const TERMINATED: &str = "SIGTERM";
+const HUNG_UP: &str = "the terminal was closed";
+
 /// What became of a local run.
 pub struct Local {
     pub run: Run,
@@ -65,12 +69,28 @@ pub(super) fn cancelled_by_signals(cancel: &Cancel) -> Result<AbortOnDropHandle<
     let cancel = cancel.clone();
     Ok(AbortOnDropHandle::new(tokio::spawn(async move {
         let reason = tokio::select! {
-            _ = interrupt.recv() => "Ctrl-C",
-            _ = terminate.recv() => "SIGTERM",
-            _ = hangup.recv() => "the terminal was closed",
+            _ = interrupt.recv() => CTRL_C,
+            _ = terminate.recv() => TERMINATED,
+            _ = hangup.recv() => HUNG_UP,
         };
         cancel.cancel(reason);
     })))
+}
+
+/// The signal behind the reason of a cancellation, if it was one of [`cancelled_by_signals`].
+pub fn signal_of(reason: &str) -> Option<u8> {
+    match reason {
+        CTRL_C => Some(2),
+        TERMINATED => Some(15),
+        HUNG_UP => Some(1),
+        _ => None,
+    }
+}
+
+/// What was cancelled, as an error: one that a signal cancelled ends with that signal's exit code.
+pub(super) fn cancelled(cancel: &Cancel) -> Fault {
+    let class = signal_of(cancel.reason()).map_or(Class::Failed, Class::Signalled);
+    Fault::new(class, format!("cancelled: {}", cancel.reason()))
 }
 
 /// The parts of the run: steps and images, all of them or those that are named with what they need. Evidence is a server's.

@@ -27,14 +27,15 @@ mod worktree;
 use std::{path::Path, process::ExitCode};
 
 pub use builder::{
-    Built, Happening, Home, Place, Progress, Recorder, Request, Store, attest, build, cache,
+    Among, Built, Happening, Home, Part, Place, Progress, Recorder, Request, Store, at, attest, build, build_all,
+    cache,
     describe::tag,
     load,
     names::{repository, to_give},
     output::{self, Output, OutputKind, Packing, Saved, archive, push, to_file},
     packs::{Packs, rebase},
 };
-pub use local::run_local;
+pub use local::{run_local, signal_of};
 pub use registry::{cleaning, serve as serve_registry};
 pub use release::{approve, undo};
 pub use rooms::Rooms;

@@ -224,6 +224,11 @@ fn what_is_wrong_is_shown_with_its_line_and_leaves_nothing() {
     assert!(!failed.contains("hunter2") && failed.contains("***"), "{failed}");
     bench.write("Dockerfile", "FROM debian\nCOPY pakage.json /\n");
     bench.write("package.json", "{}");
+    let mut header = tar::Header::new_gnu();
+    header.set_path("file").unwrap();
+    header.set_size(5000);
+    header.set_cksum();
+    std::fs::write(bench.at("context/cut.tar"), [&header.as_bytes()[..], &[7; 3000]].concat()).unwrap();
     assert!(bench.run(&["build", "."]).failed().contains("did you mean `package.json`?"));
     bench.write("Dockerfile", "FROM debian\nRUN apt-get install -y curl\n");
     let checked = bench.run(&["build", "--check", "."]).failed();
@@ -232,6 +237,30 @@ fn what_is_wrong_is_shown_with_its_line_and_leaves_nothing() {
     }
     bench.write("Dockerfile", "# check=skip=all\nFROM debian\nRUN apt-get install -y curl\n");
     bench.run(&["build", "--check", "."]).ok();
+    // Whatever a line names and is not to be had is shown with the line.
+    for (text, wanted) in [
+        ("FROM scratch AS first\nFROM localhost:1/none:1\n", &["Dockerfile:2:6: ", "cannot be pulled"][..]),
+        (
+            "FROM scratch AS build\nFROM localhost:1/biuld:1 AS x\nFROM scratch\nCOPY --from=x / /\n",
+            &["Dockerfile:2:6: "],
+        ),
+        ("FROM scratch\nCOPY --from=localhost:1/none:1 /a /\n", &["Dockerfile:2:13: "]),
+        ("FROM scratch\nADD http://127.0.0.1:1/file /\n", &["Dockerfile:2:5: cannot fetch http://127.0.0.1:1/file"]),
+        ("FROM debian\nUSER nobody2\nRUN true\n", &["Dockerfile:2:6: there is no user `nobody2`", "2 | USER nobody2"]),
+        ("FROM debian\nUSER nobody2\nWORKDIR /x\n", &["Dockerfile:2:6: there is no user `nobody2`"]),
+        ("FROM scratch\nADD cut.tar /\n", &["Dockerfile:2:1: ", "ends in the middle"]),
+    ] {
+        bench.write("Dockerfile", text);
+        let failed = bench.run(&["build", "--progress", "plain", "."]).failed();
+        assert!(wanted.iter().all(|wanted| failed.contains(wanted)), "{text}: {failed}");
+        assert!(!failed.contains("WARN") && !failed.contains("container `"), "{failed}");
+    }
+    // And where it cannot be written, before anything is done.
+    bench.write("Dockerfile", "FROM debian\nRUN exit 1\n");
+    for arguments in [["--iidfile", "no/such/id"], ["-o", "type=oci,dest=no/such/x.tar"], ["-o", "Dockerfile/x"]] {
+        let refused = bench.run(&[&["build"][..], &arguments, &["."]].concat()).failed();
+        assert!(refused.contains("cannot write") && !refused.contains("#1"), "{refused}");
+    }
     assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
 }
 
@@ -251,9 +280,10 @@ fn compose_builds_what_services_say() {
     let compose = |arguments: &[&str]| {
         let mut command = Command::new(shipway());
         command.arg("compose").args(arguments).current_dir(bench.at("context"));
-        if arguments[0] == "build" {
+        if matches!(arguments[0], "build" | "push") {
             command.arg("--data").arg(bench.data()).arg("--package-cache").arg(package_cache());
         }
+        command.env_remove("COMPOSE_PROJECT_NAME").env_remove("DOCKER_DEFAULT_PLATFORM");
         said(&mut command, b"")
     };
     let model = json(&compose(&["config", "--json"]).ok());
@@ -262,6 +292,38 @@ fn compose_builds_what_services_say() {
     compose(&["build"]).ok();
     let found = json(&bench.run(&["image", "inspect", "shop/web:7"]).ok());
     assert_eq!(found[0]["Config"]["Labels"]["who"], "you");
+    // Several at once, each behind what it takes from; and what has no name is not pushed.
+    bench.write(
+        "several/compose.yaml",
+        "services:\n  a:\n    build: {context: ., dockerfile_inline: \"FROM b\\nCOPY compose.yaml /a\\n\", additional_contexts: {b: 'service:b'}}\n  \
+         b:\n    image: several-b:1\n    build: {context: ., dockerfile: D, platforms: [linux/amd64, linux/arm64], ulimits: {nofile: 1}}\n  \
+         c:\n    build: {context: ., dockerfile: D, cache_to: ['type=local,dest=cache']}\n",
+    );
+    bench.write("several/D", "FROM scratch\nCOPY compose.yaml /b\n");
+    let file = ["-f", "several/compose.yaml"];
+    let built = compose(&[&["build", "--progress", "plain"][..], &file].concat());
+    for line in [
+        "[linux/arm64 2/2] COPY compose.yaml /b",
+        "b has no effect on a build here: ulimits",
+        "several-b:1 sha256:",
+        "a several-a:local sha256:",
+    ] {
+        assert!(built.err.contains(line), "{line}: {}", built.err);
+    }
+    let (a, b) = (built.err.find("a several-a:local").unwrap(), built.err.find("several-b:1 sha256").unwrap());
+    assert!(b < a, "{}", built.err);
+    built.ok();
+    assert!(bench.at("context/cache/index.json").exists());
+    let pushed = compose(&[&["push"][..], &file, &["a", "c"]].concat());
+    assert!(pushed.err.contains("service a is left out: it has no `image:`") && pushed.out.is_empty(), "{pushed:?}");
+    pushed.ok();
+    bench.write("several/D", "FROM scratch\nCOPY nothing /b\n");
+    let failed = compose(&[&["build"][..], &file].concat()).failed();
+    assert!(failed.contains("service b: several/D:2") || failed.contains("service c: several/D:2"), "{failed}");
+    bench.write("several/wrong.yaml", "services:\n  a: {imge: x}\n");
+    let refused = compose(&["config", "-f", "several/wrong.yaml"]).failed();
+    assert!(refused.contains("wrong.yaml:2:7: `services.a` has no key `imge`: did you mean `image`?"), "{refused}");
+    assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
 }
 
 /// Two stages with commands that say that they ran.
@@ -325,6 +387,44 @@ fn another_machine_takes_results_from_a_cache_and_runs_nothing() {
     for data in ["data", "data2", "data3"] {
         assert_eq!(leftovers(&bench.at(data)), [] as [String; 0]);
     }
+}
+
+#[test]
+fn a_registry_is_a_cache_for_a_machine_that_has_nothing() {
+    let Some(bench) = Bench::new() else { return };
+    let server = testbed::Options::new(shipway()).start();
+    filled(&bench);
+    bench.write("Dockerfile", LOUD);
+    let auth = base64::Engine::encode(
+        &base64::engine::general_purpose::STANDARD,
+        format!("admin:{}", server.token()).as_bytes(),
+    );
+    let login = serde_json::json!({ "auths": { server.host(): { "auth": auth } } }).to_string();
+    bench.write("../docker/config.json", &login);
+    let build = |data: &str, more: &[&str]| {
+        let mut command = Command::new(shipway());
+        command.args(["build", "--progress", "plain"]).args(more).arg(".").env("DOCKER_CONFIG", bench.at("docker"));
+        command.arg("--data").arg(bench.at(data)).arg("--package-cache").arg(package_cache());
+        command.env("SOURCE_DATE_EPOCH", "1700000000").current_dir(bench.at("context"));
+        said(&mut command, b"")
+    };
+    let place = format!("type=registry,ref={}/cache/app:main", server.host());
+    let first = build("data", &["--cache-to", &format!("{place},mode=max")]);
+    assert!(spoke(&first, "loud-one") && spoke(&first, "loud-two"), "{first:?}");
+    let digest = first.ok();
+    let second = build("fresh", &["--cache-from", &place]);
+    assert!(
+        !second.err.contains("loud-one\n#") && !spoke(&second, "loud-one") && !spoke(&second, "loud-two"),
+        "{second:?}"
+    );
+    // Every instruction that makes files, and none of them was done.
+    let steps: Vec<&str> = second.err.lines().filter(|line| line.contains('[') && line.contains("/")).collect();
+    let (done, cached) = (second.err.matches(" DONE").count(), second.err.matches(" CACHED").count());
+    assert!(steps.len() >= 5 && cached >= 5, "{second:?}");
+    // What is left to do are the images that everything stands on.
+    assert!(done <= 2, "{second:?}");
+    assert_eq!(second.ok(), digest);
+    server.stop();
 }
 
 #[test]
@@ -427,37 +527,53 @@ fn a_build_that_is_killed_leaves_a_store_that_works() {
     for number in 0..300 {
         bench.write(&format!("many/{}/{number}", number % 7), &"x".repeat(number * 50));
     }
+    let noise: String = (0..300_000u32).map(|n| sha256(&n.to_le_bytes())).collect();
+    bench.write("noise", &noise);
+    bench.write("Dockerfile.large", "FROM scratch\nCOPY noise /\n");
     let start = |file: &str| {
         let mut command = Command::new(shipway());
         command.args(["build", "--progress", "plain", "-f", file, "."]).arg("--data").arg(bench.data());
         command.arg("--package-cache").arg(package_cache()).current_dir(bench.at("context"));
         command.stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null()).spawn().unwrap()
     };
+    // What it says later has to be read, too: without a reader it would end for that.
     let until = |child: &mut std::process::Child, text: &str| {
         use std::io::BufRead;
-        let lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
-        lines.map(Result::unwrap).find(|line| line.contains(text)).expect("it said so");
+        let mut lines = std::io::BufReader::new(child.stderr.take().unwrap()).lines();
+        lines.by_ref().map(Result::unwrap).find(|line| line.contains(text)).expect("it said so");
+        lines
     };
     for (signal, text) in [
         (nix::sys::signal::Signal::SIGKILL, "begun"),
         (nix::sys::signal::Signal::SIGINT, "begun"),
+        (nix::sys::signal::Signal::SIGTERM, "begun"),
         (nix::sys::signal::Signal::SIGKILL, "COPY . /all"),
+        (nix::sys::signal::Signal::SIGKILL, "exporting layers"),
     ] {
-        let mut child = start("Dockerfile");
-        until(&mut child, text);
+        let mut child = start(if text == "exporting layers" { "Dockerfile.large" } else { "Dockerfile" });
+        let _lines = until(&mut child, text);
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), signal).unwrap();
-        assert!(!child.wait().unwrap().success());
-        if signal == nix::sys::signal::Signal::SIGINT {
+        let code = child.wait().unwrap().code();
+        if signal != nix::sys::signal::Signal::SIGKILL {
+            assert_eq!(code, Some(128 + signal as i32));
             assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
         }
     }
     // The next one finds a store that is whole, takes away what was left, and waits for who is in it.
     bench.write("Dockerfile.ok", "FROM debian\nCOPY . /all\nRUN echo begun && sleep 3\n");
     let mut one = start("Dockerfile.ok");
-    until(&mut one, "begun");
+    let _lines = until(&mut one, "begun");
     let two = bench.run(&["build", "--progress", "plain", "-f", "Dockerfile.ok", "."]);
     assert!(two.err.contains("waiting for it") && two.err.contains("CACHED"), "{two:?}");
     two.ok();
     assert!(one.wait().unwrap().success());
+    // A layer that was half written is nowhere: the image is the one of a store that nothing happened to.
+    let large = ["build", "-q", "-f", "Dockerfile.large", "."];
+    let digest = bench.run(&large).ok();
+    let mut elsewhere = Command::new(shipway());
+    elsewhere.args(large).arg("--data").arg(bench.at("other")).current_dir(bench.at("context"));
+    assert_eq!(said(&mut elsewhere, b"").ok(), digest);
+    let layout = format!("type=oci,dest={}", bench.at("large.tar").display());
+    bench.run(&["build", "-q", "-f", "Dockerfile.large", "-o", &layout, "."]).ok();
     assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
 }

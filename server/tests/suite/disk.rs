@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use testbed::{Options, WorkTree, directory, need_root, sha256};
+use testbed::{Options, WorkTree, directory, leftovers, need_mirror, need_root, package_cache, said, sha256};
 
 use crate::shipway;
 
@@ -11,9 +11,9 @@ use crate::shipway;
 struct SmallDisk(tempfile::TempDir);
 
 impl SmallDisk {
-    fn mount() -> Self {
+    fn mount(size: &str) -> Self {
         let at = directory();
-        mount(Some("shipway-test"), at.path(), Some("tmpfs"), MsFlags::empty(), Some("size=24m")).unwrap();
+        mount(Some("shipway-test"), at.path(), Some("tmpfs"), MsFlags::empty(), Some(size)).unwrap();
         Self(at)
     }
 
@@ -46,7 +46,7 @@ fn a_full_disk_is_said_and_survived() {
     if !need_root() {
         return;
     }
-    let disk = SmallDisk::mount();
+    let disk = SmallDisk::mount("size=24m");
     let server = Options::new(shipway()).data(disk.path().join("data")).start();
     let project = server.project("before");
     let first = project.push(&[("README.md", "fits\n")]);
@@ -97,4 +97,45 @@ fn a_full_disk_is_said_and_survived() {
     let clone = WorkTree::new(None);
     clone.git(&["clone", "--quiet", &server.git_url("before"), "clone"]).ok();
     server.stop();
+}
+
+#[test]
+fn a_build_on_a_full_disk_says_so_and_leaves_a_store_that_works() {
+    if !need_root() || !need_mirror() {
+        return;
+    }
+    let disk = SmallDisk::mount("size=190m");
+    let context = directory();
+    let write = |name: &str, content: &str| std::fs::write(context.path().join(name), content).unwrap();
+    let build = |file: &str| {
+        let mut command = std::process::Command::new(shipway());
+        command.args(["build", "--progress", "plain", "-f", file, "."]).current_dir(context.path());
+        command.arg("--data").arg(disk.path().join("data")).arg("--package-cache").arg(package_cache());
+        said(&mut command, b"")
+    };
+    write("small", "FROM debian\nRUN echo fits > /a\n");
+    build("small").ok();
+    // A command that fills it.
+    write("fills", "FROM debian\nRUN dd if=/dev/zero of=/filler bs=1M\n");
+    let failed = build("fills");
+    assert_eq!(failed.code, Some(1), "{failed:?}");
+    assert!(failed.err.contains("fills:2:1: the command exited with status 1"), "{}", failed.err);
+    assert!(
+        failed.err.contains("the disk of the data directory is full") && !failed.err.contains("WARN"),
+        "{}",
+        failed.err
+    );
+    // A layer that does not fit beside its files.
+    let noise: String = (0..900_000u32).map(|n| sha256(&n.to_le_bytes())).collect();
+    write("noise", &noise);
+    write("export", "FROM debian\nCOPY noise /\n");
+    let failed = build("export").failed();
+    assert!(failed.contains("full") || failed.to_lowercase().contains("no space"), "{failed}");
+    // All is whole: what was there is there, and what fits is built.
+    write("other", "FROM debian\nRUN cat /etc/os-release > /b\n");
+    let cached = build("small");
+    assert!(cached.err.contains("CACHED"), "{cached:?}");
+    cached.ok();
+    build("other").ok();
+    assert_eq!(leftovers(&disk.path().join("data")), [] as [String; 0]);
 }

@@ -143,7 +143,7 @@ fn interrupted(local: &Local) {
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
-    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(child.wait().unwrap().code(), Some(130));
     assert_eq!(rest.last().map(String::as_str), Some("cancelled by Ctrl-C"), "{rest:?}");
     let left = leftovers(&local.data);
     assert!(left.is_empty(), "{left:?}");

@@ -130,6 +130,22 @@ impl Reader<'_> {
 
 /// Reads a `.env` file into `variables`; what is there already stays. An error names the line.
 pub fn read_env(text: &str, variables: &mut BTreeMap<String, String>) -> Result<(), String> {
+    let mut own = BTreeMap::new();
+    read_env_over(text, variables, &mut own)?;
+    for (name, value) in own {
+        variables.entry(name).or_insert(value);
+    }
+    Ok(())
+}
+
+/// Reads a file of variables into `own`; what its values name is looked for in `known`, and then in the lines above. An error names the line.
+pub fn read_env_over(
+    text: &str,
+    known: &BTreeMap<String, String>,
+    own: &mut BTreeMap<String, String>,
+) -> Result<(), String> {
+    let mut variables = known.clone();
+    let variables = &mut variables;
     let mut lines = text.trim_start_matches('\u{feff}').lines().enumerate();
     while let Some((number, line)) = lines.next() {
         let line = line.trim();
@@ -171,7 +187,8 @@ pub fn read_env(text: &str, variables: &mut BTreeMap<String, String>) -> Result<
                 interpolate(value[..end].trim_end(), variables, &mut Vec::new()).map_err(said)?
             }
         };
-        variables.entry(name.to_owned()).or_insert(value);
+        variables.entry(name.to_owned()).or_insert_with(|| value.clone());
+        own.entry(name.to_owned()).or_insert(value);
     }
     Ok(())
 }

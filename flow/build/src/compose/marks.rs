@@ -89,6 +89,46 @@ pub fn marks(text: &str) -> Result<Vec<Mark>, String> {
     Ok(found)
 }
 
+/// Line and column (from 1) of the key that a path ends in; `None` when an alias or a merge key brought it there.
+pub fn place(text: &str, path: &[&str]) -> Option<(usize, usize)> {
+    let options = granit_parser::options! {
+        emit_comments: false,
+        flow_nesting_limit: DEEPEST,
+        block_nesting_limit: DEEPEST,
+    };
+    let mut stack: Vec<Frame> = Vec::new();
+    for (event, span) in Parser::new_from_str_with_options(text, options).take(MOST).map_while(Result::ok) {
+        match event {
+            Event::Scalar(word, ..) => {
+                if let Some(Frame::Map(key @ None)) = stack.last_mut() {
+                    *key = Some(Cow::into_owned(word));
+                    let here = stack.iter().map(|frame| match frame {
+                        Frame::Map(key) => key.as_deref(),
+                        Frame::List(_) => None,
+                    });
+                    if here.eq(path.iter().map(|part| Some(*part))) {
+                        return Some((span.start.line(), span.start.col() + 1));
+                    }
+                    continue;
+                }
+                ended(&mut stack);
+            }
+            Event::Alias(..) => match stack.last_mut() {
+                Some(Frame::Map(key @ None)) => *key = Some(String::new()),
+                _ => ended(&mut stack),
+            },
+            Event::MappingStart(..) => stack.push(Frame::Map(None)),
+            Event::SequenceStart(..) => stack.push(Frame::List(0)),
+            Event::MappingEnd | Event::SequenceEnd => {
+                stack.pop();
+                ended(&mut stack);
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
 fn note(stack: &[Frame], kind: Option<MarkKind>, found: &mut Vec<Mark>) {
     let Some(kind) = kind else { return };
     let path = stack.iter().map(|frame| match frame {

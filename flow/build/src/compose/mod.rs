@@ -3,10 +3,12 @@
 //! Reads nothing itself: files come through [`Files`]. The result is the canonical model as `compose config` prints it, and [`builds`] of
 //! the services that have one. Everything about running containers is kept as it is written and never looked at.
 
+mod canonical;
 mod interpolate;
 mod marks;
 mod merge;
 mod model;
+mod schema;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -15,6 +17,7 @@ use std::{
 
 use serde_json::Value;
 
+use interpolate::read_env_over;
 pub use interpolate::{interpolate, read_env};
 pub use model::{SecretSource, ServiceBuild, ServiceSecret, builds, builds_in_order};
 
@@ -102,6 +105,12 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Project, ComposeErro
             services.remove(service);
         }
     }
+    for service in services.values_mut().filter_map(Value::as_object_mut) {
+        loader.environment(service, &options.variables)?;
+    }
+    let canonical =
+        canonical::Canonical { project: &name, directory: &options.directory, variables: &options.variables };
+    canonical.apply(&mut model).map_err(wrong)?;
     let mut unset = loader.unset;
     unset.sort();
     unset.dedup();
@@ -178,7 +187,7 @@ impl Loader<'_> {
             return Err(wrong(format!("the project has more than {MAX_FILES} files")));
         }
         let text = self.files.read(path).map_err(wrong)?.ok_or_else(|| wrong("is not there".into()))?;
-        let options = serde_saphyr::options! { legacy_octal_numbers: false, duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error };
+        let options = serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: true, duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error };
         let value: Option<Value> =
             serde_saphyr::from_str_with_options(&text, options).map_err(|e| wrong(e.to_string()))?;
         let mut value = value.unwrap_or_else(|| serde_json::json!({}));
@@ -188,11 +197,50 @@ impl Loader<'_> {
         if !self.verbatim {
             self.replace(&mut value, variables, &mut String::new()).map_err(wrong)?;
         }
+        schema::check(&value, &text).map_err(|schema::Wrong { place, reason }| ComposeError {
+            file: place.map_or_else(
+                || path.display().to_string(),
+                |(line, column)| format!("{}:{line}:{column}", path.display()),
+            ),
+            reason,
+        })?;
         let marks = marks::marks(&text).map_err(wrong)?;
         marks::reset(&mut value, &marks);
         merge::normalize(&mut value);
         self.marks.insert(path.to_owned(), marks);
         Ok(value)
+    }
+
+    /// What the files of variables of a service hold, below what it says itself.
+    fn environment(
+        &mut self,
+        service: &mut serde_json::Map<String, Value>,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(), ComposeError> {
+        let mut found = BTreeMap::new();
+        for entry in service.get("env_file").and_then(Value::as_array).into_iter().flatten() {
+            let Some(path) = entry.as_str().or_else(|| entry["path"].as_str()) else { continue };
+            let said = |reason: String| ComposeError { file: path.to_owned(), reason };
+            match self.files.read(Path::new(path)).map_err(said)? {
+                // Later files hold over earlier ones; what they name may stand in either, or in the environment.
+                Some(text) => {
+                    let mut known = variables.clone();
+                    known.extend(found.clone());
+                    let mut own = BTreeMap::new();
+                    read_env_over(&text, &known, &mut own).map_err(said)?;
+                    found.extend(own);
+                }
+                None if entry["required"] == false => {}
+                None => return Err(said("is not there".into())),
+            }
+        }
+        if !found.is_empty() {
+            let own = service.entry("environment").or_insert_with(|| serde_json::json!({}));
+            if let Value::Object(own) = own {
+                found.into_iter().for_each(|(name, value)| drop(own.entry(name).or_insert(Value::String(value))));
+            }
+        }
+        Ok(())
     }
 
     /// Interpolates every text, but no key. `at` is the place, for errors.

@@ -31,10 +31,24 @@ pub struct ServiceBuild {
     pub ssh: Vec<String>,
     /// Further names of the image.
     pub tags: Vec<String>,
+    /// Those of the build, else that of the service.
     pub platforms: Vec<String>,
     pub no_cache: bool,
+    /// Stages that are built anew.
+    pub no_cache_filter: Vec<String>,
     pub pull: bool,
+    /// As `--cache-from` and `--cache-to` take them.
+    pub cache_from: Vec<String>,
+    pub cache_to: Vec<String>,
+    /// As `--provenance` takes it; empty where nothing is said.
+    pub provenance: String,
+    pub sbom: bool,
+    /// What it asks for that has no effect here.
+    pub without_effect: Vec<String>,
 }
+
+/// Keys of a build that concern how Docker runs its commands.
+const WITHOUT_EFFECT: [&str; 4] = ["extra_hosts", "isolation", "shm_size", "ulimits"];
 
 /// A secret that a build is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +174,17 @@ fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<
     if build.get("privileged").and_then(Value::as_bool) == Some(true) {
         return Err("a build may not run privileged".into());
     }
+    if let Some(asked) = list("entitlements")?.into_iter().next() {
+        return Err(format!("a build may not have the entitlement `{asked}`: it runs without privileges"));
+    }
+    let platforms = match list("platforms")? {
+        none if none.is_empty() => service.get("platform").map(scalar).transpose()?.flatten().into_iter().collect(),
+        several => several,
+    };
+    let asked = |key: &str| -> Result<String, String> {
+        Ok(build.get(key).map(scalar).transpose()?.flatten().unwrap_or_default())
+    };
+    let sbom = asked("sbom")?;
     let ssh = match build.get("ssh") {
         Some(Value::Object(map)) => map
             .iter()
@@ -187,9 +212,19 @@ fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<
         secrets: secrets(project, build)?,
         ssh,
         tags: list("tags")?,
-        platforms: list("platforms")?,
+        platforms,
         no_cache: build.get("no_cache").and_then(Value::as_bool).unwrap_or(false),
+        no_cache_filter: list("no_cache_filter")?,
         pull: build.get("pull").and_then(Value::as_bool).unwrap_or(false),
+        cache_from: list("cache_from")?,
+        cache_to: list("cache_to")?,
+        provenance: asked("provenance")?,
+        sbom: !matches!(sbom.as_str(), "" | "false"),
+        without_effect: WITHOUT_EFFECT
+            .iter()
+            .filter(|key| build.get(**key).is_some())
+            .map(|key| (*key).into())
+            .collect(),
     })
 }
 

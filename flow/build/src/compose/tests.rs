@@ -35,7 +35,7 @@ fn builds_are_what_services_say() {
     let web = &found[0];
     assert_eq!(web.image.as_deref(), Some("r.example.org/web:1.2"));
     assert_eq!((web.context.as_str(), web.dockerfile.as_deref()), ("/p/web", Some("Dockerfile.prod")));
-    assert_eq!(web.args, BTreeMap::from([("A".to_owned(), Some("1".to_owned())), ("B".to_owned(), None)]));
+    assert_eq!(web.args, BTreeMap::from([("A".to_owned(), Some("1".to_owned()))]), "B has no value anywhere");
     assert_eq!(web.labels["team"], "core");
     assert_eq!(web.contexts["shared"], "/shared");
     assert_eq!(web.contexts["alpine"], "docker-image://alpine:3");
@@ -63,7 +63,10 @@ fn services_extend_others_and_files_include_files() {
     ]);
     let project = project(&files, &options(&["compose.yaml"]));
     let services = &project.model["services"];
-    assert_eq!(services["a"]["build"], serde_json::json!({ "context": "/p", "args": { "X": 1 }, "target": "a" }));
+    assert_eq!(
+        services["a"]["build"],
+        serde_json::json!({ "context": "/p", "args": { "X": "1" }, "target": "a", "dockerfile": "Dockerfile" })
+    );
     assert_eq!(services["far"]["build"]["context"], "/p/far/src");
     assert_eq!(services["more"]["build"]["context"], "/p/sub");
     assert_eq!(services["more"]["image"], "more:own");
@@ -75,7 +78,7 @@ fn services_extend_others_and_files_include_files() {
 fn what_is_wrong_is_named_with_its_file() {
     for (text, why) in [
         ("services: [", "/p/compose.yaml: "),
-        ("a: ${A", "not closed"),
+        ("x-a: ${A", "not closed"),
         ("services:\n  a:\n    build: ${NO:?say it}\n", "services.a.build: the variable `NO` must be set: say it"),
         ("services:\n  a:\n    extends: b\n", "no service `b`"),
         ("services:\n  a:\n    extends: b\n  b:\n    extends: a\n", "extends itself"),
@@ -83,6 +86,16 @@ fn what_is_wrong_is_named_with_its_file() {
         ("include: [compose.yaml]\n", "circle"),
         ("- a\n", "a map is expected"),
         ("services:\n  a: {image: x}\n  a: {image: y}\n", "duplicate"),
+        ("servces:\n  a: {image: x}\n", "1:1: a Compose file has no key `servces`: did you mean `services`?"),
+        ("services:\n  a:\n    imag: x\n", "3:5: `services.a` has no key `imag`: did you mean `image`?"),
+        ("services:\n  a:\n    build:\n      dockerfil: x\n", "4:7: `services.a.build` has no key `dockerfil`"),
+        ("services:\n  a:\n    build: {contxt: x}\n", "3:13: `services.a.build` has no key `contxt`"),
+        ("x-fine: 1\nservices:\n  a: {image: x, x-own: 1}\nfoo: 1\n", "4:1: a Compose file has no key `foo`: keys of"),
+        ("services:\n  a: {image: 5}\n", "2:7: `services.a.image` is to be a text, not a number"),
+        ("services:\n  a: {build: [x]}\n", "2:7: `services.a.build` is to be a directory or a map, not a list"),
+        ("services: [a]\n", "1:1: `services` is to be a map, not a list"),
+        ("services:\n  a b: {image: x}\n", "2:3: `services.a b` is no name of a service"),
+        ("services:\n  a: {image: x}\nvolumes:\n  v: {drivr: x}\n", "`volumes.v` has no key `drivr`"),
     ] {
         let files = BTreeMap::from([("/p/compose.yaml", text)]);
         let error = load(&options(&["compose.yaml"]), &files).unwrap_err().to_string();
@@ -99,7 +112,7 @@ fn later_files_take_away_and_replace() {
     let files = BTreeMap::from([
         (
             "/p/compose.yaml",
-            "services:\n  a:\n    image: a:1\n    ports: ['80:80']\n    build: {context: ., args: {X: 1}, target: t}\n    environment: {A: 1, B: 2}\n  gone:\n    image: g\n  base:\n    ports: ['1:1']\n    command: [x]\n  derived:\n    extends: base\n    ports: !override ['2:2']\n    command: !reset null\n",
+            "services:\n  a:\n    image: a:1\n    ports: ['80:80']\n    build: {context: ., args: {X: 1}, target: t}\n    environment: {A: 1, B: 2}\n  gone:\n    image: g\n  base:\n    image: b\n    ports: ['1:1']\n    command: [x]\n  derived:\n    extends: base\n    ports: !override ['2:2']\n    command: !reset null\n",
         ),
         (
             "/p/over.yaml",
@@ -108,10 +121,13 @@ fn later_files_take_away_and_replace() {
     ]);
     let project = project(&files, &options(&["compose.yaml", "over.yaml"]));
     let services = &project.model["services"];
-    assert_eq!(services["a"]["ports"], serde_json::json!(["81:81"]));
-    assert_eq!(services["a"]["build"], serde_json::json!({ "context": "/p/b" }));
-    assert_eq!(services["a"]["environment"], serde_json::json!({ "A": 1 }));
-    assert_eq!(services["derived"], serde_json::json!({ "ports": ["2:2"] }));
+    assert_eq!(services["a"]["ports"].as_array().unwrap().len(), 1);
+    assert_eq!(services["a"]["ports"][0]["published"], "81");
+    assert_eq!(services["a"]["build"], serde_json::json!({ "context": "/p/b", "dockerfile": "Dockerfile" }));
+    assert_eq!(services["a"]["environment"], serde_json::json!({ "A": "1" }));
+    assert_eq!(services["derived"]["ports"].as_array().unwrap().len(), 1);
+    assert_eq!(services["derived"]["ports"][0]["target"], 2);
+    assert_eq!(services["derived"].get("command"), None);
     assert!(services.get("gone").is_none());
     // An included file can be overridden by one that stands with it.
     let files = BTreeMap::from([
@@ -120,7 +136,8 @@ fn later_files_take_away_and_replace() {
         ("/p/two.yaml", "services:\n  a: {image: b, ports: !reset [], labels: !override {z: w}}\n"),
     ]);
     let project = self::project(&files, &options(&["compose.yaml"]));
-    assert_eq!(project.model["services"]["a"], serde_json::json!({ "image": "b", "labels": { "z": "w" } }));
+    let expected = serde_json::json!({ "image": "b", "labels": { "z": "w" }, "networks": { "default": null } });
+    assert_eq!(project.model["services"]["a"], expected);
 }
 
 #[test]
@@ -158,4 +175,115 @@ fn variables_stay_as_they_are_written_when_asked_for() {
     assert_eq!(project.model["services"]["b"]["image"], "b:${NO}");
     assert!(project.unset.is_empty());
     assert_eq!(project.profiles, BTreeSet::from(["x".to_owned()]));
+}
+
+/// What the loader of Docker Compose makes of the same file.
+#[test]
+fn short_forms_become_long_ones() {
+    let file = "services:
+  a:
+    image: a
+    command: echo \"hello world\" 'x y'
+    ports: ['8080:80', '443', '127.0.0.1:9000-9001:9000-9001/udp']
+    volumes: ['./data:/data:ro', 'named:/n', '/anon']
+    depends_on: [b]
+    environment: [X=1, Y, TAG]
+    env_file: e.env
+    labels: {n: 1, t: true}
+    healthcheck: {test: curl x, interval: 90s, timeout: 1m}
+    secrets: [s, {source: s, target: /x, mode: 0440}]
+    mem_limit: 512m
+    extra_hosts: ['h:1.2.3.4']
+    dns: 8.8.8.8
+    stop_grace_period: 1500ms
+    deploy: {resources: {limits: {cpus: '0.5', memory: 50M}}}
+  b:
+    build: {context: ., shm_size: 1g, secrets: [s]}
+    network_mode: host
+    links: [a]
+volumes: {named: }
+secrets: {s: {file: ./s}}
+networks: {other: {external: true}}
+";
+    let files = BTreeMap::from([("/p/compose.yaml", file), ("/p/e.env", "X=2\nE=$TAG-e\n")]);
+    let project = project(&files, &options(&["compose.yaml"]));
+    let port = |target: u32, more: serde_json::Value| {
+        let mut port = serde_json::json!({ "mode": "ingress", "target": target, "protocol": "tcp" });
+        port.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        port
+    };
+    let udp = |target: u32| {
+        let more = serde_json::json!({ "host_ip": "127.0.0.1", "published": target.to_string(), "protocol": "udp" });
+        port(target, more)
+    };
+    let started = serde_json::json!({ "condition": "service_started", "required": true });
+    let mut restarted = started.clone();
+    restarted["restart"] = true.into();
+    let expected = serde_json::json!({
+        "name": "p",
+        "services": {
+            "a": {
+                "image": "a",
+                "command": ["echo", "hello world", "x y"],
+                "ports": [
+                    port(80, serde_json::json!({ "published": "8080" })),
+                    port(443, serde_json::json!({})),
+                    udp(9000),
+                    udp(9001),
+                ],
+                "volumes": [
+                    { "type": "bind", "source": "/p/data", "target": "/data", "read_only": true, "bind": {} },
+                    { "type": "volume", "source": "named", "target": "/n", "volume": {} },
+                    { "type": "volume", "target": "/anon", "volume": {} },
+                ],
+                "depends_on": { "b": started },
+                "environment": { "X": "1", "Y": null, "TAG": "1.2", "E": "1.2-e" },
+                "env_file": [{ "path": "/p/e.env" }],
+                "labels": { "n": "1", "t": "true" },
+                "healthcheck": { "test": ["CMD-SHELL", "curl x"], "interval": "1m30s", "timeout": "1m0s" },
+                "secrets": [
+                    { "source": "s", "target": "/run/secrets/s" },
+                    { "source": "s", "target": "/x", "mode": "0440" },
+                ],
+                "mem_limit": "536870912",
+                "extra_hosts": ["h=1.2.3.4"],
+                "dns": ["8.8.8.8"],
+                "stop_grace_period": "1.5s",
+                "deploy": { "resources": { "limits": { "cpus": 0.5, "memory": "52428800" } } },
+                "networks": { "default": null },
+            },
+            "b": {
+                "build": {
+                    "context": "/p",
+                    "dockerfile": "Dockerfile",
+                    "shm_size": "1073741824",
+                    "secrets": [{ "source": "s" }],
+                },
+                "network_mode": "host",
+                "links": ["a"],
+                "depends_on": { "a": restarted },
+            },
+        },
+        "volumes": { "named": { "name": "p_named" } },
+        "secrets": { "s": { "file": "/p/s", "name": "p_s" } },
+        "networks": { "other": { "external": true, "name": "other" }, "default": { "name": "p_default" } },
+    });
+    assert_eq!(project.model, expected, "{:#}", project.model);
+}
+
+#[test]
+fn what_is_named_and_not_there_is_refused() {
+    for (text, why) in [
+        ("services:\n  a: {}\n", "service `a` has neither `image` nor `build`"),
+        ("services:\n  a: {image: a, depends_on: [b]}\n", "service `a` depends on `b`"),
+        ("services:\n  a: {image: a, networks: [n]}\n", "service `a` uses the network `n`"),
+        ("services:\n  a: {image: a, volumes: ['v:/x']}\n", "service `a` uses the volume `v`"),
+        ("services:\n  a: {image: a, secrets: [s]}\n", "service `a` uses `s`, which `secrets` does not have"),
+        ("services:\n  a: {image: a, env_file: no.env}\n", "/p/no.env: is not there"),
+        ("services:\n  a: {image: a, scale: 2, container_name: x}\n", "more than one container"),
+    ] {
+        let files = BTreeMap::from([("/p/compose.yaml", text)]);
+        let error = load(&options(&["compose.yaml"]), &files).unwrap_err().to_string();
+        assert!(error.contains(why), "{text}: {error}");
+    }
 }

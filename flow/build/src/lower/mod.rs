@@ -60,6 +60,8 @@ pub struct Options {
     pub fresh: Option<Fresh>,
     /// What was fetched for `ADD`, by what it asks for.
     pub remotes: HashMap<Remote, Fetched>,
+    /// Whether this platform is one of several that are built: names of vertices say which they are of.
+    pub several_platforms: bool,
 }
 
 /// Stages that are built anew.
@@ -117,8 +119,18 @@ pub enum Fetched {
 #[derive(Debug)]
 pub enum Attempt {
     Ready(Box<Plan>),
-    /// These must be in [`Options::remotes`] first.
-    Needs(Vec<Remote>),
+    /// These must be in [`Options::remotes`] first. Each with its place, whose reason is empty: it is for what goes wrong with it.
+    Needs(Vec<(Remote, Diagnostic)>),
+}
+
+/// An image that a `FROM` or `--from` names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BaseName {
+    pub name: String,
+    /// What it is for.
+    pub platform: Platform,
+    /// Where it is named. The reason is empty: it is for what goes wrong with it.
+    pub place: Diagnostic,
 }
 
 impl Default for Options {
@@ -138,6 +150,7 @@ impl Default for Options {
             cache_namespace: String::new(),
             fresh: None,
             remotes: HashMap::new(),
+            several_platforms: false,
         }
     }
 }
@@ -193,6 +206,8 @@ pub(crate) struct Planned {
     pub inputs: Vec<usize>,
     /// The instruction that it is of, without a reason yet.
     pub place: Option<Diagnostic>,
+    /// The `USER` as which it is done, where one was said.
+    pub user: Option<Diagnostic>,
     /// Where its result may be used again, when not where all may.
     pub scope: Option<Scope>,
     /// Paths of the main context that it is made from.
@@ -252,6 +267,8 @@ pub struct Lowered {
     pub config: ImageConfig,
     /// The instruction of each vertex that has one. Its reason is empty: it is for what goes wrong later.
     pub places: BTreeMap<usize, Diagnostic>,
+    /// The `USER` instruction of each vertex that is done as somebody, likewise.
+    pub users: BTreeMap<usize, Diagnostic>,
     /// For each of `layer_vertices`, the paths of the main context (`` for all of it) that it and what it stands on are made from.
     pub layer_paths: Vec<Vec<String>>,
 }
@@ -291,6 +308,7 @@ impl Plan {
             base: self.base.clone(),
             config: self.config.clone(),
             places: (offset..).zip(&self.vertices).filter_map(|(at, v)| Some((at, v.place.clone()?))).collect(),
+            users: (offset..).zip(&self.vertices).filter_map(|(at, v)| Some((at, v.user.clone()?))).collect(),
         }
     }
 
@@ -336,15 +354,8 @@ impl Plan {
 }
 
 /// The images that lowering will ask [`Bases`] for: those of the stages that the target needs, and what they are for.
-pub fn base_names(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<(String, Platform)>> {
-    let stages = stages::Stages::read(dockerfile, options)?;
-    let mut names = Vec::new();
-    for image in stages.images(options) {
-        if !names.contains(&image) {
-            names.push(image);
-        }
-    }
-    Ok(names)
+pub fn base_names(dockerfile: &Dockerfile, options: &Options) -> Result<Vec<BaseName>> {
+    Ok(stages::Stages::read(dockerfile, options)?.images(&dockerfile.source, options))
 }
 
 /// Lowers the target stage and what it needs; other stages are not looked at. Files of the context that are copied are hashed.
@@ -356,7 +367,10 @@ pub fn lower(dockerfile: &Dockerfile, context: &ContextTree, options: &Options, 
     let (plan, missing) = stage::Lowering::new(dockerfile, context, options, bases, &stages).run()?;
     match missing.into_iter().next() {
         None => Ok(plan),
-        Some((_, place)) => Err(place.into()),
+        Some((_, place)) => {
+            let reason = "this was not fetched, and cannot be fetched here".to_owned();
+            Err(Diagnostic { reason, ..place }.hint("fetch it in a RUN, and check its digest there").into())
+        }
     }
 }
 
@@ -374,7 +388,7 @@ pub fn lower_or_needs(
     let (plan, missing) = stage::Lowering::new(dockerfile, context, options, bases, &stages).run()?;
     Ok(match missing.is_empty() {
         true => Attempt::Ready(Box::new(plan)),
-        false => Attempt::Needs(missing.into_iter().map(|(remote, _)| remote).collect()),
+        false => Attempt::Needs(missing),
     })
 }
 

@@ -58,8 +58,7 @@ impl Lowering<'_> {
         let fetched = match self.options.remotes.get(&remote) {
             Some(fetched) => fetched.clone(),
             None => {
-                let diagnostic = self.error(place, "this was not fetched, and cannot be fetched here");
-                self.missing.push((remote, diagnostic.hint("fetch it in a RUN, and check its digest there")));
+                self.missing.push((remote, self.error(place, "")));
                 return Ok(());
             }
         };

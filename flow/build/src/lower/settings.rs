@@ -36,6 +36,7 @@ impl Lowering<'_> {
                     return Err(self.error(user, "USER comes out empty").into());
                 }
                 state.config.config.user = value;
+                state.user = Some(self.error(user, ""));
             }
             Kind::Expose(words) => self.expose(state, words)?,
             Kind::Volume(words) => {

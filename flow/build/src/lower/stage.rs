@@ -31,6 +31,8 @@ pub struct State {
     pub cmd_set: bool,
     /// What `ONBUILD` leaves to whoever builds on this.
     pub triggers: Vec<String>,
+    /// The `USER` that holds, without a reason yet.
+    pub user: Option<Diagnostic>,
 }
 
 /// The work of lowering.
@@ -129,6 +131,7 @@ impl<'a> Lowering<'a> {
             arguments: Arguments::default(),
             cmd_set: false,
             triggers: Vec::new(),
+            user: None,
         };
         let mut inherited = Vec::new();
         let mut state = match &stage.base {
@@ -222,7 +225,8 @@ impl<'a> Lowering<'a> {
         let base = self.bases.resolve(name, platform).map_err(|reason| {
             let known = self.bases.known();
             let guess = did_you_mean(name, known.iter().map(String::as_str).filter(|known| *known != name))
-                .map(|known| format!("did you mean `{known}`?"));
+                .map(|known| format!("did you mean `{known}`?"))
+                .or_else(|| self.stages.hint(name, self.current));
             self.error(place, reason).maybe_hint(guess)
         })?;
         let op = Op::Image { repository: base.repository.clone(), digest: base.digest.clone() };
@@ -253,14 +257,28 @@ impl<'a> Lowering<'a> {
     }
 
     pub fn add(&mut self, what: &str, op: Op, inputs: Vec<usize>) -> usize {
-        let several = self.stages.needed.len() > 1;
-        let name = if several {
-            format!("[{}] {what}", self.stages.all[self.current].label(self.current))
-        } else {
-            what.to_owned()
+        let name = match self.label() {
+            label if label.is_empty() => what.to_owned(),
+            label => format!("[{label}] {what}"),
         };
-        self.vertices.push(Planned { name: clip(&name), op, inputs, place: None, scope: None, paths: Vec::new() });
+        self.vertices.push(Planned {
+            name: clip(&name),
+            op,
+            inputs,
+            place: None,
+            user: None,
+            scope: None,
+            paths: Vec::new(),
+        });
         self.vertices.len() - 1
+    }
+
+    /// What tells the stage at work from others, and its platform from others; empty when there is only one of both.
+    fn label(&self) -> String {
+        let stage = &self.stages.all[self.current];
+        let name = (self.stages.needed.len() > 1).then(|| stage.label(self.current));
+        let platform = self.options.several_platforms.then(|| stage.platform.to_string());
+        platform.into_iter().chain(name).collect::<Vec<_>>().join(" ")
     }
 
     /// Adds files of the main context, which were chosen by these paths.
@@ -291,16 +309,21 @@ impl<'a> Lowering<'a> {
     pub fn layer(&mut self, state: &mut State, instruction: &Instruction, op: Op, more: Vec<usize>) {
         self.number += 1;
         let total = 1 + self.stages.all[self.current].instructions.iter().filter(|i| makes_layer(&i.kind)).count();
-        let label = self.stages.all[self.current].label(self.current);
-        let several = self.stages.needed.len() > 1;
-        let place =
-            if several { format!("{label} {}/{total}", self.number) } else { format!("{}/{total}", self.number) };
+        let count = format!("{}/{total}", self.number);
+        let place = match self.label() {
+            label if label.is_empty() => count,
+            label => format!("{label} {count}"),
+        };
         let below = state.vertex;
         let inputs = std::iter::once(below).chain(more).collect();
         let name = clip(&format!("[{place}] {}", instruction.text));
         let place = Some(self.source.diagnostic(instruction.span(), ""));
         let scope = self.scope(&op);
-        self.vertices.push(Planned { name, op, inputs, place, scope, paths: Vec::new() });
+        let user = match &op {
+            Op::Exec(_) | Op::Mkdir { .. } => state.user.clone(),
+            _ => None,
+        };
+        self.vertices.push(Planned { name, op, inputs, place, user, scope, paths: Vec::new() });
         state.vertex = self.vertices.len() - 1;
         let layer = Some(LayerVertex { vertex: state.vertex, below });
         state.steps.push(Step { created_by: created_by(instruction), layer });

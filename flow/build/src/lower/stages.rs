@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Named, Options,
+    BaseName, Named, Options,
     arguments::{Arguments, Resolver},
 };
 use crate::{
     Result,
     config::Platform,
-    diagnostic::{Diagnostic, Source, Spanned, Warning, did_you_mean},
+    diagnostic::{Diagnostic, Source, Span, Spanned, Warning, did_you_mean},
     dockerfile::{Dockerfile, Flag, Instruction, Kind},
 };
 
@@ -221,25 +221,46 @@ impl<'a> Stages<'a> {
         Ok(references)
     }
 
-    /// The images that needed stages name, and what they are for.
-    pub fn images(&self, options: &Options) -> Vec<(String, Platform)> {
-        let mut images: Vec<(String, Platform)> = Vec::new();
+    /// The images that needed stages name, what they are for, and where.
+    pub fn images(&self, source: &Source, options: &Options) -> Vec<BaseName> {
+        let mut images: Vec<BaseName> = Vec::new();
+        let mut take = |name: &str, platform: &Platform, place: Span, current: usize| {
+            if name != "scratch" && !images.iter().any(|known| known.name == name && known.platform == *platform) {
+                let place = source.diagnostic(place, "").maybe_hint(self.hint(name, current));
+                images.push(BaseName { name: name.to_owned(), platform: platform.clone(), place });
+            }
+        };
         for index in &self.needed {
             let stage = &self.all[*index];
             if let Reference::Image(name) = &stage.base {
-                images.push((name.clone(), stage.platform.clone()));
+                take(name, &stage.platform, stage.image.span, *index);
             }
             for instruction in stage.instructions {
                 for from in froms(instruction) {
                     // A reference that is wrong was reported when the needed stages were found.
-                    if let Ok(Reference::Image(name)) = self.reference(&Source::new("", ""), options, &from, *index) {
-                        images.push((name, options.platform.clone()));
+                    if let Ok(Reference::Image(name)) = self.reference(source, options, &from, *index) {
+                        take(&name, &options.platform, from.span, *index);
                     }
                 }
             }
         }
-        images.retain(|(name, _)| name != "scratch");
         images
+    }
+
+    /// What to do about an image that is not there, when its name may have been meant for a stage.
+    pub fn hint(&self, name: &str, current: usize) -> Option<String> {
+        if name.contains(['/', ':', '@', '.']) {
+            return None;
+        }
+        let above: Vec<&str> = self.all[..current].iter().filter_map(|stage| stage.name.as_deref()).collect();
+        if let Some(near) = did_you_mean(&name.to_ascii_lowercase(), above.iter().copied()) {
+            return Some(format!("did you mean the stage `{near}`?"));
+        }
+        match &above[..] {
+            [] => None,
+            [one] => Some(format!("no stage above it has this name: there is `{one}`")),
+            all => Some(format!("no stage above it has this name: there are {}", all.join(", "))),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     ffi::OsStr,
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
         fs::{FileTypeExt, MetadataExt},
@@ -22,6 +22,7 @@ use super::{
 use crate::{
     Error, Kind, Result,
     hash::{Algorithm, Hasher},
+    holes::{self, Part},
 };
 
 /// How a layer is written.
@@ -199,19 +200,34 @@ impl<W: Write> Walk<W> {
         self.header(entry)?;
         let what = shown(&entry.path);
         let mut content = File::open(file).map_err(|e| Error::io(format!("read {}", file.display()), e))?;
+        let mut buffer = vec![0; (128 << 10).min(entry.size.max(1) as usize)];
         let mut rest = entry.size;
-        let mut buffer = vec![0; (128 << 10).min(rest.max(1) as usize)];
-        while rest > 0 {
-            let most = buffer.len().min(usize::try_from(rest).unwrap_or(usize::MAX));
-            match content.read(&mut buffer[..most]) {
-                Ok(0) => return Err(refused(&entry.path, "became shorter while it was read")),
-                Ok(read) => {
-                    self.emit(&buffer[..read], &what)?;
-                    rest -= read as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::io(format!("read {}", file.display()), e)),
+        let mut failed = None;
+        let read = holes::read(&mut content, &mut buffer, |part| {
+            // What was written behind the size that its header names is not taken.
+            if rest == 0 {
+                return Err(io::Error::other("it has grown"));
             }
+            let part = match part {
+                Part::Data(data) => Part::Data(&data[..data.len().min(usize::try_from(rest).unwrap_or(usize::MAX))]),
+                Part::Hole(length) => Part::Hole(length.min(rest)),
+            };
+            let taken = part.each(|bytes| {
+                rest -= bytes.len() as u64;
+                self.emit(bytes, &what)
+            });
+            taken.map_err(|error| {
+                failed = Some(error);
+                io::Error::other("it cannot be written")
+            })
+        });
+        match (failed, read) {
+            (Some(error), _) => return Err(error),
+            (None, Err(error)) if rest > 0 && error.kind() != io::ErrorKind::UnexpectedEof => {
+                return Err(Error::io(format!("read {}", file.display()), error));
+            }
+            (None, _) if rest > 0 => return Err(refused(&entry.path, "became shorter while it was read")),
+            (None, _) => {}
         }
         let padding = (512 - entry.size % 512) % 512;
         self.emit(&[0; 512][..padding as usize], &what)

@@ -66,12 +66,19 @@ impl Home {
             }
         }
         for digest in self.manifests(names::UNTAGGED).await? {
-            if !rows.iter().any(|row| row.digest == digest) {
+            // What is said of an image (its packages, how it was built) is no image, and has no name because it needs none.
+            if !rows.iter().any(|row| row.digest == digest) && !self.is_attached(names::UNTAGGED, &digest).await {
                 rows.extend(self.row(names::UNTAGGED, None, digest).await);
             }
         }
         rows.sort_by(|a, b| b.stored.cmp(&a.stored).then_with(|| (&a.name, &a.tag).cmp(&(&b.name, &b.tag))));
         Ok(rows)
+    }
+
+    /// Whether a manifest is attached to another one.
+    async fn is_attached(&self, repository: &str, digest: &Digest) -> bool {
+        let Ok((info, content)) = self.registry.manifest(repository, digest).await else { return false };
+        Document::parse(&info.media_type, &content).is_ok_and(|(document, _)| document.subject.is_some())
     }
 
     async fn row(&self, repository: &str, tag: Option<String>, digest: Digest) -> Option<Row> {

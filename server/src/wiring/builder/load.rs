@@ -30,7 +30,27 @@ pub struct Loaded {
 }
 
 fn broken(path: &Path) -> impl Fn(std::io::Error) -> Fault + '_ {
-    move |e| Fault::usage(format!("cannot read {}: {e}", path.display()))
+    move |e| Fault::usage(format!("cannot read {}: {}", path.display(), unreadable(&e)))
+}
+
+/// Why an archive cannot be read, in words: readers of archives and of compressed data speak of their own blocks and frames.
+pub fn unreadable(error: &dyn std::fmt::Display) -> String {
+    let said = error.to_string();
+    let has = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    if has(&[
+        "entire block",
+        "unexpected EOF",
+        "premature eof",
+        "incomplete",
+        "fill whole buffer",
+        "ends in the middle",
+    ]) {
+        format!("the archive ends in the middle, as if it had been cut short ({said})")
+    } else if has(&["numeric field", "checksum mismatch", "invalid deflate", "corrupt"]) {
+        format!("it is no archive (tar), or it is damaged ({said})")
+    } else {
+        said
+    }
 }
 
 fn unavailable(error: image::Error) -> Fault {

@@ -16,6 +16,7 @@ pub mod platforms;
 mod relaxed;
 pub mod remotes;
 mod secrets;
+mod several;
 mod trace;
 mod watch;
 
@@ -27,13 +28,15 @@ use std::{
 };
 
 use build::{
-    Attempt, ContextTree, Fresh, Ignore, Lowered, Named, Plan, ResolvedBase, StatCache, dockerfile::Dockerfile,
+    Attempt, ContextTree, Fresh, Ignore, Lowered, Named, Plan, ResolvedBase, StatCache, diagnostic::Diagnostic,
+    dockerfile::Dockerfile,
 };
 use futures::{FutureExt, StreamExt, TryStreamExt};
 use graph::{Cancel, Graph, Network};
 use image::Reference;
 use records::{Digest, Timestamp};
 use store::{Change, Expect};
+use tokio::sync::OnceCell;
 
 use super::{layers, local, workshop::Workshop};
 use crate::fault::{Class, Fault, Result};
@@ -41,6 +44,7 @@ use crate::fault::{Class, Fault, Result};
 pub use home::{Home, Place};
 use names::repository;
 pub use secrets::Store;
+pub use several::{Among, Part, build, build_all};
 pub use trace::Recorder;
 pub use watch::{Happening, Progress};
 
@@ -57,6 +61,8 @@ pub struct Request {
     pub context: String,
     /// Relative to where the command runs; inside the context where none is named.
     pub file: Option<PathBuf>,
+    /// A Dockerfile that is no file, in place of `file`: what errors call it, and its text.
+    pub inline: Option<(String, String)>,
     pub target: Option<String>,
     pub build_args: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
@@ -107,30 +113,13 @@ const BUILT: &str = "build/image";
 /// The kind under which the vertices of an image's build are kept, by its digest: what `prune` leaves.
 const USES: &str = "build/uses";
 
-/// Builds. Cancelled by Ctrl-C, it cleans up before it returns.
-pub async fn build(home: &Home, request: &Request, progress: Arc<dyn Progress>) -> Result<Built> {
-    let cancel = Cancel::new();
-    let _signals = local::cancelled_by_signals(&cancel)?;
-    let mut work = Work { home, request, progress, cancel, shop: None };
-    let built = work.build().boxed_local().await;
-    if let Some(shop) = work.shop.take() {
-        shop.close(END).await;
-    }
-    match built {
-        Err(_) if work.cancel.is_cancelled() => {
-            Err(Fault::new(Class::Failed, format!("cancelled: {}", work.cancel.reason())))
-        }
-        other => other,
-    }
-}
-
 struct Work<'a> {
     home: &'a Home,
     request: &'a Request,
     progress: Arc<dyn Progress>,
     cancel: Cancel,
-    /// Opened when it is first needed.
-    shop: Option<Workshop>,
+    /// Opened when it is first needed; builds that belong together have one.
+    shop: Arc<OnceCell<Workshop>>,
 }
 
 /// One platform that is built for.
@@ -159,6 +148,18 @@ fn image_epoch(dates: &epoch::Dates, lowered: &Lowered) -> i64 {
     dates.image.unwrap_or_else(|| lowered.base.as_ref().map_or(0, |base| layers::base_epoch(&base.config)))
 }
 
+/// What went wrong with something that the Dockerfile names, at the place where it names it.
+pub fn at(place: Diagnostic, fault: Fault) -> Fault {
+    let class = match fault.class {
+        Class::Signalled(_) | Class::Internal => return fault,
+        // A name that stands for nothing is a mistake in the file.
+        Class::NotFound => Class::Usage,
+        other => other,
+    };
+    let hint = place.hint.clone().or(fault.hint);
+    Fault::new(class, Diagnostic { reason: fault.message, hint, ..place }.to_string())
+}
+
 /// The files to build from.
 struct Ground {
     root: PathBuf,
@@ -169,18 +170,15 @@ struct Ground {
 }
 
 impl Work<'_> {
-    async fn shop(&mut self) -> Result<&Workshop> {
-        if self.shop.is_none() {
-            self.shop = Some(self.home.workshop().await?);
-        }
-        self.shop.as_ref().ok_or_else(|| Fault::new(Class::Internal, "the workshop was not opened"))
+    async fn shop(&self) -> Result<&Workshop> {
+        self.shop.get_or_try_init(|| self.home.workshop()).await
     }
 
     /// Lets Ctrl-C end what waits for other machines.
     async fn unless_cancelled<T>(cancel: &Cancel, work: impl Future<Output = Result<T>>) -> Result<T> {
         tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(Fault::new(Class::Failed, format!("cancelled: {}", cancel.reason()))),
+            () = cancel.cancelled() => Err(local::cancelled(cancel)),
             done = work => done,
         }
     }
@@ -215,7 +213,9 @@ impl Work<'_> {
             return Ok(built);
         }
         if targets.iter().any(|target| target.plan.warnings_fail) && !built.warnings.is_empty() {
-            let message = format!("{} says check=error=true, and has {} warnings", ground.name, built.warnings.len());
+            let warnings = if built.warnings.len() == 1 { "warning" } else { "warnings" };
+            let count = built.warnings.len();
+            let message = format!("{} says check=error=true, and has {count} {warnings}", ground.name);
             return Err(Fault::new(Class::Failed, message)
                 .hint("mend what they name, or leave them out with # check=skip=RULE"));
         }
@@ -244,11 +244,12 @@ impl Work<'_> {
             match attempt.map_err(|e| Fault::usage(e.to_string()))? {
                 Attempt::Ready(plan) => break *plan,
                 Attempt::Needs(remotes) => {
-                    for remote in remotes {
+                    for (remote, place) in remotes {
                         self.progress.note(&format!("fetching {remote}"));
                         let _span = tracing::info_span!("fetch", from = %remote);
                         let fetcher = self.home.fetcher();
-                        let fetched = Self::unless_cancelled(&cancel, remotes::fetch(&fetcher, &remote)).await?;
+                        let fetched = Self::unless_cancelled(&cancel, remotes::fetch(&fetcher, &remote)).await;
+                        let fetched = fetched.map_err(|fault| at(place, fault))?;
                         options.remotes.insert(remote, fetched);
                     }
                 }
@@ -294,7 +295,9 @@ impl Work<'_> {
                 .find(|p| p.exists())
                 .unwrap_or_else(|| root.join("Dockerfile")),
         };
-        let (text, shown) = if stdin {
+        let (text, shown) = if let Some((name, text)) = &request.inline {
+            (text.clone(), name.clone())
+        } else if stdin {
             (read_bounded(std::io::stdin().lock(), "standard input")?, "standard input".to_owned())
         } else {
             let file = std::fs::File::open(&path).map_err(|e| {
@@ -343,6 +346,7 @@ impl Work<'_> {
             build_args: request.build_args.clone(),
             labels: request.labels.clone(),
             source_date_epoch: epoch,
+            several_platforms: request.platforms.len() > 1,
             secrets: Some(request.secrets.ids()),
             agents: Some(request.secrets.agents()),
             network: request.network,
@@ -378,19 +382,14 @@ impl Work<'_> {
         root: &Path,
     ) -> Result<HashMap<String, ResolvedBase>> {
         let mut bases = HashMap::new();
-        for (name, platform) in build::base_names(file, options).map_err(|e| Fault::usage(e.to_string()))? {
+        for build::BaseName { name, platform, place } in
+            build::base_names(file, options).map_err(|e| Fault::usage(e.to_string()))?
+        {
             let cancel = self.cancel.clone();
             let span = tracing::info_span!("base", name);
             let found = Self::unless_cancelled(&cancel, self.base(&name, &platform, root)).await;
             drop(span);
-            match found {
-                Ok(base) => drop(bases.insert(build::base_key(&name, &platform), base)),
-                // The Dockerfile's own error shows the line.
-                Err(fault) if fault.class == Class::NotFound => {
-                    self.progress.note(&fault.message);
-                }
-                Err(fault) => return Err(fault),
-            }
+            drop(bases.insert(build::base_key(&name, &platform), found.map_err(|fault| at(place, fault))?));
         }
         Ok(bases)
     }
@@ -555,16 +554,15 @@ impl Work<'_> {
         for (_, content) in targets.iter().flat_map(|target| &target.plan.inline) {
             store::blobs::put(&*self.home.blobs, content.clone()).await?;
         }
-        let places = lowered.iter().flat_map(|lowered| lowered.places.clone()).collect();
         let wanted = wanted(lowered);
-        let watch = Arc::new(watch::Watch::new(graph, places, self.progress.clone(), self.home.clock.clone()));
+        let watch = Arc::new(watch::Watch::new(graph, lowered, self.progress.clone(), self.home.clock.clone()));
         let (cancel, secrets) = (self.cancel.clone(), Arc::new(self.request.secrets.clone()));
         let options = graph::Options { secrets, cancel: cancel.clone(), fail_fast: true };
         let shop = self.shop().await?;
         let report = shop.scheduler.run(graph, &wanted, watch.clone(), options).boxed().await;
         (built.done, built.cached) = watch.counts();
         if cancel.is_cancelled() {
-            return Err(Fault::new(Class::Failed, format!("cancelled: {}", cancel.reason())));
+            return Err(local::cancelled(&cancel));
         }
         match report.failures().next() {
             Some((vertex, error)) => Err(Fault::new(Class::Failed, watch.reason(vertex, error))),

@@ -173,6 +173,45 @@ impl Output {
     }
 }
 
+/// Whether a file can be written there, as far as that can be known before it is.
+pub fn check_file(path: &Path) -> Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if path.is_dir() {
+        return Err(Fault::usage(format!("cannot write {}: it is a directory", path.display())));
+    }
+    if !parent.is_dir() {
+        return Err(Fault::usage(format!(
+            "cannot write {}: there is no directory {}",
+            path.display(),
+            parent.display()
+        ))
+        .hint("make it first"));
+    }
+    Ok(())
+}
+
+impl Output {
+    /// Whether it can be written, as far as that can be known before anything is built.
+    pub fn check(&self) -> Result<()> {
+        let Some(dest) = &self.dest else { return Ok(()) };
+        match self.kind {
+            OutputKind::Local | OutputKind::Oci { tar: false } => {
+                // It is made with its parents; none of them may be something else.
+                let there =
+                    dest.ancestors().find(|path| !path.as_os_str().is_empty() && path.symlink_metadata().is_ok());
+                match there {
+                    Some(path) if !path.is_dir() => {
+                        Err(Fault::usage(format!("cannot write {self}: {} is no directory", path.display())))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            OutputKind::Store | OutputKind::Registry => Ok(()),
+            OutputKind::Oci { tar: true } | OutputKind::Docker | OutputKind::Tar => check_file(dest),
+        }
+    }
+}
+
 fn io(what: &Path) -> impl Fn(std::io::Error) -> Fault + '_ {
     move |e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", what.display()))
 }

@@ -18,6 +18,34 @@ fn machine(platform: &Platform) -> &str {
     }
 }
 
+/// How programs of the platform begin, as far as it tells them from others: ELF's class, byte order and machine, in hexadecimal.
+fn elf(platform: &Platform) -> Option<(&'static str, &'static str, &'static str)> {
+    Some(match platform.architecture.as_str() {
+        "amd64" => ("02", "01", "3e00"),
+        "386" => ("01", "01", "0300"),
+        "arm64" => ("02", "01", "b700"),
+        "arm" => ("01", "01", "2800"),
+        "riscv64" => ("02", "01", "f300"),
+        "ppc64le" => ("02", "01", "1500"),
+        "s390x" => ("02", "02", "0016"),
+        "mips64le" => ("02", "01", "0800"),
+        "loong64" => ("02", "01", "0201"),
+        _ => return None,
+    })
+}
+
+/// Whether a handler takes programs that begin so. Interpreters are called differently from one distribution to the next; what they are
+/// for is not.
+fn takes(text: &str, (class, order, machine): (&str, &str, &str)) -> bool {
+    let line = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+    let magic = line("magic ").unwrap_or_default();
+    line("offset ") == Some("0")
+        && magic.starts_with("7f454c46")
+        && magic.get(8..10) == Some(class)
+        && magic.get(10..12) == Some(order)
+        && magic.get(36..40) == Some(machine)
+}
+
 /// What can be said of one handler: its interpreter, when it is enabled and stays open in containers.
 fn interpreter(text: &str) -> Option<&str> {
     let mut lines = text.lines();
@@ -46,8 +74,10 @@ fn runs(platform: &Platform, handlers: &Path) -> bool {
     let entries =
         fs::read_dir(handlers).into_iter().flatten().filter_map(|entry| fs::read_to_string(entry.ok()?.path()).ok());
     entries.into_iter().any(|text| {
-        let name = interpreter(&text).and_then(|path| Path::new(path).file_name()?.to_str().map(str::to_owned));
-        name.is_some_and(|name| name == wanted || name.strip_prefix(&wanted).is_some_and(|rest| rest.starts_with('-')))
+        let Some(path) = interpreter(&text) else { return false };
+        let name = Path::new(path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let named = name == wanted || name.strip_prefix(&wanted).is_some_and(|rest| rest.starts_with('-'));
+        named || elf(platform).is_some_and(|elf| takes(&text, elf))
     })
 }
 
@@ -84,8 +114,12 @@ mod tests {
         write("qemu-riscv64", &handler("disabled", "/usr/bin/qemu-riscv64-static", "POCF"));
         write("qemu-s390x", &handler("enabled", "/usr/bin/qemu-s390x-static", "POC"));
         write("qemu-arm", &handler("enabled", "/usr/bin/qemu-arm", "F"));
+        // As Debian registers them.
+        let debian = handler("enabled", "/usr/libexec/qemu-binfmt/ppc64le-binfmt-P", "PF");
+        write("qemu-ppc64le", &format!("{debian}magic 7f454c4602010100000000000000000002001500\nmask ff\n"));
         let runs = |text: &str| runs(&Platform::parse(text).unwrap(), directory.path());
-        assert!(runs("linux/arm64") && runs("linux/arm/v7"));
+        assert!(runs("linux/arm64") && runs("linux/arm/v7") && runs("linux/ppc64le"));
+        assert!(!runs("linux/ppc64") && !runs("linux/mips64le"));
         assert!(!runs("linux/riscv64") && !runs("linux/s390x") && !runs("linux/armeb"));
     }
 }

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use build::diagnostic::Diagnostic;
+use build::{Lowered, diagnostic::Diagnostic};
 use graph::{Event, Graph, Observer, StreamKind};
 use records::Timestamp;
 
@@ -61,6 +61,8 @@ pub struct Watch {
     names: Vec<String>,
     /// Vertices that people wrote; others are told only when they fail.
     places: BTreeMap<usize, Diagnostic>,
+    /// The `USER` instructions that hold for them.
+    users: BTreeMap<usize, Diagnostic>,
     progress: Arc<dyn Progress>,
     clock: Clock,
     state: Mutex<State>,
@@ -79,9 +81,11 @@ struct State {
 const TAIL: usize = 2_000;
 
 impl Watch {
-    pub fn new(graph: &Graph, places: BTreeMap<usize, Diagnostic>, progress: Arc<dyn Progress>, clock: Clock) -> Self {
+    pub fn new(graph: &Graph, lowered: &[Lowered], progress: Arc<dyn Progress>, clock: Clock) -> Self {
         let names = graph.vertices().iter().map(|vertex| vertex.name.clone()).collect();
-        Self { names, places, progress, clock, state: Mutex::default() }
+        let places = lowered.iter().flat_map(|lowered| lowered.places.clone()).collect();
+        let users = lowered.iter().flat_map(|lowered| lowered.users.clone()).collect();
+        Self { names, places, users, progress, clock, state: Mutex::default() }
     }
 
     /// Vertices that were done, and those that were found.
@@ -103,9 +107,16 @@ impl Watch {
             }
             _ => error.to_string(),
         };
-        let shown = match self.places.get(&vertex) {
-            Some(place) => Diagnostic { reason, ..place.clone() }.to_string(),
-            None => format!("{}: {reason}", self.names[vertex]),
+        let user = self.users.get(&vertex).filter(|_| matches!(error, graph::Error::User(_)));
+        // Without subordinate ids the kernel knows no owner but root, and says only that the argument is wrong.
+        let owner = reason.contains("Invalid argument") && sandbox::rootless::single_user();
+        let hint = sandbox::rootless::limits().into_iter().next().filter(|_| owner);
+        let shown = match user.or_else(|| self.places.get(&vertex)) {
+            Some(place) => Diagnostic { reason, hint, ..place.clone() }.to_string(),
+            None => {
+                let hint = hint.map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+                format!("{}: {reason}{hint}", self.names[vertex])
+            }
         };
         match tail.trim_end() {
             "" => shown,

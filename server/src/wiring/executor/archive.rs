@@ -90,12 +90,13 @@ pub fn unpack(path: &Path, target: &Path, owner: Option<(u32, u32)>) -> Result<(
         owners: owner.is_none(),
         ..ApplyOptions::default()
     };
+    let said = |error: image::Error| crate::wiring::load::unreadable(&error);
     let Some((uid, gid)) = owner else {
-        return apply(reader, target, &options).map(drop).map_err(|e| e.to_string());
+        return apply(reader, target, &options).map(drop).map_err(said);
     };
     // Only what the archive brings gets the owner: it is unpacked beside the target first.
     let beside = tempfile::tempdir().map_err(|e| e.to_string())?;
-    apply(reader, beside.path(), &options).map_err(|e| e.to_string())?;
+    apply(reader, beside.path(), &options).map_err(said)?;
     let copy = graph::Copy {
         sources: vec!["/".into()],
         target: "/".into(),

@@ -24,8 +24,42 @@ const CPU_WEIGHT: u64 = 100;
 /// Processes and threads of one container.
 const PIDS: u64 = 4096;
 
+/// Less free space than this on the disk of the data directory, when something failed, is taken for the reason.
+const SPARE: u64 = 8 << 20;
+
+/// Says that the disk below a path is full, if it is.
+fn full(path: &Path) -> Option<String> {
+    let found = nix::sys::statvfs::statvfs(path).ok()?;
+    let spare = found.blocks_available().saturating_mul(found.fragment_size());
+    let files = found.files() > 0 && found.files_available() == 0;
+    (spare < SPARE || files).then(|| {
+        let what = if files { "no more files can be made there" } else { "nothing more can be written there" };
+        format!("the disk of the data directory is full: {what}; `shipway image prune` frees some space")
+    })
+}
+
 /// Runs the program on a snapshot of its own; when it succeeds, the snapshot stays.
 pub async fn run(
+    machine_: &Machine,
+    id: &VertexId,
+    program: &Exec,
+    inputs: &[Output],
+    context: &ExecContext,
+) -> Result<Vec<Artifact>, Error> {
+    let ended = attempt(machine_, id, program, inputs, context).await;
+    let place = machine_.snapshots().root().to_owned();
+    ended.map_err(|error| match (error, full(&place)) {
+        // To try again would fill nothing but time.
+        (Error::Infrastructure { message, .. }, Some(full)) => Error::Invalid(format!("{message}; {full}")),
+        (error @ (Error::Exit { .. } | Error::Signal { .. }), Some(full)) => {
+            (context.output)(StreamKind::Note, &format!("{full}\n"));
+            error
+        }
+        (error, _) => error,
+    })
+}
+
+async fn attempt(
     machine_: &Machine,
     id: &VertexId,
     program: &Exec,
@@ -39,6 +73,12 @@ pub async fn run(
         blocking(move || snapshots.prepare(&key, Some(&parent)).map_err(|e| machine("cannot begin a snapshot", e)))
             .await?;
     drop(span);
+    let names = |part: &str| !part.is_empty() && part.parse::<u32>().is_err();
+    if program.user.split(':').any(names) {
+        // Who is not there is said before a container is made, and in the words of who wrote the step.
+        let root = super::rooted::Root::open(active.path()).map_err(|e| machine("cannot open the root", e))?;
+        super::rooted::owner(&root, &program.user).map_err(Error::User)?;
+    }
     let more = Mounts::of(machine_, program, inputs, context).await?;
     // The address is that of the content; two attempts, or two scopes, must not meet in one container.
     let name = format!("x{}-{}", NEXT.fetch_add(1, Ordering::Relaxed), id.0.short());

@@ -190,7 +190,7 @@ impl Executor for Machine {
                 self.make(id, key(0), move |root| {
                     let said = |e: std::io::Error| Error::Invalid(format!("cannot make the directory {path}: {e}"));
                     let open = rooted::Root::open(root).map_err(said)?;
-                    let owner = rooted::owner(&open, &user).map_err(Error::Invalid)?;
+                    let owner = rooted::owner(&open, &user).map_err(Error::User)?;
                     open.make(Path::new(&path), owner).map(drop).map_err(said)
                 })
                 .await?;

@@ -128,18 +128,24 @@ pub fn owner(root: &Root, text: &str) -> Result<(u32, u32), String> {
     };
     let passwd = table("/etc/passwd")?;
     let uid = user.parse().ok().or_else(|| number(&passwd, user, 2));
-    let uid = uid.ok_or_else(|| format!("user `{user}` is not in /etc/passwd of the image"))?;
-    let gid = match group {
-        Some(group) => {
-            let gid = group.parse().ok().or(number(&table("/etc/group")?, group, 2));
-            gid.ok_or_else(|| format!("group `{group}` is not in /etc/group of the image"))?
-        }
-        None => {
-            let own = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-            let own = own.into_iter().find(|row| row.first() == Some(&user) || row.get(2) == Some(&user));
-            own.and_then(|row| row.get(3)?.parse().ok()).unwrap_or(0)
-        }
-    };
+    let uid = if user.is_empty() { Some(0) } else { uid };
+    let uid = uid.ok_or_else(|| {
+        format!("there is no user `{user}` in /etc/passwd of the image: make it in a step before, or give a number")
+    })?;
+    let gid =
+        match group {
+            Some(group) => {
+                let gid = group.parse().ok().or(number(&table("/etc/group")?, group, 2));
+                gid.ok_or_else(|| format!(
+                "there is no group `{group}` in /etc/group of the image: make it in a step before, or give a number"
+            ))?
+            }
+            None => {
+                let own = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+                let own = own.into_iter().find(|row| row.first() == Some(&user) || row.get(2) == Some(&user));
+                own.and_then(|row| row.get(3)?.parse().ok()).unwrap_or(0)
+            }
+        };
     Ok((uid, gid))
 }
 

@@ -2,11 +2,10 @@
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom, Write},
-    os::unix::fs::MetadataExt,
+    io::{self, Seek, SeekFrom, Write},
 };
 
-use nix::unistd::{Whence, lseek};
+use image::holes::{self, Part};
 
 /// Copies all of `source`, which is at its beginning, into the empty `target`. `data` is told what was read, `hole` how many zeros stand
 /// between. Gives the number of bytes.
@@ -16,53 +15,24 @@ pub fn copy(
     mut data: impl FnMut(&[u8]),
     mut hole: impl FnMut(u64),
 ) -> io::Result<u64> {
-    let metadata = source.metadata()?;
     let mut buffer = vec![0; 128 << 10];
-    if metadata.blocks() * 512 >= metadata.len() {
-        let mut written = 0;
-        loop {
-            match source.read(&mut buffer)? {
-                0 => return Ok(written),
-                read => {
-                    data(&buffer[..read]);
-                    target.write_all(&buffer[..read])?;
-                    written += read as u64;
-                }
+    let mut ends_in_hole = false;
+    let length = holes::read(source, &mut buffer, |part| {
+        ends_in_hole = matches!(part, Part::Hole(_));
+        match part {
+            Part::Data(bytes) => {
+                data(bytes);
+                target.write_all(bytes)
+            }
+            Part::Hole(zeros) => {
+                hole(zeros);
+                let zeros = i64::try_from(zeros).map_err(io::Error::other)?;
+                target.seek(SeekFrom::Current(zeros)).map(drop)
             }
         }
-    }
-    let length = metadata.len();
-    target.set_len(length)?;
-    let mut at = 0;
-    while at < length {
-        let start = match lseek(&*source, at as i64, Whence::SeekData) {
-            Ok(start) => start as u64,
-            // Nothing but a hole up to the end.
-            Err(nix::errno::Errno::ENXIO) => length,
-            Err(error) => return Err(error.into()),
-        };
-        let start = start.min(length);
-        if start > at {
-            hole(start - at);
-        }
-        at = start;
-        if at == length {
-            break;
-        }
-        let end = (lseek(&*source, at as i64, Whence::SeekHole)? as u64).min(length);
-        source.seek(SeekFrom::Start(at))?;
-        target.seek(SeekFrom::Start(at))?;
-        while at < end {
-            let most = buffer.len().min((end - at) as usize);
-            match source.read(&mut buffer[..most])? {
-                0 => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read")),
-                read => {
-                    data(&buffer[..read]);
-                    target.write_all(&buffer[..read])?;
-                    at += read as u64;
-                }
-            }
-        }
+    })?;
+    if ends_in_hole {
+        target.set_len(length)?;
     }
     Ok(length)
 }

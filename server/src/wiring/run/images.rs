@@ -63,7 +63,7 @@ pub async fn lower<'a>(
         ..build::Options::default()
     };
     let mut bases: HashMap<String, ResolvedBase> = HashMap::new();
-    for (name, platform) in build::base_names(&dockerfile, &options).map_err(broken)? {
+    for build::BaseName { name, platform, place } in build::base_names(&dockerfile, &options).map_err(broken)? {
         if platform != build::Platform::host() {
             let reason = format!(
                 "image {}: {path} stands on `{name}` for {platform}; a pipeline builds for {} only",
@@ -90,7 +90,7 @@ pub async fn lower<'a>(
             Ok(found) => found,
             // The Dockerfile's own error shows the line.
             Err(fault) if fault.class == Class::NotFound => continue,
-            Err(fault) => return Err(fault),
+            Err(fault) => return Err(crate::wiring::at(place, fault)),
         };
         let found = shop.images.describe(&repository, &digest).await.map_err(Fault::usage)?;
         bases.insert(
@@ -103,14 +103,16 @@ pub async fn lower<'a>(
         match build::lower_or_needs(&dockerfile, &context, &options, &bases).map_err(broken)? {
             build::Attempt::Ready(plan) => break *plan,
             build::Attempt::Needs(needs) => {
-                for remote in needs {
+                for (remote, place) in needs {
                     board.note(&image.name, &format!("fetching {remote}"));
                     let fetched = tokio::select! {
                         biased;
                         () = attempt.cancel.cancelled() => {
                             return Err(Fault::new(Class::Failed, format!("cancelled: {}", attempt.cancel.reason())));
                         }
-                        fetched = remotes::fetch(&fetcher, &remote) => fetched?,
+                        fetched = remotes::fetch(&fetcher, &remote) => {
+                            fetched.map_err(|fault| crate::wiring::at(place, fault))?
+                        }
                     };
                     options.remotes.insert(remote, fetched);
                 }

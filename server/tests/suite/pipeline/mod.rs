@@ -2,6 +2,7 @@
 
 mod images;
 mod mistakes;
+mod remote;
 mod steps;
 
 use testbed::{Options, Shared, Shipway, need_mirror, need_root, need_tool};
