@@ -126,7 +126,7 @@ fn a_build_on_a_full_disk_says_so_and_leaves_a_store_that_works() {
         failed.err
     );
     // A layer that does not fit beside its files.
-    let noise: String = (0..900_000u32).map(|n| sha256(&n.to_le_bytes())).collect();
+    let noise: String = (0..1_170_000u32).map(|n| sha256(&n.to_le_bytes())).collect();
     write("noise", &noise);
     write("export", "FROM debian\nCOPY noise /\n");
     let failed = build("export").failed();

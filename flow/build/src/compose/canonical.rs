@@ -17,7 +17,20 @@ pub struct Canonical<'a> {
 }
 
 /// Keys of a service that are lists of texts, and may be one text.
-const LISTS: [&str; 6] = ["dns", "dns_search", "dns_opt", "tmpfs", "expose", "env_file"];
+const LISTS: [&str; 7] = ["dns", "dns_search", "dns_opt", "tmpfs", "expose", "env_file", "group_add"];
+/// Keys that are true or false, also in the words of YAML 1.1.
+const FLAGS: [&str; 10] = [
+    "attach",
+    "init",
+    "no_cache",
+    "oom_kill_disable",
+    "privileged",
+    "pull",
+    "read_only",
+    "stdin_open",
+    "tty",
+    "use_api_socket",
+];
 /// Keys that are sizes in bytes.
 const SIZES: [&str; 4] = ["mem_limit", "mem_reservation", "memswap_limit", "shm_size"];
 /// Maps of texts.
@@ -73,6 +86,7 @@ impl Canonical<'_> {
             None => false,
         };
         texts(one, "labels", "");
+        texts(one, "driver_opts", "");
         let name = if external { key.to_owned() } else { format!("{}_{key}", self.project) };
         one.entry("name").or_insert_with(|| name.into());
     }
@@ -84,6 +98,17 @@ impl Canonical<'_> {
         }
         for key in SIZES {
             size(service, key);
+        }
+        flags(service);
+        number(service, "cpus");
+        if service.get("pull_policy").and_then(Value::as_str) == Some("if_not_present") {
+            service.insert("pull_policy".into(), "missing".into());
+        }
+        if let Some(Value::Object(logging)) = service.get_mut("logging") {
+            texts(logging, "options", "");
+        }
+        if let Some(Value::Object(deploy)) = service.get_mut("deploy") {
+            deployed(deploy);
         }
         for key in TEXTS {
             texts(service, key, "");
@@ -141,21 +166,14 @@ impl Canonical<'_> {
                 networks.insert("default".into(), Value::Null);
             }
         }
-        for kind in ["limits", "reservations"] {
-            let limits = service.get_mut("deploy").and_then(|deploy| deploy.get_mut("resources"));
-            if let Some(Value::Object(limits)) = limits.and_then(|resources| resources.get_mut(kind)) {
-                size(limits, "memory");
-                let cpus = limits.get("cpus").and_then(Value::as_str).and_then(|cpus| cpus.parse::<f64>().ok());
-                cpus.into_iter().for_each(|cpus| drop(limits.insert("cpus".into(), cpus.into())));
-            }
-        }
         if let Some(Value::Object(build)) = service.get_mut("build") {
             self.build(build);
         }
     }
 
     fn build(&self, build: &mut Map<String, Value>) {
-        build.retain(|_, value| !value.is_null());
+        build.retain(|key, value| !value.is_null() && !(key == "target" && *value == ""));
+        flags(build);
         build.entry("context").or_insert_with(|| self.directory.display().to_string().into());
         if !build.contains_key("dockerfile_inline") {
             build.entry("dockerfile").or_insert_with(|| "Dockerfile".into());
@@ -210,7 +228,8 @@ impl Canonical<'_> {
                         "shared" | "rshared" | "slave" | "rslave" | "private" | "rprivate" => {
                             own.insert("propagation".into(), mode.into());
                         }
-                        other => drop(long.insert("consistency".into(), other.into())),
+                        // How fresh a copy is to be, which only other systems ever looked at.
+                        _ => {}
                     }
                 }
                 long.insert(kind.into(), own.into());
@@ -222,6 +241,43 @@ impl Canonical<'_> {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+fn flags(map: &mut Map<String, Value>) {
+    for key in FLAGS {
+        let flag = match map.get(key).and_then(Value::as_str).map(str::to_ascii_lowercase).as_deref() {
+            Some("y" | "yes" | "on" | "true") => true,
+            Some("n" | "no" | "off" | "false") => false,
+            _ => continue,
+        };
+        map.insert(key.into(), flag.into());
+    }
+}
+
+fn number(map: &mut Map<String, Value>, key: &str) {
+    if let Some(number) = map.get(key).and_then(Value::as_str).and_then(|text| text.parse::<f64>().ok()) {
+        map.insert(key.into(), number.into());
+    }
+}
+
+fn deployed(deploy: &mut Map<String, Value>) {
+    texts(deploy, "labels", "");
+    for (part, keys) in [
+        ("restart_policy", &["delay", "window"][..]),
+        ("update_config", &["delay", "monitor"]),
+        ("rollback_config", &["delay", "monitor"]),
+    ] {
+        if let Some(Value::Object(part)) = deploy.get_mut(part) {
+            keys.iter().for_each(|key| duration(part, key));
+        }
+    }
+    for kind in ["limits", "reservations"] {
+        let limits = deploy.get_mut("resources").and_then(|resources| resources.get_mut(kind));
+        if let Some(Value::Object(limits)) = limits {
+            size(limits, "memory");
+            number(limits, "cpus");
         }
     }
 }
@@ -257,6 +313,10 @@ fn list(map: &mut Map<String, Value>, key: &str) {
 fn size(map: &mut Map<String, Value>, key: &str) {
     let Some(value) = map.get(key).map(text) else { return };
     let lower = value.trim().to_ascii_lowercase();
+    if lower == "-1" {
+        map.insert(key.into(), lower.into());
+        return;
+    }
     let at = lower.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(lower.len());
     let (number, unit) = lower.split_at(at);
     let power = match unit.trim().trim_end_matches('b').trim_end_matches('i') {

@@ -237,7 +237,9 @@ impl Loader<'_> {
         if !found.is_empty() {
             let own = service.entry("environment").or_insert_with(|| serde_json::json!({}));
             if let Value::Object(own) = own {
-                found.into_iter().for_each(|(name, value)| drop(own.entry(name).or_insert(Value::String(value))));
+                for (name, value) in found {
+                    own.entry(name).or_insert(Value::String(value));
+                }
             }
         }
         Ok(())

@@ -85,6 +85,22 @@ pub(super) fn absolute(model: &mut Value, directory: &Path) {
                     contexts.values_mut().for_each(fix);
                 });
             }
+            for volume in service.get_mut("volumes").and_then(Value::as_array_mut).into_iter().flatten() {
+                let bind = volume.get("type").and_then(Value::as_str) == Some("bind");
+                match volume {
+                    Value::String(short) if short.starts_with('.') && short.contains(':') => {
+                        let (source, rest) = short.split_once(':').unwrap_or((short, ""));
+                        let source = join(directory, source);
+                        *short = format!("{}:{rest}", source.display());
+                    }
+                    Value::Object(long) if bind => long.get_mut("source").into_iter().for_each(fix),
+                    _ => {}
+                }
+            }
+            let watched = service.get_mut("develop").and_then(|develop| develop.get_mut("watch"));
+            for watch in watched.and_then(Value::as_array_mut).into_iter().flatten() {
+                watch.get_mut("path").into_iter().for_each(fix);
+            }
             if let Some(Value::Array(files)) = service.get_mut("env_file") {
                 for file in files {
                     match file {

@@ -408,6 +408,41 @@ fn what_is_unwise_is_said() {
     insta::assert_snapshot!(shown.join("\n\n"));
 }
 
+/// What went wrong outside is shown where the file names it, with the stages that may have been meant.
+#[test]
+fn images_are_named_with_their_places() {
+    let text = "FROM node AS build\nFROM biuld AS x\nFROM other\nCOPY --from=thing /a /b\nCOPY --from=build /a /b\nFROM r.org/a:1\n";
+    let named = |target: &str| -> Vec<String> {
+        let file = dockerfile::parse("Dockerfile", text).unwrap();
+        let options = Options { target: Some(target.into()), ..Options::default() };
+        let shown = |base: BaseName| {
+            let BaseName { name, place, .. } = base;
+            format!("{name} {}:{} {}", place.line, place.column, place.hint.unwrap_or_default())
+        };
+        base_names(&file, &options).unwrap().into_iter().map(shown).collect()
+    };
+    assert_eq!(named("x"), ["biuld 2:6 did you mean the stage `build`?"]);
+    assert_eq!(
+        named("2"),
+        [
+            "node 1:6 ",
+            "other 3:6 no stage above it has this name: there are build, x",
+            "thing 4:13 no stage above it has this name: there are build, x",
+        ]
+    );
+    assert_eq!(named("3"), ["r.org/a:1 6:6 "]);
+}
+
+#[test]
+fn vertices_of_several_platforms_say_which_they_are_of() {
+    let options = Options { several_platforms: true, ..Options::default() };
+    let plan = plan_with("FROM node AS a\nRUN x\nFROM node\nCOPY --from=a /x /y\n", options).unwrap();
+    let host = Platform::host();
+    let names: Vec<&str> = plan.vertices.iter().map(|vertex| vertex.name.as_str()).collect();
+    assert!(names.contains(&format!("[{host} a 2/2] RUN x").as_str()), "{names:?}");
+    assert!(names.contains(&format!("[{host} stage-1 2/2] COPY --from=a /x /y").as_str()), "{names:?}");
+}
+
 fn remote(url: &str) -> Remote {
     Remote::File { url: url.into(), checksum: None }
 }
@@ -419,6 +454,8 @@ fn what_is_fetched_is_asked_for_first_and_copied_then() {
     let mut options = Options::default();
     let Attempt::Needs(needs) = lower_or_needs(&file, &context(), &options, &bases()).unwrap() else { panic!() };
     let git = Remote::Git { url: "https://example.org/r.git#main".into(), checksum: None, keep_git: false };
+    assert!(needs[0].1.to_string().starts_with("Dockerfile:3:5: "), "{}", needs[0].1);
+    let needs: Vec<Remote> = needs.into_iter().map(|(remote, _)| remote).collect();
     assert_eq!(needs, [remote("https://example.org/a-1.tgz"), remote("https://example.org/b"), git.clone()]);
     let digest: Digest = format!("sha256:{}", "e".repeat(64)).parse().unwrap();
     let fetched = |name: &str| Fetched::File { digest: digest.clone(), name: name.into() };
