@@ -36,7 +36,7 @@ pub async fn rebase(home: &Home, wanted: &Rebase, progress: Arc<dyn Progress>) -
     let cancel = Cancel::new();
     let _signals = local::cancelled_by_signals(&cancel)?;
     let request = Request { pull: wanted.pull, ..Request::default() };
-    let mut work = Work { home, request: &request, progress, cancel: cancel.clone(), shop: None };
+    let mut work = Work { home, request: &request, progress, cancel: cancel.clone(), shop: Arc::default() };
     let done = work.rebase(wanted);
     Work::unless_cancelled(&cancel, done).await
 }
