@@ -40,7 +40,9 @@ fn print(pieces: &[Piece], at: &Value, out: &mut String) {
                 let found: Vec<String> = find(parts, vec![at]).into_iter().map(text).collect();
                 out.push_str(&found.join(" "));
             }
-            Piece::Range(parts, inside) => find(parts, vec![at]).into_iter().for_each(|value| print(inside, value, out)),
+            Piece::Range(parts, inside) => {
+                find(parts, vec![at]).into_iter().for_each(|value| print(inside, value, out))
+            }
         }
     }
 }

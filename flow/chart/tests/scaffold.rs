@@ -13,8 +13,7 @@ use chart::{
 fn it_lints_clean_and_renders() {
     for name in ["web", "My_Chart.2", &"long".repeat(20)] {
         let files = scaffold::files(name);
-        let tree: BTreeMap<String, Bytes> =
-            files.iter().map(|file| (file.name.clone(), file.data.clone())).collect();
+        let tree: BTreeMap<String, Bytes> = files.iter().map(|file| (file.name.clone(), file.data.clone())).collect();
         for set in ["", "ingress.enabled=true", "autoscaling.enabled=true", "serviceAccount.create=false,env.A=b"] {
             let given = Given { typed: vec![set.to_owned()], ..Given::default() };
             let given = given.merge(&mut |_| Err("no file".to_owned()), Flavor::Helm4).unwrap();

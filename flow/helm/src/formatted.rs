@@ -26,7 +26,19 @@ fn told(record: &Record) -> Json {
     let mut about = named(&chart["metadata"]);
     // Fields of Go's structures are there whether or not they are set.
     if let Some(about) = about.as_object_mut() {
-        for name in ["Name", "Home", "Version", "Description", "Icon", "APIVersion", "Condition", "Tags", "AppVersion", "KubeVersion", "Type"] {
+        for name in [
+            "Name",
+            "Home",
+            "Version",
+            "Description",
+            "Icon",
+            "APIVersion",
+            "Condition",
+            "Tags",
+            "AppVersion",
+            "KubeVersion",
+            "Type",
+        ] {
             about.entry(name).or_insert_with(|| json!(""));
         }
         for name in ["Sources", "Keywords", "Maintainers", "Dependencies"] {
@@ -73,9 +85,9 @@ fn named(value: &Json) -> Json {
     };
     match value {
         Json::Object(map) => {
-            let pairs = map.iter().map(|(key, value)| {
-                (name(key), if key == "annotations" { value.clone() } else { named(value) })
-            });
+            let pairs = map
+                .iter()
+                .map(|(key, value)| (name(key), if key == "annotations" { value.clone() } else { named(value) }));
             Json::Object(pairs.collect::<Map<_, _>>())
         }
         Json::Array(list) => list.iter().map(named).collect(),

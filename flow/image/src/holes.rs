@@ -13,7 +13,7 @@ use nix::{
 };
 
 /// Zeros to hand on in place of a hole.
-pub const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// What follows in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

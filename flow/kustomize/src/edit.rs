@@ -412,7 +412,9 @@ impl Edit {
 
 /// Whether it is the generator of that name and namespace; none is `default`.
 fn is_generator(item: &Node, name: &str, namespace: &str) -> bool {
-    let namespace_of = |namespace| if namespace == "" { "default" } else { namespace };
+    fn namespace_of(namespace: &str) -> &str {
+        if namespace.is_empty() { "default" } else { namespace }
+    }
     tree::text_at(item, &["name"]) == name
         && namespace_of(tree::text_at(item, &["namespace"])) == namespace_of(namespace)
 }

@@ -160,7 +160,7 @@ impl Work<'_> {
             .collect();
         for object in &mut self.rendered.objects[from..] {
             // An artifact that nothing is given for stays as it is written, tag and all.
-            image::replace(&mut object.value, &self.options.images, &more, &mut self.used);
+            image::replace(&mut object.value, self.options.images, &more, &mut self.used);
         }
         Ok(())
     }

@@ -29,7 +29,7 @@ pub fn prime(rng: &mut ChaCha20Rng, bits: usize) -> BigUint {
                 0
             } else {
                 let away = prime - rest;
-                if away % 2 == 0 { away / 2 } else { (away + prime) / 2 }
+                if away.is_multiple_of(2) { away / 2 } else { (away + prime) / 2 }
             };
             taken.iter_mut().skip(first as usize).step_by(prime as usize).for_each(|taken| *taken = true);
         }

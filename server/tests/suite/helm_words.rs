@@ -9,7 +9,9 @@ use crate::shipway;
 fn run(home: &Path, line: &[&str]) -> Said {
     let mut command = Command::new(shipway());
     command.arg("helm").args(line).current_dir(home).env("HOME", home);
-    for name in ["KUBECONFIG", "HELM_NAMESPACE", "HELM_DRIVER", "HELM_KUBECONTEXT", "HELM_DATA_HOME", "HELM_CONFIG_HOME"] {
+    for name in
+        ["KUBECONFIG", "HELM_NAMESPACE", "HELM_DRIVER", "HELM_KUBECONTEXT", "HELM_DATA_HOME", "HELM_CONFIG_HOME"]
+    {
         command.env_remove(name);
     }
     for name in ["HELM_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"] {
@@ -28,7 +30,8 @@ fn a_chart_from_nothing_and_the_words_for_it() {
     assert!(no(&["create", "web"]).contains("is there already"));
     assert!(no(&["create", "a b"]).contains("chart name must match"));
     assert!(ok(&["lint", "web"]).contains("1 chart(s) linted, 0 chart(s) failed"));
-    let named = ok(&["template", "web", "--name-template", r#"x-{{ upper "a" | lower }}"#, "-s", "templates/service.yaml"]);
+    let named =
+        ok(&["template", "web", "--name-template", r#"x-{{ upper "a" | lower }}"#, "-s", "templates/service.yaml"]);
     assert!(named.contains("name: x-a-web\n"), "{named}");
     assert!(ok(&["template", "web", "-g", "-s", "templates/service.yaml"]).contains("name: release-name-web\n"));
     assert!(no(&["template", "n", "web", "-g"]).contains("cannot set --generate-name and also specify a name"));
@@ -60,8 +63,13 @@ fn repositories_are_listed_without_their_passwords_and_searched() {
     let cache = home.path().join(".cache/helm/repository");
     std::fs::create_dir_all(&config).unwrap();
     std::fs::create_dir_all(&cache).unwrap();
-    std::fs::write(config.join("repositories.yaml"), "repositories:\n- {name: r, url: 'http://u:secret@127.0.0.1:1/charts'}\n").unwrap();
-    let index = "apiVersion: v1\nentries:\n  lib:\n  - {apiVersion: v2, name: lib, version: 0.1.0, urls: [lib-0.1.0.tgz]}\n";
+    std::fs::write(
+        config.join("repositories.yaml"),
+        "repositories:\n- {name: r, url: 'http://u:secret@127.0.0.1:1/charts'}\n",
+    )
+    .unwrap();
+    let index =
+        "apiVersion: v1\nentries:\n  lib:\n  - {apiVersion: v2, name: lib, version: 0.1.0, urls: [lib-0.1.0.tgz]}\n";
     std::fs::write(cache.join("r-index.yaml"), index).unwrap();
     let ok = |line: &[&str]| run(home.path(), line).ok();
 

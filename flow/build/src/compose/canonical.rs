@@ -172,7 +172,7 @@ impl Canonical<'_> {
     }
 
     fn build(&self, build: &mut Map<String, Value>) {
-        build.retain(|key, value| !value.is_null() && !(key == "target" && *value == ""));
+        build.retain(|key, value| !value.is_null() && (key != "target" || *value != ""));
         flags(build);
         build.entry("context").or_insert_with(|| self.directory.display().to_string().into());
         if !build.contains_key("dockerfile_inline") {

@@ -22,7 +22,11 @@ pub(super) enum Part {
     /// `..`
     Below,
     Index(i64),
-    Slice { from: Option<i64>, to: Option<i64>, step: i64 },
+    Slice {
+        from: Option<i64>,
+        to: Option<i64>,
+        step: i64,
+    },
     Union(Vec<Part>),
     /// `?(LEFT)` or `?(LEFT == RIGHT)`
     Filter(Operand, Option<(Compare, Operand)>),
@@ -291,7 +295,11 @@ impl Action<'_> {
 /// `*`, an index or `FROM:TO:STEP`.
 fn place(text: &str) -> Result<Part, String> {
     let number = |text: &str| {
-        if text.is_empty() { Ok(None) } else { text.parse().map(Some).map_err(|_| format!("invalid array index {text}")) }
+        if text.is_empty() {
+            Ok(None)
+        } else {
+            text.parse().map(Some).map_err(|_| format!("invalid array index {text}"))
+        }
     };
     let wrong = || format!("invalid array index {text}");
     let parts: Vec<&str> = text.split(':').collect();
@@ -299,9 +307,7 @@ fn place(text: &str) -> Result<Part, String> {
         ["*"] => Ok(Part::Every),
         [index] => number(index)?.map(Part::Index).ok_or_else(wrong),
         [from, to] => Ok(Part::Slice { from: number(from)?, to: number(to)?, step: 1 }),
-        [from, to, step] => {
-            Ok(Part::Slice { from: number(from)?, to: number(to)?, step: number(step)?.unwrap_or(1) })
-        }
+        [from, to, step] => Ok(Part::Slice { from: number(from)?, to: number(to)?, step: number(step)?.unwrap_or(1) }),
         _ => Err(wrong()),
     }
 }

@@ -75,7 +75,10 @@ mod tests {
         };
         assert_eq!(found(&Wanted::Everything, ">0.0.0", false), ["r/db@1.0.0", "r/web@1.1.0"]);
         assert_eq!(found(&Wanted::Words("WEB"), ">0.0.0", false), ["r/web@1.1.0", "r/db@1.0.0"]);
-        assert_eq!(found(&Wanted::Words("web"), ">0.0.0-0", true)[..3], ["r/web@2.0.0-rc1", "r/web@1.1.0", "r/web@1.0.0"]);
+        assert_eq!(
+            found(&Wanted::Words("web"), ">0.0.0-0", true)[..3],
+            ["r/web@2.0.0-rc1", "r/web@1.1.0", "r/web@1.0.0"]
+        );
         assert_eq!(found(&Wanted::Words("store"), ">0.0.0", false), ["r/db@1.0.0"]);
         assert_eq!(found(&Wanted::Pattern(&|line| line.find("r/w")), "<1.1", false), ["r/web@1.0.0"]);
     }

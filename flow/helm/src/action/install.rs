@@ -36,7 +36,12 @@ pub async fn preview(source: &Source, options: &Deploy, now: jiff::Timestamp) ->
 }
 
 fn told(options: &Deploy, revision: u64) -> chart::Release {
-    chart::Release { name: options.name.clone(), namespace: options.namespace.clone(), revision, is_upgrade: options.is_upgrade }
+    chart::Release {
+        name: options.name.clone(),
+        namespace: options.namespace.clone(),
+        revision,
+        is_upgrade: options.is_upgrade,
+    }
 }
 
 fn new(source: &Source, options: &Deploy, rendered: Rendered, revision: u64, now: jiff::Timestamp) -> Record {

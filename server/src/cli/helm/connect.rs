@@ -149,16 +149,24 @@ impl Target {
         if !groups.is_empty() {
             user.impersonate_groups = Some(groups);
         }
-        let context = kube::config::Context {
-            cluster: FLAGS.to_owned(),
-            user: Some(FLAGS.to_owned()),
-            ..context
-        };
+        let context = kube::config::Context { cluster: FLAGS.to_owned(), user: Some(FLAGS.to_owned()), ..context };
         let name = wanted.unwrap_or_else(|| FLAGS.to_owned());
         config.contexts.retain(|known| known.name != name);
-        config.contexts.push(kube::config::NamedContext { name: name.clone(), context: Some(context), ..Default::default() });
-        config.clusters.push(kube::config::NamedCluster { name: FLAGS.to_owned(), cluster: Some(cluster), ..Default::default() });
-        config.auth_infos.push(kube::config::NamedAuthInfo { name: FLAGS.to_owned(), auth_info: Some(user), ..Default::default() });
+        config.contexts.push(kube::config::NamedContext {
+            name: name.clone(),
+            context: Some(context),
+            ..Default::default()
+        });
+        config.clusters.push(kube::config::NamedCluster {
+            name: FLAGS.to_owned(),
+            cluster: Some(cluster),
+            ..Default::default()
+        });
+        config.auth_infos.push(kube::config::NamedAuthInfo {
+            name: FLAGS.to_owned(),
+            auth_info: Some(user),
+            ..Default::default()
+        });
         config.current_context = Some(name);
     }
 

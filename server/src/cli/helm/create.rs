@@ -1,6 +1,9 @@
 //! `helm create`.
 
-use std::{path::{Path, PathBuf}, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use chart::{File, load, scaffold};
 use clap::Args;

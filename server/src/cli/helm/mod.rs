@@ -1,8 +1,8 @@
 //! `shipway helm`: what people know from `helm`, done in this process.
 
+mod about;
 mod access;
 mod change;
-mod about;
 mod connect;
 mod create;
 mod dependency;
@@ -218,8 +218,11 @@ pub async fn main(helm: Helm) -> Result<ExitCode> {
         Command::Create(options) => create::main(&options),
         Command::Env { name } => about::environment(name.as_deref(), &helm.target, &helm.places),
         Command::Version(options) => about::version(&options),
-        Command::Plugin { words } => Err(Fault::usage(format!("plugins of helm are not run here: plugin {}", words.join(" ")))
-            .hint("run the plugin's own program, or helm itself; releases, repositories and log-ins are shared with it")),
+        Command::Plugin { words } => {
+            Err(Fault::usage(format!("plugins of helm are not run here: plugin {}", words.join(" "))).hint(
+                "run the plugin's own program, or helm itself; releases, repositories and log-ins are shared with it",
+            ))
+        }
         Command::Template(options) => template::main(&options).await,
         Command::Lint(options) => lint::main(&options),
         Command::Show(show) => inspect::show(&show).await,

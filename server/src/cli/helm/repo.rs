@@ -180,8 +180,16 @@ fn list(output: Output, no_headers: bool, places: &Places) -> Result<ExitCode> {
         }
         Output::Table => {
             let cell = |text: &str, width: usize| format!("{text:<width$}");
-            let names = repositories.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(if no_headers { 0 } else { 4 });
-            let urls = repositories.iter().map(|r| r.url.chars().count()).max().unwrap_or(0).max(if no_headers { 0 } else { 3 });
+            let names = repositories.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(if no_headers {
+                0
+            } else {
+                4
+            });
+            let urls = repositories.iter().map(|r| r.url.chars().count()).max().unwrap_or(0).max(if no_headers {
+                0
+            } else {
+                3
+            });
             let row = |name: &str, url: &str| format!("{}\t{}\n", cell(name, names), cell(url, urls));
             let rows: String = repositories.iter().map(|r| row(&r.name, &r.url)).collect();
             let heading = if no_headers { String::new() } else { row("NAME", "URL") };

@@ -82,11 +82,13 @@ fn repositories(options: &Options) -> Result<ExitCode> {
         ("", false) => ">0.0.0",
         (range, _) => range,
     };
-    let range = Range::parse(range)
-        .map_err(|why| Fault::usage(format!("an invalid version/constraint format: {why}")))?;
+    let range =
+        Range::parse(range).map_err(|why| Fault::usage(format!("an invalid version/constraint format: {why}")))?;
     let words = options.words.join(" ");
     let pattern = match options.regexp {
-        true => Some(regex::Regex::new(&words).map_err(|e| Fault::usage(format!("{words:?} is no regular expression: {e}")))?),
+        true => Some(
+            regex::Regex::new(&words).map_err(|e| Fault::usage(format!("{words:?} is no regular expression: {e}")))?,
+        ),
         false => None,
     };
     let matches = |line: &str| pattern.as_ref().and_then(|pattern| pattern.find(line)).map(|found| found.start());

@@ -125,7 +125,10 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
     render.cache = Some(Arc::default());
     render.release.is_upgrade = options.is_upgrade;
     // As with helm, the one flag does not take back the other.
-    tracing::debug!(skip_crds = options.skip_crds, "definitions of custom resources are left out unless they are asked for");
+    tracing::debug!(
+        skip_crds = options.skip_crds,
+        "definitions of custom resources are left out unless they are asked for"
+    );
     render.include_crds = options.include_crds;
     render.skip_schema = options.skip_schema_validation;
     if let Some(kube) = kube(options.kube_version.as_deref(), flavor)? {
