@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-/// Everything `shipway up` can be told.
+// Everything `shipway up` can be told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Config {
     /// Directory that holds everything: records, blobs, repositories, logs, keys

@@ -53,6 +53,8 @@ pub struct Render<'a> {
     pub sub_notes: bool,
     /// Secrets are named, not shown.
     pub hide_secrets: bool,
+    /// Whether [`Rendered::chart`] is wanted, as it is for a release.
+    pub store_chart: bool,
     pub post_renderer: Option<PostRenderer<'a>>,
 }
 
@@ -69,7 +71,7 @@ pub struct Rendered {
     pub notes: String,
     /// All documents but the hooks, as they are stored with a release.
     pub manifest: String,
-    /// The chart as it is stored with a release.
+    /// The chart as it is stored with a release, if [`Render::store_chart`] was on.
     pub chart: serde_json::Value,
 }
 
@@ -90,6 +92,7 @@ impl Render<'_> {
             include_crds: false,
             sub_notes: false,
             hide_secrets: false,
+            store_chart: false,
             post_renderer: None,
         }
     }
@@ -162,7 +165,7 @@ impl Render<'_> {
             manifest = post_renderer(&manifest)
                 .map_err(|error| Error::PostRender(format!("error while running post render on files: {error}")))?;
         }
-        let chart = stored::chart(&part);
+        let chart = if self.store_chart { stored::chart(&part) } else { serde_json::Value::Null };
         Ok(Rendered { files, manifests, hooks, crds, notes, manifest, chart })
     }
 

@@ -72,6 +72,7 @@ impl Call {
             Loader { flavor, ..Loader::default() }.tree(&Disk(tests().join("charts").join(chart)), &warnings)?;
         chart.check_dependencies(flavor)?;
         let mut render = Render::offline(flavor, "rel", "space");
+        render.store_chart = true;
         render.capabilities.kube = KubeVersion::parse("1.34.0", flavor).unwrap();
         render.capabilities.api_versions.extend(self.apis.clone());
         render.include_crds = self.crds;

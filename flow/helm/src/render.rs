@@ -62,6 +62,7 @@ pub(crate) async fn render(
         render.include_crds = options.include_crds;
         render.sub_notes = options.sub_notes;
         render.hide_secrets = options.hide_secrets;
+        render.store_chart = true;
         let filter = source.filter.clone();
         let filter = filter.as_ref().map(|filter| move |text: &str| filter(text));
         if let Some(filter) = &filter {

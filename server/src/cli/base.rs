@@ -29,7 +29,6 @@ pub struct Options {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 enum Command {
     /// Assemble an image into the local store; writes the lock file where there is none
     Build(Build),

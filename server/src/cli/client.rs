@@ -9,7 +9,7 @@ use crate::{
     token::Token,
 };
 
-/// Which server, and with whose rights.
+// Which server, and with whose rights.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Connection {
     /// Address of the server

@@ -44,7 +44,6 @@ pub struct Options {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 enum Command {
     /// Print the project as one file: merged, with all variables replaced
     Config {

@@ -32,7 +32,6 @@ impl Options {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 enum Command {
     /// List images, newest first
     #[command(visible_alias = "list")]

@@ -11,7 +11,6 @@ use crate::{
 };
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 pub enum Command {
     /// Make a project and print the address to push to
     Create {
@@ -27,7 +26,6 @@ pub enum Command {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 pub enum SecretCommand {
     /// Set a secret to what standard input holds (one final line break is not part of it)
     Set {

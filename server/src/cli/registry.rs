@@ -15,7 +15,6 @@ use crate::{
 };
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 pub enum Command {
     /// Remove what the rules do not keep and what nothing names; pushes and pulls go on meanwhile
     Gc {
@@ -54,7 +53,6 @@ pub enum Command {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 pub enum RetentionCommand {
     /// Set the rule of a part of the registry
     Set {
@@ -86,7 +84,6 @@ pub enum RetentionCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 pub enum RobotCommand {
     /// Make a token; its secret is shown this once
     Create {
@@ -126,7 +123,6 @@ pub enum RobotCommand {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 pub enum SettingsCommand {
     /// Show all settings, or those of a part
     Show {

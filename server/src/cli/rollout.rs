@@ -8,7 +8,6 @@ use super::{Client, Connection, output};
 use crate::{clock, fault::Result, shipment::Shipment};
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 pub enum Command {
     /// Show the newest release of an environment; with --watch until it has ended
     Status {

@@ -43,7 +43,6 @@ pub struct LocalOptions {
 }
 
 #[derive(Debug, clap::Subcommand)]
-#[command(defer = true)]
 pub enum Command {
     /// List the runs of a project, newest first
     List {

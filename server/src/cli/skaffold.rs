@@ -21,9 +21,8 @@ Examples:
 
 `build`, `run`, `dev`, `deploy`, `verify` and `test` are not there yet: they come with the pipelines.";
 
-/// What can be done with a `skaffold.yaml`.
+// What can be done with a `skaffold.yaml`.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 #[command(after_help = LATER)]
 pub enum Command {
     /// Print the effective configuration: newest version, profiles applied, defaults filled in

@@ -16,7 +16,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use crate::fault::{Class, Fault, Result};
 
-/// What a demo can be told.
+// What a demo can be told.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Options {
     /// Leave the server up at the end, until Ctrl-C

@@ -23,7 +23,7 @@ use crate::{
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(15);
 
-/// The flags that name a cluster and a namespace.
+// The flags that name a cluster and a namespace.
 #[derive(Args)]
 pub struct Target {
     /// The namespace of the release

@@ -38,7 +38,7 @@ use clap::{Args, Subcommand, ValueEnum};
 
 use crate::fault::{Class, Fault, Result};
 
-/// `shipway helm` with what every command takes, before its name or after it.
+// `shipway helm` with what every command takes, before its name or after it.
 #[derive(Debug, Args)]
 pub struct Helm {
     #[command(flatten)]
@@ -61,7 +61,7 @@ pub struct Helm {
     command: Command,
 }
 
-/// What can be done with charts. Built at once, unlike other commands: what every one takes is handed down to those only that are there.
+// What can be done with charts.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Render a chart and print its documents
@@ -171,7 +171,7 @@ impl Values {
     }
 }
 
-/// The flags that give values one by one.
+// The flags that give values one by one.
 #[derive(Debug, Args)]
 pub struct SingleValues {
     /// A value, or several with commas between: a.b[0]=c

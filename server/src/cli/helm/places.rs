@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-/// Files and directories that are shared with `helm`.
+// Files and directories that are shared with `helm`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Places {
     /// The file with the names of repositories

@@ -10,7 +10,6 @@ use crate::fault::{Class, Fault, Result};
 
 /// What can be changed.
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Change {
     /// Add to the file
     #[command(subcommand)]
@@ -158,7 +157,6 @@ pub struct Pairs {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Add {
     /// Files, directories or addresses to `resources`; `*` and `?` fit any characters
     Resource { paths: Vec<String> },
@@ -192,7 +190,6 @@ pub enum Add {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Set {
     /// Another name, tag or digest for images: NAME=NEWNAME:TAG, NAME:TAG, NAME@DIGEST
     Image { images: Vec<String> },
@@ -232,7 +229,6 @@ pub enum Set {
 }
 
 #[derive(Debug, Subcommand)]
-#[command(defer = true)]
 pub enum Remove {
     /// Entries of `resources`
     Resource { paths: Vec<String> },

@@ -32,9 +32,9 @@ Examples:
   shipway kustomize edit add configmap env --from-literal=A=1
   shipway kustomize edit add label team:shop --without-selector";
 
-/// What can be done with kustomizations.
+// What can be done with kustomizations.
 #[derive(Debug, Subcommand)]
-#[command(defer = true, after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES)]
 pub enum Command {
     /// Build a kustomization and print its objects
     Build(Box<Build>),

@@ -29,7 +29,7 @@ Examples:
   shipway render chart --explain deploy/web.spec.replicas  who wrote a field
   shipway render --all apps --diff main --exit-code        every app below a directory";
 
-/// What to render, how, and what to say about it.
+// What to render, how, and what to say about it.
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Options {
@@ -94,7 +94,7 @@ pub struct Options {
     json: bool,
 }
 
-/// The flags that give values, as `helm` has them; files come from the tree that is rendered.
+// The flags that give values, as `helm` has them; files come from the tree that is rendered.
 #[derive(Debug, Args)]
 struct Values {
     /// Values from a YAML file; may be repeated, the last wins

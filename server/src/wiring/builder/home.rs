@@ -24,7 +24,7 @@ use crate::{
     },
 };
 
-/// Where a local store lies, and what it is reached with.
+// Where a local store lies, and what it is reached with.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Place {
     /// Where images and the cache are kept; can be removed at any time [default: /var/lib/shipway-local for root, else
