@@ -53,7 +53,7 @@ fn a_step_that_fails_stops_everything_after_it() {
              - { name: beside, image: debian, network: none, needs: [first], run: sleep 3600 }\n\
              images:\n- { name: fails/app, context: app }\n",
         ),
-        ("app/Dockerfile", "FROM runtime\nCOPY Dockerfile /\n"),
+        ("app/Dockerfile", "FROM debian\nCOPY Dockerfile /\n"),
     ]);
     let reason = project.failed(1);
     assert!(reason.starts_with("second ") && reason.contains("exited with status 3"), "{reason}");
