@@ -43,6 +43,29 @@ fn an_error_names_the_chain_of_templates() {
 }
 
 #[test]
+fn one_text_under_many_names_keeps_each_name() {
+    let text = "{{ define \"own\" }}{{ .a.b.c }}{{ end }}{{ include \"own\" . }}";
+    // These say their own names: another file of the same text is not the same.
+    let named = "{{ define \"x/one\" }}A{{ end }}{{ template \"x/one\" . }}";
+    let cache = std::sync::Arc::new(template::Cache::default());
+    let mut set = Set::with_cache(Family::Helm3, cache.clone());
+    let files = [("a/one", text), ("b/two", text), ("y/other", named), ("x/one", named), ("z/third", named)];
+    set.ahead(files.iter().copied());
+    let parsed: Vec<_> = files.iter().map(|(name, text)| set.parse(name, text).map_err(|e| e.to_string())).collect();
+    let alone: Vec<_> =
+        files.iter().map(|(name, text)| Set::new(Family::Helm3).parse(name, text).map_err(|e| e.to_string())).collect();
+    assert_eq!(parsed, alone, "each as if it were parsed by itself");
+    for name in ["a/one", "b/two"] {
+        let mut set = Set::with_cache(Family::Helm3, cache.clone());
+        set.parse(name, text).unwrap();
+        let data = Value::map([("a", Value::map::<&str, Value>([]))]);
+        let error = Renderer::new(&set, Options::default()).render(name, data).err().unwrap().to_string();
+        assert!(error.starts_with(&format!("template: {name}:1:")), "{error}");
+        assert!(error.contains(&format!("template: {name}:1:23: executing \"own\"")), "{error}");
+    }
+}
+
+#[test]
 fn recursion_ends_as_in_helm() {
     let set = set(&[("t", "{{ define \"a\" }}{{ include \"a\" . }}{{ end }}{{ include \"a\" . }}")]);
     let error = Renderer::new(&set, Options::default()).render("t", Value::Nil).err().unwrap().to_string();

@@ -41,6 +41,15 @@ fn a_chart_from_nothing_and_the_words_for_it() {
     assert!(ok(&line).contains("kind: Pod"));
     assert_eq!(ok(&["inspect", "values", "web", "--jsonpath", "{.image.repository} {.port}"]), "nginx 80");
     assert_eq!(ok(&["dep", "ls", "web"]), "WARNING: no dependencies at web/charts\n");
+    // A dependency that is not there is fetched when that is wanted.
+    ok(&["create", "part"]);
+    let chart = std::fs::read_to_string(home.path().join("web/Chart.yaml")).unwrap();
+    let needs = "dependencies:\n- { name: part, version: 0.1.0, repository: \"file://../part\" }\n";
+    std::fs::write(home.path().join("web/Chart.yaml"), chart.clone() + needs).unwrap();
+    assert!(no(&["template", "r", "web"]).contains("missing in charts/ directory: part"));
+    assert!(ok(&["template", "r", "web", "--dependency-update"]).contains("# Source: web/charts/part/templates/"));
+    assert!(ok(&["template", "r", "web"]).contains("# Source: web/charts/part/templates/"));
+    std::fs::write(home.path().join("web/Chart.yaml"), chart).unwrap();
     assert!(ok(&["package", "web", "-d", "out"]).ends_with("saved it to: out/web-0.1.0.tgz\n"));
 
     assert!(ok(&["version", "--short"]).starts_with("v4."));

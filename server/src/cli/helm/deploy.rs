@@ -9,7 +9,6 @@ use helm::{Deploy, DryRun, Reuse, Source};
 use super::{
     Values,
     connect::Target,
-    fault,
     flags::{self, Format, Trial, Waiting, Writing, failed},
     print,
     reference::{self, Origin},
@@ -54,6 +53,9 @@ struct Common {
     /// Without the chart's definitions of custom resources
     #[arg(long)]
     skip_crds: bool,
+    /// Fetch the charts that are missing among the dependencies first
+    #[arg(long)]
+    dependency_update: bool,
     /// Say this of the revision
     #[arg(long, default_value = "", hide_default_value = true)]
     description: String,
@@ -117,9 +119,8 @@ impl Common {
         let flavor = Flavor::Helm4;
         let warnings = Warnings::default();
         let values = self.values.merge(flavor)?;
-        let chart = reference::chart(chart, &self.origin, flavor, &warnings).await?;
+        let chart = reference::application(chart, &self.origin, self.dependency_update, flavor, &warnings).await?;
         warn(&warnings);
-        chart.installable().and_then(|()| chart.check_dependencies(flavor)).map_err(fault)?;
         if chart.metadata.deprecated {
             warned("WARNING: This chart is deprecated");
         }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{
     access::{Access, LARGEST_CHART, shown_text},
-    fault, load,
+    dependency, fault, load,
     places::Places,
     registry::Registry,
     repositories::{Repositories, Repository},
@@ -63,6 +63,35 @@ pub async fn chart(reference: &str, origin: &Origin, flavor: Flavor, warnings: &
     }
     let loader = Loader { flavor, ..Loader::default() };
     loader.archive(&fetched.archive, warnings).map_err(fault)
+}
+
+/// The chart that is to be rendered: an application, with all that it depends on. What is missing is fetched into its directory, if
+/// `update` asks for that.
+pub async fn application(
+    reference: &str,
+    origin: &Origin,
+    update: bool,
+    flavor: Flavor,
+    warnings: &Warnings,
+) -> Result<Chart> {
+    let whole = |found: &Chart| found.installable().and_then(|()| found.check_dependencies(flavor)).map_err(fault);
+    let found = chart(reference, origin, flavor, warnings).await?;
+    match (whole(&found), local(reference.trim(), origin)?) {
+        (Err(_), Some(path)) if update && path.is_dir() => {
+            dependency::update(&dependency::Options {
+                chart: path,
+                skip_refresh: false,
+                verify: origin.verify,
+                keyring: origin.keyring.clone(),
+                access: origin.access.clone(),
+                places: origin.places.clone(),
+            })
+            .await?;
+            let found = chart(reference, origin, flavor, warnings).await?;
+            whole(&found).map(|()| found)
+        }
+        (whole, _) => whole.map(|()| found),
+    }
 }
 
 /// The path on this machine that a reference names, if it names one.

@@ -59,6 +59,9 @@ pub struct Options {
     /// Without hooks
     #[arg(long)]
     no_hooks: bool,
+    /// Fetch the charts that are missing among the dependencies first
+    #[arg(long)]
+    dependency_update: bool,
     /// Set .Release.IsUpgrade
     #[arg(long)]
     is_upgrade: bool,
@@ -109,9 +112,8 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
     let namespace = options.target.namespace();
     let flavor = options.compatible.flavor();
     let warnings = Warnings::default();
-    let chart = reference::chart(path, &options.origin, flavor, &warnings).await?;
     let values = options.values.merge(flavor)?;
-    chart.installable().and_then(|()| chart.check_dependencies(flavor)).map_err(fault)?;
+    let chart = reference::application(path, &options.origin, options.dependency_update, flavor, &warnings).await?;
     if chart.metadata.deprecated {
         warned("WARNING: This chart is deprecated");
     }
