@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
 use records::Digest;
 use tokio::io::AsyncRead;
 
@@ -59,6 +60,11 @@ pub trait Blobs: Send + Sync + 'static {
 
     /// Every digest that is there, in no order.
     async fn list(&self) -> Result<Vec<Digest>>;
+
+    /// The same a part at a time, for those who go through stores of any size. What comes or goes meanwhile may be among them or not.
+    fn pages(&self) -> BoxStream<'_, Result<Vec<Digest>>> {
+        futures::stream::once(self.list()).boxed()
+    }
 
     /// What is known of their users, for stores that can be collected while they are in use.
     fn leases(&self) -> Option<&Arc<Leases>> {

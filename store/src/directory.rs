@@ -13,14 +13,23 @@ use std::{
 use async_trait::async_trait;
 use aws_lc_rs::digest::{self, Context};
 use bytes::Bytes;
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
 use records::Digest;
 use tempfile::NamedTempFile;
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncSeekExt},
+    sync::mpsc,
+};
 
 use crate::{BlobReader, BlobWriter, Blobs, Error, Kind, Result, WriteBehind, blobs, shared_sync::SharedSync};
 
 /// Bytes that gather before the disk is touched. A blob that is smaller needs one trip to the thread pool.
 const GATHER: usize = 256 << 10;
+/// Digests that are listed at a time.
+const PAGE: usize = 1000;
 const ALGORITHMS: [&str; 2] = ["sha256", "sha512"];
 
 /// [`Blobs`] in a directory. Cheap to clone.
@@ -80,6 +89,26 @@ impl Inner {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(io(e, format!("cannot read blob {digest}"))),
         }
+    }
+
+    /// Sends every digest, a page at a time, until nobody wants more.
+    fn list(&self, pages: &mpsc::Sender<Result<Vec<Digest>>>) -> Result<()> {
+        let failed = |e| io(e, format!("cannot list the blobs in {}", self.dir.display()));
+        for algorithm in ALGORITHMS {
+            let mut page = Vec::new();
+            for file in fs::read_dir(self.dir.join(algorithm)).map_err(failed)? {
+                let name = file.map_err(failed)?.file_name();
+                // Whatever a person put there is no blob.
+                page.extend(name.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok()));
+                if page.len() == PAGE && pages.blocking_send(Ok(std::mem::take(&mut page))).is_err() {
+                    return Ok(());
+                }
+            }
+            if pages.blocking_send(Ok(page)).is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     fn temporary(&self) -> Result<NamedTempFile> {
@@ -330,19 +359,21 @@ impl Blobs for DirectoryBlobs {
     }
 
     async fn list(&self) -> Result<Vec<Digest>> {
+        self.pages().try_concat().await
+    }
+
+    fn pages(&self) -> BoxStream<'_, Result<Vec<Digest>>> {
         let inner = self.inner.clone();
-        blocking(move || {
-            let mut all = Vec::new();
-            for algorithm in ALGORITHMS {
-                let failed = |e| io(e, format!("cannot list the blobs in {}", inner.dir.display()));
-                for file in fs::read_dir(inner.dir.join(algorithm)).map_err(failed)? {
-                    let name = file.map_err(failed)?.file_name();
-                    // Whatever a person put there is no blob.
-                    all.extend(name.to_str().and_then(|hex| format!("{algorithm}:{hex}").parse().ok()));
+        let begin = async move {
+            // Nobody reads far ahead of who goes through it.
+            let (pages, found) = mpsc::channel(1);
+            tokio::task::spawn_blocking(move || {
+                if let Err(error) = inner.list(&pages) {
+                    let _ = pages.blocking_send(Err(error));
                 }
-            }
-            Ok(all)
-        })
-        .await
+            });
+            stream::unfold(found, |mut found| async { found.recv().await.map(|page| (page, found)) })
+        };
+        stream::once(begin).flatten().boxed()
     }
 }

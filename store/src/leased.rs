@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::stream::BoxStream;
 use records::Digest;
 
 use crate::{
@@ -87,6 +88,10 @@ impl Blobs for LeasedBlobs {
 
     async fn list(&self) -> Result<Vec<Digest>> {
         self.inner.list().await
+    }
+
+    fn pages(&self) -> BoxStream<'_, Result<Vec<Digest>>> {
+        self.inner.pages()
     }
 
     fn leases(&self) -> Option<&Arc<Leases>> {

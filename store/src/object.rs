@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use aws_lc_rs::digest::{self, Context};
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     GetOptions, GetRange, ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart,
     aws::{AmazonS3Builder, AmazonS3ConfigKey},
@@ -31,6 +31,9 @@ const SMALL: usize = 4 << 20;
 const PART: usize = 16 << 20;
 /// Parts on their way at the same time.
 const PARTS: usize = 4;
+
+/// Digests that are listed at a time.
+const PAGE: usize = 1000;
 
 /// [`Blobs`] in an object store. Cheap to clone.
 #[derive(Clone)]
@@ -278,16 +281,23 @@ impl Blobs for ObjectBlobs {
     }
 
     async fn list(&self) -> Result<Vec<Digest>> {
-        let mut all = Vec::new();
-        for algorithm in ["sha256", "sha512"] {
-            let mut found = self.inner.objects.list(Some(&self.inner.prefix.clone().join(algorithm)));
-            while let Some(object) = found.next().await {
-                let object = object.map_err(|e| failed(e, "cannot list the blobs".into()))?;
-                let hex = object.location.filename().unwrap_or_default();
-                all.extend(format!("{algorithm}:{hex}").parse::<Digest>().ok());
-            }
-        }
-        Ok(all)
+        self.pages().try_concat().await
+    }
+
+    fn pages(&self) -> BoxStream<'_, Result<Vec<Digest>>> {
+        let of = |algorithm: &'static str| {
+            let found = self.inner.objects.list(Some(&self.inner.prefix.clone().join(algorithm)));
+            found.chunks(PAGE).map(move |page| {
+                let mut digests = Vec::with_capacity(page.len());
+                for object in page {
+                    let object = object.map_err(|e| failed(e, "cannot list the blobs".into()))?;
+                    let hex = object.location.filename().unwrap_or_default();
+                    digests.extend(format!("{algorithm}:{hex}").parse::<Digest>().ok());
+                }
+                Ok(digests)
+            })
+        };
+        of("sha256").chain(of("sha512")).boxed()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc};
 
+use futures::{StreamExt, TryStreamExt};
 use store::{Blobs, DirectoryBlobs};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,4 +28,28 @@ async fn strays_are_swept_when_nobody_else_writes() {
     let third = DirectoryBlobs::open(dir.path()).await.unwrap();
     assert!(!stray.exists());
     assert_eq!(third.list().await.unwrap(), [digest]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_store_is_listed_a_page_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = DirectoryBlobs::open(dir.path()).await.unwrap();
+    let mut expected = Vec::new();
+    for (algorithm, length, count) in [("sha256", 64, 2500), ("sha512", 128, 3)] {
+        for number in 0..count {
+            let hex = format!("{number:0length$x}");
+            fs::write(dir.path().join(algorithm).join(&hex), "").unwrap();
+            expected.push(format!("{algorithm}:{hex}").parse().unwrap());
+        }
+    }
+    let pages: Vec<Vec<records::Digest>> = blobs.pages().try_collect().await.unwrap();
+    assert!(pages.iter().all(|page| page.len() <= 1000), "nobody holds all of it");
+    let mut found = pages.concat();
+    found.sort();
+    expected.sort();
+    assert!(found == expected);
+    let mut some = blobs.pages();
+    assert_eq!(some.next().await.unwrap().unwrap().len(), 1000);
+    // Who does not want the rest lets it be.
+    drop(some);
 }

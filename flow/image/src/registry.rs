@@ -26,7 +26,7 @@ pub mod upstream;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use store::{Blobs, Log, leases::Pin};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::Clock;
 
@@ -81,8 +81,9 @@ struct Inner {
     clock: Clock,
     limits: Limits,
     uploads: uploads::Uploads,
-    /// Changes to the records of one repository happen one after the other; repositories share a few locks by hash of their names.
-    locks: [Mutex<()>; 32],
+    /// Shared by those who add to a repository, which may happen at the same time and then reaches the disk together; held alone by those who
+    /// take away. Repositories share a few locks by hash of their names.
+    locks: [RwLock<()>; 32],
     /// Held by the clean-up.
     cleaning: Mutex<()>,
     opened: records::Timestamp,
@@ -106,7 +107,7 @@ impl Registry {
         limits: Limits,
     ) -> Self {
         let uploads = uploads::Uploads::new(uploads.into());
-        let locks = std::array::from_fn(|_| Mutex::new(()));
+        let locks = std::array::from_fn(|_| RwLock::new(()));
         let opened = clock();
         let cleaning = Mutex::new(());
         let (settings, usages, asked, named) = Default::default();
@@ -153,11 +154,22 @@ impl Registry {
         }
     }
 
-    async fn lock(&self, repository: &str) -> MutexGuard<'_, ()> {
+    /// Until it is dropped nothing is taken out of the repository. Others add to it meanwhile, so whoever goes by what an entry says has to
+    /// expect that very version of it.
+    async fn share(&self, repository: &str) -> RwLockReadGuard<'_, ()> {
+        self.lock_of(repository).read().await
+    }
+
+    /// Until it is dropped nobody else changes the repository.
+    async fn lock(&self, repository: &str) -> RwLockWriteGuard<'_, ()> {
+        self.lock_of(repository).write().await
+    }
+
+    fn lock_of(&self, repository: &str) -> &RwLock<()> {
         use std::hash::{DefaultHasher, Hash, Hasher};
         let mut hasher = DefaultHasher::new();
         repository.hash(&mut hasher);
         let index = hasher.finish() as usize % self.inner.locks.len();
-        self.inner.locks[index].lock().await
+        &self.inner.locks[index]
     }
 }

@@ -261,3 +261,69 @@ async fn buildah() {
     buildah(&["pull", "--tls-verify=false", &world.at("team/app:v1")]).await;
     buildah(&["rmi", "--all", "--force"]).await;
 }
+
+/// The client of Rust's programs, which is always here.
+#[tokio::test(flavor = "multi_thread")]
+async fn oci_client() {
+    use futures::TryStreamExt;
+    use oci_client::{
+        Client, Reference,
+        client::{BlobResponse, ClientConfig, ClientProtocol, Config, ImageLayer},
+        manifest::{OciDescriptor, OciImageManifest},
+        secrets::RegistryAuth,
+    };
+
+    let world = world().await;
+    let named = |name: &str| world.at(name).parse::<Reference>().unwrap();
+    let auth = RegistryAuth::Basic(USER.into(), world.secret.clone());
+    // Content goes in parts of 4 MiB, or in one piece; the second layer has several parts.
+    let content: Vec<u8> = (0..9_000_000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    let layers = [ImageLayer::oci_v1("one", None), ImageLayer::oci_v1(content.clone(), None)];
+    for (use_monolithic_push, tag) in [(false, "parts"), (true, "whole")] {
+        let config = || ClientConfig { protocol: ClientProtocol::Http, use_monolithic_push, ..ClientConfig::default() };
+        let client = || Client::new(config());
+        let app = named(&format!("team/app-{tag}:v1"));
+        let configuration = || Config::oci_v1("{}", None);
+        let anonymous = client().push(&app, &layers, configuration(), &RegistryAuth::Anonymous, None).await;
+        assert!(anonymous.is_err(), "nobody without a name pushes");
+        let client = client();
+        client.push(&app, &layers, configuration(), &auth, None).await.unwrap();
+        let pulled = client.pull(&app, &auth, vec![&layers[0].media_type]).await.unwrap();
+        assert_eq!(pulled.layers.len(), 2);
+        assert!(layers.iter().all(|layer| pulled.layers.iter().any(|pulled| pulled.data == layer.data)));
+        let digest = client.fetch_manifest_digest(&app, &auth).await.unwrap();
+        assert_eq!(pulled.digest.as_deref(), Some(digest.as_str()));
+        assert_eq!(client.list_tags(&app, &auth, None, None).await.unwrap().tags, ["v1"]);
+
+        // Where a pull was cut it goes on.
+        let manifest = pulled.manifest.unwrap();
+        let large = manifest.layers.iter().max_by_key(|layer| layer.size).unwrap();
+        let rest = client.pull_blob_stream_partial(&app, large, 8_000_000, Some(1_000_000)).await.unwrap();
+        let BlobResponse::Partial(rest) = rest else { panic!("not a part") };
+        let rest: Vec<u8> = rest.stream.map_ok(|chunk| chunk.to_vec()).try_concat().await.unwrap();
+        assert!(rest == content[8_000_000..]);
+
+        // Its token is for one repository, so it mounts from where everybody may pull.
+        let open = Settings { anonymous_pull: true, ..Settings::default() };
+        world.served.registry.set_settings(&format!("team/app-{tag}"), Some(&open)).await.unwrap();
+        let copy = named(&format!("team/copy-{tag}:v1"));
+        client.store_auth_if_needed(copy.resolve_registry(), &auth).await;
+        client.mount_blob(&copy, &app, &large.digest).await.unwrap();
+        assert!(client.blob_exists(&copy, &large.digest).await.unwrap());
+
+        let subject = OciDescriptor {
+            media_type: "application/vnd.oci.image.manifest.v1+json".into(),
+            digest: digest.clone(),
+            size: i64::try_from(serde_json::to_vec(&manifest).unwrap().len()).unwrap(),
+            ..OciDescriptor::default()
+        };
+        let note = [ImageLayer::new("a note", "text/plain".into(), None)];
+        let empty = Config::new("{}", "application/vnd.oci.empty.v1+json".into(), None);
+        let mut referrer = OciImageManifest::build(&note, &empty, None);
+        (referrer.subject, referrer.artifact_type) = (Some(subject), Some("application/x.note".into()));
+        client.push(&named(&format!("team/app-{tag}:note")), &note, empty, &auth, Some(referrer)).await.unwrap();
+        let by_digest = app.clone_with_digest(digest);
+        let found = client.pull_referrers(&by_digest, Some("application/x.note")).await.unwrap();
+        assert_eq!(found.manifests.len(), 1);
+    }
+}

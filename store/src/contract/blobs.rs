@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
 use records::Digest;
 use tokio::io::AsyncReadExt;
 
@@ -22,6 +23,19 @@ pub async fn blobs(blobs: Arc<dyn Blobs>) {
     ranges(blobs).await;
     concurrent(blobs).await;
     deletion(blobs).await;
+    pages(blobs).await;
+}
+
+/// The pages are the list, and nobody needs to go through all of them.
+async fn pages(blobs: &dyn Blobs) {
+    let mut all = blobs.list().await.unwrap();
+    let pages: Vec<Vec<Digest>> = blobs.pages().try_collect().await.unwrap();
+    let mut found = pages.concat();
+    all.sort();
+    found.sort();
+    assert!(found == all && !found.is_empty(), "{} of {}", found.len(), all.len());
+    let first = blobs.pages().next().await.unwrap().unwrap();
+    assert!(!first.is_empty());
 }
 
 async fn write(blobs: &dyn Blobs, chunks: &[&[u8]], expected: Option<&Digest>) -> crate::Result<Digest> {

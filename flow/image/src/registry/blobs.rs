@@ -133,11 +133,23 @@ impl Registry {
 
     /// Notes that somebody who pushes asked for a blob or manifest and was told that it is there: it stays for the rest of the push.
     pub async fn renew(&self, repository: &str, digest: &Digest) -> Result<()> {
+        // Nearly always there is nothing to write down, and then nobody has to wait.
+        if self.renewals(repository, digest).await?.is_empty() {
+            return Ok(());
+        }
+        let _guard = self.lock(repository).await;
+        let changes = self.renewals(repository, digest).await?;
+        if !changes.is_empty() {
+            self.log().append(changes).await?;
+        }
+        Ok(())
+    }
+
+    async fn renewals(&self, repository: &str, digest: &Digest) -> Result<Vec<Change>> {
         let key = entries::by_digest(repository, digest);
         let now = self.now();
         // Written down not more often than it matters.
         let old = |since: Timestamp| now.duration_since(since).as_secs() > RENEW;
-        let _guard = self.lock(repository).await;
         let mut changes = Vec::new();
         if let Some(entry) = self.log().get(entries::BLOB, &key).await? {
             let blob: entries::Blob = entries::read(&entry)?;
@@ -153,10 +165,7 @@ impl Registry {
                 changes.push(entries::put(entries::MANIFEST, key, &renewed, Expect::Version(entry.seq))?);
             }
         }
-        if !changes.is_empty() {
-            self.log().append(changes).await?;
-        }
-        Ok(())
+        Ok(changes)
     }
 
     /// Reads `length` bytes (or all) from `offset` of a blob that `repository` holds.
@@ -200,7 +209,7 @@ impl Registry {
 
     pub(super) async fn link_stored(&self, repository: &str, stored: &StoredBlob) -> Result<()> {
         let _room = self.room_for_blob(repository, &stored.digest, stored.size).await?;
-        let _guard = self.lock(repository).await;
+        let _guard = self.share(repository).await;
         let mut changes = Vec::new();
         self.link_changes(repository, stored, &mut changes).await?;
         if !changes.is_empty() {

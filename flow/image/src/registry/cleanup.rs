@@ -55,7 +55,7 @@ pub struct Report {
     pub manifests: u64,
     /// Blobs that a repository held for no manifest.
     pub links: u64,
-    /// Blobs in the store when it began.
+    /// Blobs in the store.
     pub stored: u64,
     /// Blobs that went.
     pub blobs: u64,
@@ -105,15 +105,13 @@ impl Registry {
             return Err(Error::new(Kind::TooMany, "a clean-up is under way already: wait for its end"));
         };
         let mut report = Report { dry_run: cleanup.dry_run, ..Report::default() };
-        // The order matters: who uses content from here on is known to the round, and what was recorded before is found in the log.
+        // The order matters: who uses content from here on, or writes some, is known to the round, and what was recorded before is found in
+        // the log.
         let round = leases.begin();
         let start = *self.log().head().borrow();
-        let stored = self.blobs().list().await?;
-        report.stored = stored.len() as u64;
         let mut named = content::Named::default();
         self.clean_repositories(cleanup, now, &mut named, &mut report).await?;
-        self.clean_content(cleanup, now, content::Round { leases: &leases, round, start }, stored, named, &mut report)
-            .await?;
+        self.clean_content(cleanup, now, content::Round { leases: &leases, round, start }, named, &mut report).await?;
         Ok(report)
     }
 }

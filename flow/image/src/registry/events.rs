@@ -78,9 +78,12 @@ pub struct Writing {
 
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-fn change(event: &Event) -> Result<Change> {
-    let number = NEXT.fetch_add(1, Ordering::Relaxed) % 100_000_000;
-    entries::put(EVENT, format!("{:020}-{number:08}", event.at.as_microsecond()), event, Expect::Any)
+impl Event {
+    /// The change that writes it down.
+    pub(super) fn change(&self) -> Result<Change> {
+        let number = NEXT.fetch_add(1, Ordering::Relaxed) % 100_000_000;
+        entries::put(EVENT, format!("{:020}-{number:08}", self.at.as_microsecond()), self, Expect::Any)
+    }
 }
 
 impl Events {
@@ -95,7 +98,7 @@ impl Events {
             let over = |_| Error::new(Kind::Io, "nobody writes events down any more: shipway is stopping");
             return self.pulls.send(event).await.map_err(over);
         }
-        self.registry.log().append(vec![change(&event)?]).await?;
+        self.registry.log().append(vec![event.change()?]).await?;
         Ok(())
     }
 }
@@ -114,7 +117,7 @@ impl Writing {
                     Err(_) => break,
                 }
             }
-            let changes: Result<Vec<Change>> = waiting.drain(..).map(|event| change(&event)).collect();
+            let changes: Result<Vec<Change>> = waiting.drain(..).map(|event| event.change()).collect();
             let written = match changes {
                 Ok(changes) => self.registry.log().append(changes).await.map_err(Error::from),
                 Err(error) => Err(error),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use records::Digest;
 use store::{Change, Expect};
 
-use super::{Descriptor, Document, Registry, StoredBlob, entries, entries::ManifestInfo};
+use super::{Descriptor, Document, Registry, StoredBlob, entries, entries::ManifestInfo, events::Event};
 use crate::{
     Error, Kind, Result,
     hash::{self, Algorithm},
@@ -57,6 +57,28 @@ pub struct Pushed {
     pub subject: Option<Digest>,
 }
 
+/// How often a push whose tags others set meanwhile is looked at again before others have to wait.
+const ATTEMPTS: usize = 3;
+
+/// A push of a manifest.
+pub(super) struct Push<'a> {
+    pub repository: &'a str,
+    pub tags: &'a [&'a str],
+    /// The digest that the content must have; SHA-256 without.
+    pub expected: Option<&'a Digest>,
+    /// May be empty.
+    pub content_type: &'a str,
+    pub reach: Reach,
+    /// Written down together with it, once it is known what was pushed.
+    pub events: Vec<Event>,
+}
+
+impl<'a> Push<'a> {
+    pub(super) fn new(repository: &'a str, tags: &'a [&'a str], content_type: &'a str, reach: Reach) -> Self {
+        Self { repository, tags, expected: None, content_type, reach, events: Vec::new() }
+    }
+}
+
 /// What a manifest may name.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
@@ -80,7 +102,8 @@ impl Registry {
         content_type: &str,
         content: impl Into<Bytes>,
     ) -> Result<Pushed> {
-        self.push(repository, tags, expected, content_type, content.into(), Reach::Repository).await
+        let push = Push { expected, ..Push::new(repository, tags, content_type, Reach::Repository) };
+        self.push(&push, content.into()).await
     }
 
     /// Pushes a manifest from within: blobs that it names only need to be in the store, and become the repository's in the same batch.
@@ -91,7 +114,7 @@ impl Registry {
         media_type: &str,
         content: impl Into<Bytes>,
     ) -> Result<Pushed> {
-        self.push(repository, tags, None, media_type, content.into(), Reach::Store).await
+        self.push(&Push::new(repository, tags, media_type, Reach::Store), content.into()).await
     }
 
     /// The same with a digest that is known, which may be SHA-512.
@@ -103,52 +126,69 @@ impl Registry {
         media_type: &str,
         content: impl Into<Bytes>,
     ) -> Result<Pushed> {
-        self.push(repository, tags, Some(expected), media_type, content.into(), Reach::Store).await
+        let push = Push { expected: Some(expected), ..Push::new(repository, tags, media_type, Reach::Store) };
+        self.push(&push, content.into()).await
     }
 
-    pub(super) async fn push(
-        &self,
-        repository: &str,
-        tags: &[&str],
-        expected: Option<&Digest>,
-        content_type: &str,
-        content: Bytes,
-        reach: Reach,
-    ) -> Result<Pushed> {
-        check_repository(repository)?;
-        tags.iter().try_for_each(|tag| check_tag(tag))?;
+    pub(super) async fn push(&self, push: &Push<'_>, content: Bytes) -> Result<Pushed> {
+        check_repository(push.repository)?;
+        push.tags.iter().try_for_each(|tag| check_tag(tag))?;
         if content.len() as u64 > MAX_MANIFEST {
             return Err(Error::new(
                 Kind::ManifestTooLarge,
                 format!("the manifest has {} bytes, more than the {MAX_MANIFEST} that are taken", content.len()),
             ));
         }
-        let digest = hash::digest(expected.map_or(Algorithm::Sha256, Algorithm::of), &content);
-        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+        let digest = hash::digest(push.expected.map_or(Algorithm::Sha256, Algorithm::of), &content);
+        if let Some(expected) = push.expected.filter(|expected| **expected != digest) {
             return Err(Error::new(Kind::DigestInvalid, format!("the manifest has digest {digest}, not {expected}")));
         }
-        let (document, media_type) = Document::parse(content_type, &content)?;
+        let (document, media_type) = Document::parse(push.content_type, &content)?;
+        let subject = document.subject.as_ref().map(|subject| subject.digest.clone());
+        let pushed = Pushed { digest, media_type, subject };
 
         let named = document.contents().chain(document.children()).map(|named| &named.digest);
-        let _pin = self.pin(named.chain([&digest])).await;
-        let _guard = self.lock(repository).await;
+        let _pin = self.pin(named.chain([&pushed.digest])).await;
+        for _ in 1..ATTEMPTS {
+            let _shared = self.share(push.repository).await;
+            match self.write_down(push, &document, &content, &pushed).await {
+                // Somebody was quicker with a tag: what that means for this push has to be looked at again.
+                Err(error) if error.kind == Kind::Store(store::Kind::Conflict) => {}
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(pushed),
+            }
+        }
+        // The last time nobody else changes the repository meanwhile.
+        let _alone = self.lock(push.repository).await;
+        self.write_down(push, &document, &content, &pushed).await?;
+        Ok(pushed)
+    }
+
+    /// Stores a manifest and writes it down. `Conflict` when one of its tags was changed meanwhile.
+    async fn write_down(
+        &self,
+        push: &Push<'_>,
+        document: &Document,
+        content: &Bytes,
+        Pushed { digest, media_type, subject }: &Pushed,
+    ) -> Result<()> {
+        let Push { repository, tags, reach, .. } = *push;
         let mut changes = Vec::new();
-        self.check_contents(repository, &document, reach, &mut changes).await?;
-        self.check_children(repository, &document, reach).await?;
+        self.check_contents(repository, document, reach, &mut changes).await?;
+        self.check_children(repository, document, reach).await?;
         let size = content.len() as u64;
-        if self.blobs().size(&digest).await? != Some(size) {
+        if self.blobs().size(digest).await? != Some(size) {
             let mut writer = self.blobs().writer().await?;
-            writer.write(content).await?;
-            writer.finish(Some(&digest)).await?;
+            writer.write(content.clone()).await?;
+            writer.finish(Some(digest)).await?;
         }
 
-        let subject = document.subject.as_ref().map(|subject| subject.digest.clone());
         let now = self.now();
-        let key = entries::by_digest(repository, &digest);
+        let key = entries::by_digest(repository, digest);
         let found = self.log().get(entries::MANIFEST, &key).await?;
         let known = found.as_ref().map(entries::read::<ManifestInfo>).transpose()?;
         let old = |pushed| now.duration_since(pushed).as_secs() > 4 * 3600;
-        if known.is_none_or(|known| known.media_type != media_type || old(known.pushed)) {
+        if known.is_none_or(|known| known.media_type != *media_type || old(known.pushed)) {
             let info = ManifestInfo {
                 media_type: media_type.clone(),
                 size,
@@ -158,7 +198,7 @@ impl Registry {
             };
             changes.push(entries::put(entries::MANIFEST, key, &info, Expect::Any)?);
         }
-        if let Some(subject) = &subject {
+        if let Some(subject) = subject {
             let referrer = Descriptor {
                 media_type: media_type.clone(),
                 digest: digest.clone(),
@@ -176,7 +216,7 @@ impl Registry {
             let found = self.log().get(entries::TAG, &key).await?;
             let current = found.as_ref().map(entries::read::<entries::Tag>).transpose()?;
             if let Some(current) = &current
-                && current.digest != digest
+                && current.digest != *digest
                 && reach == Reach::Repository
             {
                 self.check_mutable(repository, tag).await?;
@@ -184,16 +224,23 @@ impl Registry {
             if current.is_none() && reach == Reach::Repository {
                 rooms.push(self.room_for_tag(repository, tag).await?);
             }
-            if current.is_none_or(|current| current.digest != digest) {
+            if current.is_none_or(|current| current.digest != *digest) {
                 let value = entries::Tag { digest: digest.clone(), updated: now };
-                changes.push(entries::put(entries::TAG, key, &value, Expect::Any)?);
+                let expect = found.map_or(Expect::Absent, |found| Expect::Version(found.seq));
+                changes.push(entries::put(entries::TAG, key, &value, expect)?);
             }
         }
         if !changes.is_empty() {
             self.repository_change(repository, &mut changes).await?;
+        }
+        for mut event in push.events.iter().cloned() {
+            (event.digest, event.media_type, event.size) = (Some(digest.clone()), Some(media_type.clone()), Some(size));
+            changes.push(event.change()?);
+        }
+        if !changes.is_empty() {
             self.log().append(changes).await?;
         }
-        Ok(Pushed { digest, media_type, subject })
+        Ok(())
     }
 
     /// Every blob that the manifest names must be there and have the size that it says.

@@ -10,6 +10,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
 use records::Digest;
 use store::{BlobReader, BlobWriter, Blobs, Change, Entry, Leases, Log, MemoryBlobs, MemoryLog, Page, Result, Seq};
 use tokio::sync::watch;
@@ -146,6 +147,20 @@ impl Blobs for SlowBlobs {
         pause().await;
         all
     }
+
+    /// As a directory or a bucket is listed: each part is of another moment, and what comes meanwhile may be among them.
+    fn pages(&self) -> BoxStream<'_, Result<Vec<Digest>>> {
+        let after = move |after: Option<Digest>| async move {
+            pause().await;
+            let all = match self.inner.list().await {
+                Ok(all) => all,
+                Err(error) => return Some((Err(error), None)),
+            };
+            let next = all.into_iter().filter(|digest| after.as_ref().is_none_or(|after| digest > after)).min()?;
+            Some((Ok(vec![next.clone()]), Some(next)))
+        };
+        futures::stream::unfold(None, after).boxed()
+    }
 }
 
 /// Says that it knows its users, and knows none: what a clean-up without leases would be.
@@ -177,6 +192,10 @@ impl Blobs for Careless {
 
     async fn list(&self) -> Result<Vec<Digest>> {
         self.inner.list().await
+    }
+
+    fn pages(&self) -> BoxStream<'_, Result<Vec<Digest>>> {
+        self.inner.pages()
     }
 
     fn leases(&self) -> Option<&Arc<Leases>> {

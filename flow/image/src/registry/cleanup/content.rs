@@ -84,13 +84,12 @@ pub(super) struct Round<'a> {
 }
 
 impl Registry {
-    /// Deletes what of `stored` is not named.
+    /// Deletes what of the content is not named. It is listed a part at a time, however much there is.
     pub(super) async fn clean_content(
         &self,
         cleanup: &Cleanup<'_>,
         now: Timestamp,
         round: Round<'_>,
-        stored: Vec<Digest>,
         mut named: Named,
         report: &mut Report,
     ) -> Result<()> {
@@ -103,39 +102,66 @@ impl Registry {
         let mut at = round.start;
         at = self.catch_up(at, cleanup, &mut named).await?;
         let limit = before(now, cleanup.lease);
-        let unnamed: Vec<Digest> = stored.into_iter().filter(|digest| !named.has(digest)).collect();
-        for batch in unnamed.chunks(BATCH) {
-            if !cleanup.dry_run {
-                at = self.catch_up(at, cleanup, &mut named).await?;
-            }
-            let batch: Vec<Digest> = batch.iter().filter(|digest| !named.has(digest)).cloned().collect();
-            let mut going = futures::stream::iter(batch)
-                .map(|digest| async move {
-                    // From here until the end of the deletion whoever asks for it waits.
-                    let gone = match round.leases.take(round.round, &digest, limit) {
-                        Some(_leaving) => self.delete_content(&digest, cleanup.dry_run).await,
-                        None => Ok(Gone::Waits),
-                    };
-                    (digest, gone)
-                })
-                .buffer_unordered(TOGETHER);
-            while let Some((digest, gone)) = going.next().await {
-                match gone {
-                    Ok(Gone::Went(size)) => {
-                        report.blobs += 1;
-                        report.bytes += size;
-                    }
-                    Ok(Gone::Absent) => {}
-                    Ok(Gone::Waits) => report.waiting += 1,
-                    Err(error) => {
-                        tracing::warn!(%digest, %error, "a blob cannot be deleted this time");
-                        report.failed += 1;
-                    }
+        let mut pages = self.blobs().pages();
+        let mut unnamed = Vec::new();
+        loop {
+            let page = pages.next().await.transpose()?;
+            let last = page.is_none();
+            for digest in page.into_iter().flatten() {
+                report.stored += 1;
+                if !named.has(&digest) {
+                    unnamed.push(digest);
                 }
+            }
+            while unnamed.len() >= BATCH || (last && !unnamed.is_empty()) {
+                let rest = unnamed.split_off(unnamed.len().min(BATCH));
+                let batch = std::mem::replace(&mut unnamed, rest);
+                if !cleanup.dry_run {
+                    at = self.catch_up(at, cleanup, &mut named).await?;
+                }
+                let batch = batch.into_iter().filter(|digest| !named.has(digest)).collect();
+                self.clean_batch(cleanup, &round, limit, batch, report).await;
+            }
+            if last {
+                break;
             }
         }
         round.leases.forget(limit);
         Ok(())
+    }
+
+    async fn clean_batch(
+        &self,
+        cleanup: &Cleanup<'_>,
+        round: &Round<'_>,
+        limit: Timestamp,
+        batch: Vec<Digest>,
+        report: &mut Report,
+    ) {
+        let mut going = futures::stream::iter(batch)
+            .map(|digest| async move {
+                // From here until the end of the deletion whoever asks for it waits.
+                let gone = match round.leases.take(round.round, &digest, limit) {
+                    Some(_leaving) => self.delete_content(&digest, cleanup.dry_run).await,
+                    None => Ok(Gone::Waits),
+                };
+                (digest, gone)
+            })
+            .buffer_unordered(TOGETHER);
+        while let Some((digest, gone)) = going.next().await {
+            match gone {
+                Ok(Gone::Went(size)) => {
+                    report.blobs += 1;
+                    report.bytes += size;
+                }
+                Ok(Gone::Absent) => {}
+                Ok(Gone::Waits) => report.waiting += 1,
+                Err(error) => {
+                    tracing::warn!(%digest, %error, "a blob cannot be deleted this time");
+                    report.failed += 1;
+                }
+            }
+        }
     }
 
     async fn delete_content(&self, digest: &Digest, dry_run: bool) -> Result<Gone> {

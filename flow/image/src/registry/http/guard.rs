@@ -158,19 +158,29 @@ impl Server {
         call: &Call,
     ) -> Result<()> {
         let Some(events) = &self.extras.events else { return Ok(()) };
-        let agent = call.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         let event = Event {
+            digest: digest.cloned(),
+            media_type: about.map(|(media_type, _)| media_type.to_owned()),
+            size: about.map(|(_, size)| size),
+            ..self.event(action, repository, tag, call).await
+        };
+        events.note(event).await
+    }
+
+    /// What a client does to a manifest that is not known yet.
+    pub(super) async fn event(&self, action: events::Action, repository: &str, tag: Option<&str>, call: &Call) -> Event {
+        let agent = call.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+        Event {
             at: self.registry.now(),
             action,
             repository: repository.to_owned(),
             tag: tag.map(str::to_owned),
-            digest: digest.cloned(),
-            media_type: about.map(|(media_type, _)| media_type.to_owned()),
-            size: about.map(|(_, size)| size),
+            digest: None,
+            media_type: None,
+            size: None,
             who: self.authorize.caller(call.credentials()).await.name,
             agent: agent.map(|agent| agent.chars().take(AGENT).collect()),
-        };
-        events.note(event).await
+        }
     }
 }
 

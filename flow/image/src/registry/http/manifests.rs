@@ -8,7 +8,10 @@ use records::Digest;
 use super::{Call, Server, answer, answer::set, blobs::unmodified};
 use crate::{
     Error, Kind, Result,
-    registry::{MAX_MANIFEST, ManifestRef, events},
+    registry::{
+        MAX_MANIFEST, ManifestRef, events,
+        manifests::{Push, Reach},
+    },
 };
 
 /// How many tags one push may set.
@@ -89,12 +92,14 @@ impl Server {
             Ok(Err(error)) => return Err(Error::new(Kind::SizeInvalid, format!("the manifest broke off: {error}"))),
             Err(_) => return Err(Error::new(Kind::SizeInvalid, "the manifest did not arrive in time")),
         };
-        let size = content.len() as u64;
-        let pushed = self.registry.put_manifest(repository, &tags, expected.as_ref(), &content_type, content).await?;
-        let about = Some((pushed.media_type.as_str(), size));
-        for tag in tags.iter().copied().map(Some).chain(tags.is_empty().then_some(None)) {
-            self.note(events::Action::Push, repository, tag, Some(&pushed.digest), about, call).await?;
+        let mut push =
+            Push { expected: expected.as_ref(), ..Push::new(repository, &tags, &content_type, Reach::Repository) };
+        if self.extras.events.is_some() {
+            for tag in tags.iter().copied().map(Some).chain(tags.is_empty().then_some(None)) {
+                push.events.push(self.event(events::Action::Push, repository, tag, call).await);
+            }
         }
+        let pushed = self.registry.push(&push, content).await?;
         let mut response = answer::empty(StatusCode::CREATED);
         set(&mut response, header::LOCATION, &format!("/v2/{repository}/manifests/{}", pushed.digest));
         set(&mut response, answer::DIGEST, pushed.digest.as_str());

@@ -22,10 +22,13 @@ use super::{Direct, Listener};
 /// The most connections at the same time; with fewer open files allowed, half of those. More wait until one ends.
 const CONNECTIONS: u64 = 16_384;
 
+/// How much of what a client sends is held for its connection before somebody takes it; also what the head of a request may have.
+const HELD: usize = 128 << 10;
+
 /// Answers until `end`, and then until the requests under way are answered. Dropped, it drops every connection.
 pub async fn serve(mut listener: Listener, router: Router, end: impl Future<Output = ()>) {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(listener.patience.head);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(listener.patience.head).max_buf_size(HELD);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(listener.patience.head).enable_connect_protocol();
     let builder = Arc::new(builder);
     let ending = CancellationToken::new();
