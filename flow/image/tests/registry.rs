@@ -461,3 +461,31 @@ async fn uploads_are_taken_over_without_a_copy() {
     assert_eq!(read(&registry, "b", &digest).await, b"content");
     assert_eq!(std::fs::read_dir(home.path().join("uploads")).unwrap().count(), 0);
 }
+
+#[tokio::test]
+async fn manifests_are_listed_a_part_at_a_time() {
+    for stores in ALL {
+        let home = TempDir::new().unwrap();
+        let registry = open(stores, home.path(), Limits::default(), clock()).await;
+        for repository in ["team/app", "team/app-2", "team/ap"] {
+            for number in 0..5 {
+                let manifest = json!({
+                    "schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": [],
+                    "annotations": { "of": format!("{repository} {number}") },
+                });
+                registry.put_manifest(repository, &[], None, "", manifest.to_string()).await.unwrap();
+            }
+        }
+        let all = registry.manifests("team/app").await.unwrap();
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let some = registry.some_manifests("team/app", after.as_ref(), 2).await.unwrap();
+            let Some(last) = some.last() else { break };
+            after = Some(last.clone());
+            assert!(some.len() <= 2);
+            found.extend(some);
+        }
+        assert_eq!(found, all);
+        assert_eq!(found.len(), 5);
+    }
+}

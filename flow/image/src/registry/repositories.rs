@@ -57,6 +57,14 @@ impl Registry {
         Ok(all.iter().filter_map(|entry| entry.key.strip_prefix(&prefix)?.parse().ok()).collect())
     }
 
+    /// At most `limit` manifests of a repository after the digest `after`, in the order of their digests.
+    pub async fn some_manifests(&self, repository: &str, after: Option<&Digest>, limit: usize) -> Result<Vec<Digest>> {
+        let prefix = format!("{repository}@");
+        let after = after.map(|digest| format!("{prefix}{digest}"));
+        let page = self.log().list(entries::MANIFEST, &prefix, after.as_deref(), limit).await?;
+        Ok(page.entries.iter().filter_map(|entry| entry.key.strip_prefix(&prefix)?.parse().ok()).collect())
+    }
+
     /// Every tag of a repository with what it stands for and since when.
     pub async fn tagged(&self, repository: &str) -> Result<Vec<(String, Digest, records::Timestamp)>> {
         let prefix = entries::by_tag(repository, "");

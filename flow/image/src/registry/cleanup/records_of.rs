@@ -1,7 +1,5 @@
 //! The records of a repository: read, planned, and removed in the same instant in which nobody else changes them.
 
-use std::collections::HashMap;
-
 use records::{Digest, Timestamp};
 use store::{Change, Entry, Seq};
 
@@ -19,10 +17,9 @@ use crate::{
 const ATTEMPTS: usize = 3;
 const PAGE: usize = 1000;
 
-/// A repository with the versions of its entries.
+/// A repository as it was once.
 struct Snapshot {
     view: View,
-    entries: HashMap<(&'static str, String), Entry>,
     /// Everything that was there at this head is in it.
     at: Seq,
 }
@@ -88,7 +85,7 @@ impl Registry {
                     continue;
                 }
             }
-            self.remove(repository, &snapshot, &plan).await?;
+            self.remove(repository, &plan).await?;
             drop(guard);
             named.keep(&snapshot.view, &plan);
             return Ok(plan);
@@ -100,13 +97,12 @@ impl Registry {
     /// Reads all of a repository. What a manifest names is read from its content.
     async fn snapshot(&self, repository: &str) -> Result<Snapshot> {
         let at = *self.log().head().borrow();
-        let mut snapshot = Snapshot { view: View::default(), entries: HashMap::new(), at };
+        let mut snapshot = Snapshot { view: View::default(), at };
         let prefix = entries::by_tag(repository, "");
         for entry in self.all(entries::TAG, &prefix).await? {
             let name = entry.key.strip_prefix(&prefix).unwrap_or_default().to_owned();
             let tag: entries::Tag = entries::read(&entry)?;
-            snapshot.view.tags.insert(name.clone(), Tagged { digest: tag.digest, updated: tag.updated });
-            snapshot.entries.insert((entries::TAG, name), entry);
+            snapshot.view.tags.insert(name, Tagged { digest: tag.digest, updated: tag.updated });
         }
         let prefix = format!("{repository}@");
         for entry in self.all(entries::MANIFEST, &prefix).await? {
@@ -119,16 +115,14 @@ impl Registry {
                     None
                 }
             };
-            snapshot.view.manifests.insert(digest.clone(), Held { pushed: info.pushed, subject: info.subject, names });
-            snapshot.entries.insert((entries::MANIFEST, digest.to_string()), entry);
+            snapshot.view.manifests.insert(digest, Held { pushed: info.pushed, subject: info.subject, names });
         }
         for entry in self.all(entries::BLOB, &prefix).await? {
             let Some(digest) = digest_of(&entry, &prefix) else { continue };
             let blob: entries::Blob = entries::read(&entry)?;
             // Older versions did not write down when: then it counts from the start of this one.
             let since = blob.linked.unwrap_or(self.inner.opened);
-            snapshot.view.links.insert(digest.clone(), Linked { since });
-            snapshot.entries.insert((entries::BLOB, digest.to_string()), entry);
+            snapshot.view.links.insert(digest, Linked { since });
         }
         Ok(snapshot)
     }
@@ -173,24 +167,29 @@ impl Registry {
     }
 
     /// Removes what the plan says. The repository is locked, and is as the snapshot has it.
-    async fn remove(&self, repository: &str, snapshot: &Snapshot, plan: &Plan) -> Result<()> {
-        let found = |kind: &'static str, name: &String| snapshot.entries.get(&(kind, name.clone()));
+    async fn remove(&self, repository: &str, plan: &Plan) -> Result<()> {
         let mut changes: Vec<Change> = Vec::new();
-        changes.extend(plan.tags.iter().filter_map(|gone| found(entries::TAG, &gone.name)).map(entries::remove));
+        for gone in &plan.tags {
+            let key = entries::by_tag(repository, &gone.name);
+            changes.extend(self.log().get(entries::TAG, &key).await?.as_ref().map(entries::remove));
+        }
         for gone in &plan.manifests {
-            let Some(entry) = found(entries::MANIFEST, &gone.name) else { continue };
-            changes.push(entries::remove(entry));
-            if let (Some(subject), Ok(digest)) = (entries::read::<ManifestInfo>(entry)?.subject, gone.name.parse()) {
+            let Ok(digest) = gone.name.parse() else { continue };
+            let key = entries::by_digest(repository, &digest);
+            let Some(entry) = self.log().get(entries::MANIFEST, &key).await? else { continue };
+            changes.push(entries::remove(&entry));
+            if let Some(subject) = entries::read::<ManifestInfo>(&entry)?.subject {
                 let key = entries::referrer(repository, &subject, &digest);
                 changes.extend(self.log().get(entries::REFERRER, &key).await?.as_ref().map(entries::remove));
             }
         }
         // Tags before manifests before blobs, so that a crash between two batches leaves nothing that names what is gone.
         for gone in &plan.links {
-            let (Some(entry), Ok(digest)) = (found(entries::BLOB, &gone.name), gone.name.parse()) else { continue };
-            changes.push(entries::remove(entry));
-            let key = entries::holder(repository, &digest);
-            changes.extend(self.log().get(entries::HOLDER, &key).await?.as_ref().map(entries::remove));
+            let Ok(digest) = gone.name.parse() else { continue };
+            let link = (entries::BLOB, entries::by_digest(repository, &digest));
+            for (kind, key) in [link, (entries::HOLDER, entries::holder(repository, &digest))] {
+                changes.extend(self.log().get(kind, &key).await?.as_ref().map(entries::remove));
+            }
         }
         while !changes.is_empty() {
             let rest = changes.split_off(changes.len().min(PAGE));
