@@ -134,6 +134,7 @@ impl ImageConfig {
             Self { architecture: platform.architecture.clone(), os: platform.os.clone(), ..Self::default() };
         config.variant.clone_from(&platform.variant);
         config.config.set_env("PATH", DEFAULT_PATH);
+        config.config.working_dir = "/".into();
         config
     }
 

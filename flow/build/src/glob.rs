@@ -67,6 +67,20 @@ pub fn unescape(pattern: &str) -> String {
     out
 }
 
+/// A pattern in which `[` means itself.
+fn literal_brackets(pattern: &str) -> String {
+    let mut out = String::with_capacity(pattern.len());
+    let mut rest = pattern.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => out.extend([Some(c), rest.next()].into_iter().flatten()),
+            '[' => out.push_str("\\["),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
 impl Glob {
     /// Go's `filepath.Match`: `*`, `?`, `[a-z]`, `[^a]`, `\c`; none of them matches `/`.
     pub fn path(pattern: &str) -> Result<Self, BadGlob> {
@@ -78,9 +92,9 @@ impl Glob {
         Self::compile(pattern, true, true)
     }
 
-    /// The shell's patterns in `${name#pattern}`: `/` is a character like any other. A malformed class is literal.
+    /// The patterns in `${name#pattern}`: `*`, `?` and `\`; `/` and `[` are characters like any other.
     pub fn shell(pattern: &str) -> Self {
-        Self::compile(pattern, false, false).unwrap_or_else(|_| {
+        Self::compile(&literal_brackets(pattern), false, false).unwrap_or_else(|_| {
             let literal = |c| Step { token: Token::Literal(c), segments: false };
             Self { tokens: pattern.chars().map(literal).collect(), separator: false }
         })

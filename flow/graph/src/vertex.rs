@@ -217,7 +217,7 @@ pub struct Copy {
     pub sources: Vec<String>,
     /// An absolute path; with `/` at its end a directory.
     pub target: String,
-    /// `user[:group]` looked up in input 0; `None` for root.
+    /// `user[:group]` looked up in input 0; `None` for root, or for those that it has (`owners`).
     pub chown: Option<String>,
     pub chmod: Option<u32>,
     /// The letters of chmod, for example `u=rwX,go=rX`, in place of `chmod`.
@@ -232,6 +232,9 @@ pub struct Copy {
     /// Tar archives (plain or compressed) among the sources are unpacked.
     #[serde(default, skip_serializing_if = "is_false")]
     pub unpack: bool,
+    /// What is copied keeps its owners where `chown` names none.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub owners: bool,
 }
 
 fn is_false(value: &bool) -> bool {

@@ -10,6 +10,7 @@ mod cluster;
 mod crash;
 mod disk;
 mod environments;
+mod equal;
 mod git;
 mod helm;
 mod helm_words;

@@ -1,6 +1,9 @@
 //! `ARG` and `ENV`: which value a name has at one place.
 
-use std::{cell::RefCell, collections::BTreeMap};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use super::{Options, platform_arguments};
 use crate::{
@@ -27,13 +30,15 @@ pub const PROXIES: [&str; 10] = [
 #[derive(Debug, Clone, Default)]
 pub struct Arguments {
     values: Vec<(String, Option<String>)>,
+    /// Names whose `ARG` stands below their `ENV`: of the two, what was said last holds until the stage ends. The image keeps the `ENV`.
+    later: BTreeSet<String>,
 }
 
 impl Arguments {
     /// The global ones, with those of the platform.
     pub fn global(options: &Options) -> Self {
         let platform = platform_arguments(&options.platform).into_iter();
-        Self { values: platform.map(|(name, value)| (name.to_owned(), Some(value))).collect() }
+        Self { values: platform.map(|(name, value)| (name.to_owned(), Some(value))).collect(), later: BTreeSet::new() }
     }
 
     pub fn get(&self, name: &str) -> Option<&str> {
@@ -47,6 +52,26 @@ impl Arguments {
     pub fn set(&mut self, name: &str, value: Option<String>) {
         self.values.retain(|(n, _)| n != name);
         self.values.push((name.to_owned(), value));
+    }
+
+    /// An `ARG` of a stage. One that comes to no value takes nothing from the `ARG` or `ENV` above it.
+    pub fn declare(&mut self, name: &str, value: Option<String>) {
+        if value.is_some() {
+            self.later.insert(name.to_owned());
+        } else if self.get(name).is_some() {
+            return;
+        }
+        self.set(name, value);
+    }
+
+    /// An `ENV` of a stage hides the argument of its name.
+    pub fn hide(&mut self, name: &str) {
+        self.later.remove(name);
+    }
+
+    /// The arguments that hide an `ENV` of their name.
+    pub fn over_environment(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.set_values().filter(|(name, _)| self.later.contains(*name))
     }
 
     /// Those that have a value.
@@ -96,7 +121,12 @@ impl<'a> Resolver<'a> {
 
     fn lookup(&self, name: &str) -> Option<String> {
         let environment = self.environment.and_then(|config| config.env(name));
-        let value = environment.or_else(|| self.arguments.get(name)).map(str::to_owned);
+        let argument = self.arguments.get(name);
+        let value = match self.arguments.later.contains(name) {
+            true => argument.or(environment),
+            false => environment.or(argument),
+        };
+        let value = value.map(str::to_owned);
         let value = value.or_else(|| PROXIES.contains(&name).then(|| self.given.get(name).cloned()).flatten());
         if value.is_none() && !self.arguments.is_declared(name) {
             self.undefined.borrow_mut().push(name.to_owned());

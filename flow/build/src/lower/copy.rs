@@ -10,7 +10,7 @@ use super::{
     Named,
     remote::is_remote,
     select::Choice,
-    settings::absolute,
+    settings::{absolute, with_group},
     stage::{Lowering, State},
     stages::Reference,
 };
@@ -22,7 +22,7 @@ use crate::{
     dockerfile::{Copy, CopySource, Flag, Heredoc, Instruction},
     glob,
     ignore::clean,
-    pattern::Pattern,
+    pattern::Exclusions,
 };
 
 /// What the flags of a `COPY` or `ADD` say.
@@ -35,7 +35,7 @@ pub struct Given {
     pub checksum: Option<String>,
     pub keep_git: bool,
     pub unpack: Option<bool>,
-    exclude: Vec<Pattern>,
+    exclude: Exclusions,
 }
 
 impl Lowering<'_> {
@@ -104,7 +104,7 @@ impl Lowering<'_> {
         };
         match (flag.name.as_str(), &value) {
             ("from", Some(_)) => {}
-            ("chown", Some(value)) if !value.is_empty() => given.operation.chown = Some(value.clone()),
+            ("chown", Some(value)) if !value.is_empty() => given.operation.chown = Some(with_group(value)),
             ("chmod", Some(value)) => self.mode(&place, value, &mut given.operation)?,
             ("link", _) => given.link = switch(self)?,
             ("parents", _) => given.operation.parents = switch(self)?,
@@ -112,8 +112,8 @@ impl Lowering<'_> {
             ("unpack", _) => given.unpack = Some(switch(self)?),
             ("checksum", Some(value)) => given.checksum = Some(value.clone()),
             ("exclude", Some(value)) if !value.is_empty() => {
-                let pattern = Pattern::parse(value);
-                given.exclude.push(pattern.map_err(|_| self.error(&place, format!("`{value}` is no pattern")))?);
+                let pattern = given.exclude.push(value);
+                pattern.map_err(|_| self.error(&place, format!("`{value}` is no pattern")))?;
                 given.operation.exclude.push(value.clone());
             }
             ("from" | "chown" | "chmod" | "checksum" | "exclude", _) => {
@@ -146,7 +146,8 @@ impl Lowering<'_> {
             Some((front, rest)) => format!("/{}/./{}", clean(front), clean(rest)),
             None => format!("/{}", clean(path)),
         });
-        let operation = CopyOp { sources: sources.collect(), ..given.operation.clone() };
+        let owners = given.operation.chown.is_none();
+        let operation = CopyOp { sources: sources.collect(), owners, ..given.operation.clone() };
         self.copy_layer(state, instruction, given, operation, vertex);
         Ok(())
     }

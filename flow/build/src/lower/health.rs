@@ -11,15 +11,11 @@ pub fn none() -> HealthConfig {
     HealthConfig { test: vec!["NONE".into()], ..HealthConfig::default() }
 }
 
-pub fn check(source: &Source, flags: &[Flag], command: &Command, shell: &[String]) -> Result<HealthConfig> {
+pub fn check(source: &Source, flags: &[Flag], command: &Command) -> Result<HealthConfig> {
     let test = match command {
         Command::Exec(words) => std::iter::once("CMD".to_owned()).chain(words.iter().cloned()).collect(),
-        // Docker's `CMD-SHELL` means the image's own shell; another one is spelled out.
-        Command::Shell(text) if shell == ["/bin/sh", "-c"] => vec!["CMD-SHELL".into(), text.value.clone()],
-        Command::Shell(text) => {
-            let words = std::iter::once("CMD".to_owned()).chain(shell.iter().cloned());
-            words.chain([text.value.clone()]).collect()
-        }
+        // It means the image's own shell, which its configuration names.
+        Command::Shell(text) => vec!["CMD-SHELL".into(), text.value.clone()],
     };
     let mut config = HealthConfig { test, ..HealthConfig::default() };
     for flag in flags {

@@ -46,7 +46,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// What a command sees: the image's environment over the arguments of the stage.
+    /// What a command sees: the image's environment over the arguments of the stage, but for those that were declared below it.
     fn environment(&self, state: &State) -> BTreeMap<String, String> {
         let mut environment = BTreeMap::new();
         for name in PROXIES {
@@ -60,6 +60,8 @@ impl Lowering<'_> {
                 environment.insert(name.to_owned(), value.to_owned());
             }
         }
+        let later = state.arguments.over_environment();
+        environment.extend(later.map(|(name, value)| (name.to_owned(), value.to_owned())));
         environment
     }
 

@@ -1,5 +1,7 @@
 //! Which files of a context an instruction means.
 
+use std::collections::BTreeSet;
+
 use graph::{
     FileSource,
     vertex::{Selected, SelectedKind},
@@ -12,14 +14,14 @@ use crate::{
     diagnostic::{Spanned, Warning, did_you_mean},
     glob::{self, Glob},
     ignore::clean,
-    pattern::Pattern,
+    pattern::Exclusions,
 };
 
 /// How sources are chosen.
 pub struct Choice<'a> {
     pub tree: &'a ContextTree,
     pub parents: bool,
-    pub exclude: &'a [Pattern],
+    pub exclude: &'a Exclusions,
 }
 
 /// What was chosen.
@@ -91,10 +93,18 @@ impl Lowering<'_> {
                 true => name.to_owned(),
                 false => file.to[path.len().min(file.to.len())..].trim_start_matches('/').to_owned(),
             };
-            files.retain(|file| {
+            // A directory above what an exception takes back stays for its sake.
+            let stays = |file: &Selected| {
                 let inside = inside(file);
-                inside.is_empty() || !choice.exclude.iter().any(|pattern| pattern.covers(&inside))
-            });
+                inside.is_empty() || !choice.exclude.leave_out(&inside)
+            };
+            let mut above = BTreeSet::new();
+            if choice.exclude.has_exceptions() {
+                for file in files.iter().filter(|file| stays(file)) {
+                    above.extend(file.to.match_indices('/').map(|(at, _)| file.to[..at].to_owned()));
+                }
+            }
+            files.retain(|file| stays(file) || above.contains(&file.to));
             if files.is_empty() {
                 return Ok(());
             }

@@ -21,12 +21,17 @@ impl Lowering<'_> {
             Kind::Copy(copy) => return self.copy(state, instruction, copy, false),
             Kind::Add(copy) => return self.copy(state, instruction, copy, true),
             Kind::Workdir(path) => return self.workdir(state, instruction, path),
-            Kind::Onbuild(inner) => state.triggers.push(super::onbuild::text(inner)),
+            // It changes nothing here, and stands in no history.
+            Kind::Onbuild(inner) => {
+                state.triggers.push(super::onbuild::text(inner));
+                return Ok(());
+            }
             Kind::From(_) => return Ok(()),
             Kind::Arg(_) => self.arg(state, instruction)?,
             Kind::Env(pairs) => {
                 for (name, value) in self.pairs(state, pairs)? {
                     state.config.config.set_env(&name, &value);
+                    state.arguments.hide(&name);
                 }
             }
             Kind::Label(pairs) => state.config.config.labels.extend(self.pairs(state, pairs)?),
@@ -58,10 +63,9 @@ impl Lowering<'_> {
             }
             Kind::Shell(words) => state.config.config.shell = Some(words.clone()),
             Kind::Healthcheck(check) => {
-                let shell = self.shell(state);
                 let config = match check {
                     Healthcheck::None => health::none(),
-                    Healthcheck::Command { flags, command } => health::check(&self.source, flags, command, &shell)?,
+                    Healthcheck::Command { flags, command } => health::check(&self.source, flags, command)?,
                 };
                 state.config.config.healthcheck = Some(config);
             }
@@ -103,7 +107,7 @@ impl Lowering<'_> {
         for arg in args {
             let default = arg.value.as_ref().map(|value| self.word(state, value)).transpose()?;
             let value = Arguments::value_of(arg, default, self.options, Some(&self.stages.global));
-            state.arguments.set(&arg.name, value);
+            state.arguments.declare(&arg.name, value);
         }
         Ok(())
     }
@@ -150,7 +154,7 @@ impl Lowering<'_> {
         if path == "/" {
             self.no_layer(state, instruction);
         } else {
-            let user = state.config.config.user.clone();
+            let user = with_group(&state.config.config.user);
             self.layer(state, instruction, Op::Mkdir { path, user }, Vec::new());
         }
         Ok(())
@@ -161,6 +165,12 @@ impl Lowering<'_> {
         let config = &state.config.config;
         Resolver::new(&self.source, self.file.escape(), Some(config), &state.arguments, &self.options.build_args)
     }
+}
+
+/// An owner. A number alone stands for the group of that number, too, whatever `/etc/passwd` says.
+pub fn with_group(user: &str) -> String {
+    let number = !user.is_empty() && user.bytes().all(|b| b.is_ascii_digit());
+    if number { format!("{user}:{user}") } else { user.to_owned() }
 }
 
 /// The path from the root, without `.`, `..` and double slashes.

@@ -315,9 +315,7 @@ fn settings_become_the_configuration() {
       "StopSignal": "SIGINT",
       "Healthcheck": {
         "Test": [
-          "CMD",
-          "/bin/bash",
-          "-c",
+          "CMD-SHELL",
           "check it"
         ],
         "Interval": 60000000000,

@@ -4,12 +4,22 @@ use std::{
     collections::HashMap,
     ffi::OsStr,
     fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown, lchown, symlink},
+    os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, lchown, symlink},
     path::{Path, PathBuf},
 };
 
-use build::{chmod::Modes, pattern::Pattern};
+use build::{
+    chmod::Modes,
+    pattern::{Exclusions, Pattern},
+};
 use graph::Copy;
+use nix::{
+    fcntl::AT_FDCWD,
+    sys::{
+        stat::{self, Mode, SFlag, UtimensatFlags},
+        time::TimeSpec,
+    },
+};
 
 use super::{
     archive,
@@ -33,12 +43,12 @@ pub fn copy(copy: &Copy, source: &Path, target: &Path) -> Result<(), String> {
         }
         matched.extend(found);
     }
-    let exclude = copy.exclude.iter().map(|text| Pattern::parse(text).map_err(|e| e.to_string()));
     let mut work = Work {
         owner,
+        owners: copy.owners,
         chmod: copy.chmod,
         modes: copy.modes.as_deref().map(Modes::parse).transpose()?,
-        exclude: exclude.collect::<Result<_, _>>()?,
+        exclude: Exclusions::parse(&copy.exclude).map_err(|e| e.to_string())?,
         unpack: copy.unpack,
         entries: 0,
         links: HashMap::new(),
@@ -114,9 +124,11 @@ fn below(root: &Root, directory: &Path, found: &mut Vec<PathBuf>, depth: usize) 
 
 struct Work {
     owner: Option<(u32, u32)>,
+    /// Where no owner is named, what is copied keeps its own.
+    owners: bool,
     chmod: Option<u32>,
     modes: Option<Modes>,
-    exclude: Vec<Pattern>,
+    exclude: Exclusions,
     unpack: bool,
     entries: usize,
     /// Files with several names: where the first of them went.
@@ -142,7 +154,9 @@ impl Work {
         let mut target = PathBuf::from(&copy.target);
         if copy.parents {
             let kept: PathBuf = path.components().skip(1 + found.pivot).collect();
-            target.push(if metadata.is_dir() { kept.as_path() } else { kept.parent().unwrap_or(Path::new("")) });
+            let kept = if metadata.is_dir() { kept.as_path() } else { kept.parent().unwrap_or(Path::new("")) };
+            self.ancestors(from, root, found, &target, kept).map_err(said)?;
+            target.push(kept);
         }
         if metadata.is_dir() {
             // Of a directory its content is copied, not the directory itself.
@@ -171,9 +185,50 @@ impl Work {
         self.entry(&place.path(), &into.entry(name), Path::new(""), 0, true).map_err(said)
     }
 
+    /// The directories that `--parents` keeps, with the modes that they have in the source. Those that are there stay as they are.
+    fn ancestors(&self, from: &Root, root: &Root, found: &Found, target: &Path, kept: &Path) -> io::Result<()> {
+        let base = self.owner.unwrap_or((0, 0));
+        let mut source: PathBuf = found.path.components().take(1 + found.pivot).collect();
+        let mut target = target.to_owned();
+        for name in kept {
+            source.push(name);
+            target.push(name);
+            let Ok(place) = from.directory(&source) else { break };
+            if root.directory(&target).is_ok() {
+                continue;
+            }
+            let metadata = fs::metadata(place.path())?;
+            let made = root.make(&target, base)?;
+            let (uid, gid) = self.owner_of(&metadata);
+            std::os::unix::fs::chown(made.path(), Some(uid), Some(gid))?;
+            fs::set_permissions(made.path(), fs::Permissions::from_mode(metadata.mode() & 0o7777))?;
+        }
+        Ok(())
+    }
+
+    /// Whom the copy of something belongs to.
+    fn owner_of(&self, metadata: &fs::Metadata) -> (u32, u32) {
+        let own = if self.owners { (metadata.uid(), metadata.gid()) } else { (0, 0) };
+        self.owner.unwrap_or(own)
+    }
+
     fn left_out(&self, path: &Path) -> bool {
-        let Some(path) = path.to_str().filter(|_| !self.exclude.is_empty()) else { return false };
-        self.exclude.iter().any(|pattern| pattern.covers(path))
+        path.to_str().is_some_and(|path| self.exclude.leave_out(path))
+    }
+
+    /// Whether a directory that is left out has something in it that is taken back.
+    fn taken_back(&self, from: &Path, inside: &Path, depth: usize) -> io::Result<bool> {
+        if !self.exclude.has_exceptions() || depth > DEEPEST || !fs::symlink_metadata(from)?.is_dir() {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(from)? {
+            let name = entry?.file_name();
+            let below = inside.join(&name);
+            if !self.left_out(&below) || self.taken_back(&from.join(&name), &below, depth + 1)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Copies the content of a directory into another that is there. `inside` is its path below the source.
@@ -182,7 +237,7 @@ impl Work {
         names.sort();
         for name in names {
             let below = inside.join(&name);
-            if !self.left_out(&below) {
+            if !self.left_out(&below) || self.taken_back(&from.join(&name), &below, depth + 1)? {
                 self.entry(&from.join(&name), &to.join(&name), &below, depth + 1, false)?;
             }
         }
@@ -216,8 +271,9 @@ impl Work {
         } else if kind.is_symlink() {
             clear(to, old.as_ref())?;
             symlink(fs::read_link(from)?, to)?;
-            let (uid, gid) = self.owner.unwrap_or((0, 0));
-            lchown(to, Some(uid), Some(gid))
+            let (uid, gid) = self.owner_of(&metadata);
+            lchown(to, Some(uid), Some(gid))?;
+            dated(to, &metadata)
         } else if kind.is_file() {
             clear(to, old.as_ref())?;
             let identity = (metadata.dev(), metadata.ino());
@@ -229,17 +285,21 @@ impl Work {
                 self.links.insert(identity, to.to_owned());
             }
             self.finish(from, to, &metadata)
-        } else if kind.is_char_device() || kind.is_block_device() || kind.is_fifo() || kind.is_socket() {
-            Err(io::Error::other(format!("`{}` is a device, a pipe or a socket, which images do not hold", name(from))))
+        } else if kind.is_char_device() || kind.is_block_device() || kind.is_fifo() {
+            clear(to, old.as_ref())?;
+            let kind = SFlag::from_bits_truncate(metadata.mode() & SFlag::S_IFMT.bits());
+            stat::mknod(to, kind, Mode::from_bits_truncate(0o600), metadata.rdev())?;
+            self.finish(from, to, &metadata)
         } else {
+            // A socket: without its program it is nothing, and no layer holds one.
             Ok(())
         }
     }
 
     /// Owner, attributes, mode and time of what was copied. The owner first: changing it clears set-user-id bits and capabilities.
     fn finish(&self, from: &Path, to: &Path, metadata: &fs::Metadata) -> io::Result<()> {
-        let (uid, gid) = self.owner.unwrap_or((0, 0));
-        chown(to, Some(uid), Some(gid))?;
+        let (uid, gid) = self.owner_of(metadata);
+        lchown(to, Some(uid), Some(gid))?;
         attributes(from, to)?;
         let mode = metadata.mode() & 0o7777;
         let mode = match (&self.modes, self.chmod) {
@@ -247,8 +307,14 @@ impl Work {
             (None, chmod) => chmod.unwrap_or(mode),
         };
         fs::set_permissions(to, fs::Permissions::from_mode(mode))?;
-        fs::File::open(to)?.set_modified(metadata.modified()?)
+        dated(to, metadata)
     }
+}
+
+/// Gives an entry, whatever it is, the time of another.
+pub fn dated(to: &Path, metadata: &fs::Metadata) -> io::Result<()> {
+    let time = TimeSpec::new(metadata.mtime(), metadata.mtime_nsec());
+    Ok(stat::utimensat(AT_FDCWD, to, &time, &time, UtimensatFlags::NoFollowSymlink)?)
 }
 
 /// Capabilities and users' own attributes.

@@ -37,6 +37,7 @@ pub fn link(from: &Path, to: &Path) -> Result<(), Merging> {
         } else if metadata.is_symlink() {
             symlink(fs::read_link(&source)?, &target)?;
             lchown(&target, Some(metadata.uid()), Some(metadata.gid()))?;
+            super::copy::dated(&target, &metadata)?;
         } else {
             fs::hard_link(&source, &target)?;
         }
