@@ -295,6 +295,7 @@ mod tests {
             ("${path/b/X}", "a/X/c.tar.gz"),
             ("${path//\\//-}", "a-b-c.tar.gz"),
             ("${path%none}", "a/b/c.tar.gz"),
+            ("${path//[ab]/z}", "a/b/c.tar.gz"),
             ("$", "$"),
             ("a$ b", "a$ b"),
             ("$$", ""),
