@@ -84,9 +84,14 @@ mod tests {
     fn the_last_pattern_that_matches_decides() {
         let texts = ["sub", "!sub/deep", "**/*.md", "!keep.md"].map(str::to_owned);
         let exclusions = Exclusions::parse(&texts).unwrap();
-        for (path, out) in
-            [("sub", true), ("sub/1", true), ("sub/deep/1", false), ("sub/deep/a.md", true), ("a.md", true), ("keep.md", false)]
-        {
+        for (path, out) in [
+            ("sub", true),
+            ("sub/1", true),
+            ("sub/deep/1", false),
+            ("sub/deep/a.md", true),
+            ("a.md", true),
+            ("keep.md", false),
+        ] {
             assert_eq!(exclusions.leave_out(path), out, "{path}");
         }
         assert!(exclusions.has_exceptions() && Exclusions::parse(&["[".to_owned()]).is_err());

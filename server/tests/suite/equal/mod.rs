@@ -55,14 +55,34 @@ const KNOWN: &[Known] = &[
     known(Some(Peer::Docker), "copy from a stage", "t/p: ", "older versions leave pipes out"),
     known(Some(Peer::Docker), "copy from a stage", "w/p: ", "likewise"),
     known(Some(Peer::Docker), "copy from a stage", "x/p: ", "likewise"),
-    known(Some(Peer::Docker), "add an archive with an owner", "gz/", "older versions do not give it to what is unpacked"),
-    known(Some(Peer::BuildKit), "copy with modes", "b: ", "--chmod is for what is copied, not for directories made on the way"),
+    known(
+        Some(Peer::Docker),
+        "add an archive with an owner",
+        "gz/",
+        "older versions do not give it to what is unpacked",
+    ),
+    known(
+        Some(Peer::BuildKit),
+        "copy with modes",
+        "b: ",
+        "--chmod is for what is copied, not for directories made on the way",
+    ),
     known(Some(Peer::BuildKit), "copy with modes", "d: ", "likewise"),
     known(Some(Peer::BuildKit), "copy with parents", "p8: ", "likewise"),
     known(Some(Peer::BuildKit), "modes with special bits", "e: ", "likewise"),
-    known(Some(Peer::BuildKit), "copy from a stage", "v: time ", "the time of a directory made on the way is that of the copy"),
+    known(
+        Some(Peer::BuildKit),
+        "copy from a stage",
+        "v: time ",
+        "the time of a directory made on the way is that of the copy",
+    ),
     known(Some(Peer::BuildKit), "heredocs in copy", "history: ", "files and texts in one COPY are two layers"),
-    known(Some(Peer::BuildKit), "copy with exclusions", "e4/b.txt: ", "the reference leaves out files that a wildcard found, too"),
+    known(
+        Some(Peer::BuildKit),
+        "copy with exclusions",
+        "e4/b.txt: ",
+        "the reference leaves out files that a wildcard found, too",
+    ),
 ];
 
 /// One Dockerfile.
@@ -227,8 +247,18 @@ fn differences(peer: Peer, case: &Case, ours: &Image, theirs: &Image) -> Vec<Str
         other => other.clone(),
     };
     for key in [
-        "User", "Env", "Entrypoint", "Cmd", "Volumes", "WorkingDir", "StopSignal", "ExposedPorts", "Labels", "Healthcheck",
-        "Shell", "OnBuild",
+        "User",
+        "Env",
+        "Entrypoint",
+        "Cmd",
+        "Volumes",
+        "WorkingDir",
+        "StopSignal",
+        "ExposedPorts",
+        "Labels",
+        "Healthcheck",
+        "Shell",
+        "OnBuild",
     ] {
         let (our, their) = (value(ours, key), value(theirs, key));
         if our != their {

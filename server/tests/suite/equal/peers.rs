@@ -90,7 +90,8 @@ impl<'g> Docker<'g> {
         std::fs::create_dir(&home).unwrap();
         let at = |name: &str| below(&home, name);
         let (socket, log) = (format!("unix://{}", at("socket")), home.join("log"));
-        let arguments = ["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid"), "--host", &socket];
+        let arguments =
+            ["--data-root", &at("data"), "--exec-root", &at("exec"), "--pidfile", &at("pid"), "--host", &socket];
         let bridge = ["--bip=172.31.255.1/24", "--iptables=false", "--ip6tables=false", "--ip-masq=false"];
         let mut daemon =
             Daemon::start("dockerd", &[&arguments[..], &bridge, &["--storage-driver=overlay2"]].concat(), &log);
@@ -126,7 +127,9 @@ impl<'g> Docker<'g> {
     fn import(&self) {
         let rootfs = self.ground.path("base.tar");
         let file = self.ground.file(0, &super::cases("### base\nFROM debian\n")[0]);
-        self.ground.shipway(&["build", "-q", "-f", &file, "-t", "base:1", "-o", &format!("type=tar,dest={rootfs}"), "."]).ok();
+        self.ground
+            .shipway(&["build", "-q", "-f", &file, "-t", "base:1", "-o", &format!("type=tar,dest={rootfs}"), "."])
+            .ok();
         let config = json(&self.ground.shipway(&["image", "inspect", "base:1"]).ok())[0]["Config"].clone();
         let mut changes: Vec<String> = Vec::new();
         let env = config["Env"].as_array().into_iter().flatten();
