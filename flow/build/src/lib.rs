@@ -25,11 +25,11 @@ pub use diagnostic::{Diagnostic, Warning};
 pub use error::{Error, Result};
 pub use export::{ExportOptions, Exported, LayerInfo, check_tag, export};
 pub use ignore::Ignore;
-pub use lower::csv;
 pub use lower::{
     Attempt, BaseName, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_key,
     base_names, is_git, is_remote, lower, lower_or_needs,
 };
+pub use lower::{csv, size};
 pub use tags::{TagFacts, TagStrategy};
 
 /// Lower-case hex.

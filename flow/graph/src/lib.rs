@@ -22,5 +22,5 @@ pub use scheduler::{Limits, Options, Scheduler, Secrets};
 pub use traits::{Event, ExecContext, Executor, Observer, Output, OutputSink, Snapshots, StreamKind};
 pub use vertex::{
     CacheMount, Collect, Copy, Exec, FileSource, Graph, Mount, Network, Op, Origin, Scope, SecretFile, SecretUse,
-    Selected, SelectedKind, Sharing, SshAgent, Tmpfs, Vertex, VertexId,
+    Selected, SelectedKind, Sharing, SshAgent, Tmpfs, Ulimit, Vertex, VertexId,
 };

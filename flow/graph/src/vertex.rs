@@ -173,6 +173,16 @@ pub struct Tmpfs {
     pub size: Option<u64>,
 }
 
+/// A limit of the kernel for the processes of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    /// In small letters, without `RLIMIT_`: `nofile`.
+    pub name: String,
+    /// `u64::MAX` for none.
+    pub soft: u64,
+    pub hard: u64,
+}
+
 /// Runs a program in a container whose root file system is input 0.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exec {
@@ -196,6 +206,11 @@ pub struct Exec {
     pub secret_files: Vec<SecretFile>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub agents: Vec<SshAgent>,
+    /// Names with their addresses, for `/etc/hosts` besides what stands there anyway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<(String, std::net::IpAddr)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ulimits: Vec<Ulimit>,
 }
 
 impl Exec {

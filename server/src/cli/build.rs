@@ -7,7 +7,7 @@ use std::{
     process::ExitCode,
 };
 
-use super::build_progress;
+use super::{build_progress, build_settings as settings};
 use crate::{
     fault::{Class, Fault, Result},
     wiring::{
@@ -28,7 +28,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Options {
-    /// Directory with the files to build from, an address of a git repository, or - for a Dockerfile on standard input
+    /// Directory with the files to build from, an address of a git repository or of an archive, or - for an archive or a Dockerfile on standard input
     #[arg(value_name = "CONTEXT", default_value = ".")]
     pub context: String,
 
@@ -103,11 +103,11 @@ pub struct Options {
     #[arg(long, value_name = "LABEL")]
     pub label: Vec<String>,
 
-    /// Annotation of the manifest, as NAME=VALUE; index:NAME=VALUE for that of several platforms
+    /// Annotation of the manifest, as NAME=VALUE; before it index:, manifest: or manifest-descriptor:, with [PLATFORM] for one of several
     #[arg(long, value_name = "ANNOTATION")]
     pub annotation: Vec<String>,
 
-    /// Further context, as NAME=DIRECTORY, NAME=docker-image://IMAGE or NAME=address of a git repository
+    /// Further context, as NAME=DIRECTORY, NAME=docker-image://IMAGE, NAME=oci-layout://DIRECTORY, or NAME=address of a git repository or of an archive
     #[arg(long, value_name = "CONTEXT")]
     pub build_context: Vec<String>,
 
@@ -122,6 +122,18 @@ pub struct Options {
     /// What commands reach that do not say it themselves: default or none
     #[arg(long, value_name = "NETWORK", default_value = "default")]
     pub network: String,
+
+    /// Name that commands find in /etc/hosts, as NAME:ADDRESS; can be given more than once
+    #[arg(long, value_name = "HOST")]
+    pub add_host: Vec<String>,
+
+    /// Limit of the processes of commands, as NAME=SOFT[:HARD], for example nofile=1024:4096
+    #[arg(long, value_name = "LIMIT")]
+    pub ulimit: Vec<String>,
+
+    /// Size of /dev/shm of commands, for example 128m [default: 64m]
+    #[arg(long, value_name = "BYTES")]
+    pub shm_size: Option<String>,
 
     /// Print the digest alone
     #[arg(long, short)]
@@ -212,19 +224,8 @@ impl Options {
         let mut attest = Attest { sbom: self.sbom, provenance: None };
         attest.provenance(&self.provenance)?;
         self.attest.iter().try_for_each(|text| attest.parse(text))?;
-        let (mut annotations, mut index_annotations) = (BTreeMap::new(), BTreeMap::new());
-        for (name, value) in pairs(&self.annotation, "--annotation", false)? {
-            match name.split_once(':') {
-                Some(("index", name)) => drop(index_annotations.insert(name.to_owned(), value)),
-                Some(("index,manifest" | "manifest,index", name)) => {
-                    index_annotations.insert(name.to_owned(), value.clone());
-                    annotations.insert(name.to_owned(), value);
-                }
-                Some(("manifest", name)) => drop(annotations.insert(name.to_owned(), value)),
-                _ => drop(annotations.insert(name, value)),
-            }
-        }
-        if packing.docker && !(annotations.is_empty() && index_annotations.is_empty()) {
+        let notes = settings::annotations(&self.annotation, &platforms)?;
+        if packing.docker && !notes.is_empty() {
             return Err(Fault::usage("Docker's media types have no place for annotations")
                 .hint("leave oci-mediatypes=false out"));
         }
@@ -249,8 +250,13 @@ impl Options {
             target: self.target.clone(),
             build_args: pairs(&self.build_arg, "--build-arg", true)?,
             labels: pairs(&self.label, "--label", false)?,
-            annotations,
-            index_annotations,
+            annotations: notes.manifests,
+            index_annotations: notes.index,
+            platform_annotations: notes.platforms,
+            descriptor_annotations: notes.descriptors,
+            hosts: settings::hosts(&self.add_host)?,
+            ulimits: self.ulimit.iter().map(|text| settings::ulimit(text)).collect::<Result<_>>()?,
+            shm_size: self.shm_size.as_deref().map(settings::shm_size).transpose()?.flatten(),
             attest,
             contexts,
             tags,

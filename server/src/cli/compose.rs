@@ -400,7 +400,6 @@ fn request(project: &Project, one: &ServiceBuild, options: &BuildOptions) -> Res
         target: one.target.clone(),
         build_args,
         labels,
-        annotations: BTreeMap::new(),
         contexts,
         tags,
         steady: Vec::new(),
@@ -419,6 +418,6 @@ fn request(project: &Project, one: &ServiceBuild, options: &BuildOptions) -> Res
         cache_from: one.cache_from.iter().map(|text| cache::from(text)).collect::<Result<_>>()?,
         attest,
         packs: crate::wiring::Packs::default(),
-        index_annotations: BTreeMap::new(),
+        ..Request::default()
     })
 }

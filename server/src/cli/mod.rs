@@ -3,6 +3,7 @@
 mod base;
 mod build;
 mod build_progress;
+mod build_settings;
 mod client;
 mod compose;
 mod helm;

@@ -433,10 +433,16 @@ fn several_platforms_become_an_index_without_emulation() {
     let layout = bench.at("layout");
     let dest = format!("type=oci,tar=false,dest={}", layout.display());
     let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    let notes = ["--annotation", "manifest[linux/arm64]:own=1", "--annotation", "manifest-descriptor:said=2"];
     bench
         .run(
-            &[&["build", "-q", "-t", "multi:1", "-o", &dest, "--annotation", "index:a=b"][..], &platforms, &["."]]
-                .concat(),
+            &[
+                &["build", "-q", "-t", "multi:1", "-o", &dest, "--annotation", "index:a=b"][..],
+                &notes,
+                &platforms,
+                &["."],
+            ]
+            .concat(),
         )
         .ok();
     let blob = |digest: &serde_json::Value| {
@@ -448,6 +454,10 @@ fn several_platforms_become_an_index_without_emulation() {
     let top = json(&std::fs::read_to_string(layout.join("index.json")).unwrap());
     let index = blob(&top["manifests"][0]["digest"]);
     assert_eq!(index["annotations"]["a"], "b");
+    for (number, own) in [serde_json::Value::Null, "1".into()].into_iter().enumerate() {
+        let entry = &index["manifests"][number];
+        assert_eq!((&entry["annotations"]["said"], &blob(&entry["digest"])["annotations"]["own"]), (&"2".into(), &own));
+    }
     let found: Vec<(String, String)> = index["manifests"]
         .as_array()
         .unwrap()
@@ -511,6 +521,104 @@ fn what_is_asked_of_the_image_is_what_comes_out() {
     bench.write("Dockerfile.strict", "# check=error=true\nFROM debian\nRUN apt-get install -y curl\n");
     let refused = bench.run(&["build", "-f", "Dockerfile.strict", "."]).failed();
     assert!(refused.contains("check=error=true"), "{refused}");
+    assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
+}
+
+#[test]
+fn a_context_may_come_as_one_file() {
+    let Some(bench) = Bench::new() else { return };
+    bench.write("Dockerfile", "FROM scratch\nCOPY a.txt dir /\n");
+    bench.write("other/File", "FROM scratch\nCOPY --from=more 1 /\n");
+    bench.write("a.txt", "a");
+    bench.write("dir/1", "1");
+    bench.write(".dockerignore", "dir/2\n");
+    bench.write("dir/2", "2");
+    let digest = bench.run(&["build", "-q", "."]).ok();
+    let packed = |options: &[&str]| {
+        let mut tar = Command::new("tar");
+        let tar = tar.args(options).args(["--create", "--file=-", "."]).current_dir(bench.at("context"));
+        tar.output().unwrap().stdout
+    };
+    let fed = |arguments: &[&str], input: &[u8]| {
+        let mut command = Command::new(shipway());
+        command.arg("build").args(arguments).arg("--data").arg(bench.data()).current_dir(bench.at("data"));
+        said(command.env_remove("SOURCE_DATE_EPOCH"), input)
+    };
+    for options in [&[][..], &["--gzip"], &["--xz"]] {
+        assert_eq!(fed(&["-q", "-"], &packed(options)).ok(), digest, "{options:?}");
+    }
+    // The Dockerfile is a path of the archive; or the only thing that there is.
+    let named = format!("more={}", bench.at("context/dir").display());
+    fed(&["-q", "-f", "other/File", "--build-context", &named, "-"], &packed(&[])).ok();
+    fed(&["-q", "-"], b"FROM scratch\nLABEL a=b\n").ok();
+    let missing = fed(&["-f", "none/File", "-"], &packed(&[])).failed();
+    assert!(missing.contains("none/File"), "{missing}");
+    let twice = fed(&["-f", "-", "-"], b"FROM scratch\n").failed();
+    assert!(twice.contains("cannot both be read from standard input"), "{twice}");
+    let whole = packed(&[]);
+    let cut = fed(&["-"], &whole[..1500]).failed();
+    assert!(cut.contains("standard input cannot be unpacked"), "{cut}");
+    // Over HTTP, as the context or as one of its further ones.
+    let Some(server) = Files::start(&packed(&["--gzip"])) else { return };
+    assert_eq!(fed(&["-q", &server.url("context.tar.gz")], b"").ok(), digest);
+    bench.write("File", "FROM scratch\nCOPY --from=more a.txt dir /\n");
+    let named = format!("more={}", server.url("context.tar.gz"));
+    let context = bench.at("context").display().to_string();
+    fed(&["-q", "-f", &bench.at("context/File").display().to_string(), "--build-context", &named, &context], b"").ok();
+    assert_eq!(std::fs::read_dir(bench.at("data/unpacked")).unwrap().count(), 0);
+    assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
+}
+
+/// Answers every request on a port of its own with the same bytes, until it is dropped.
+struct Files(std::net::SocketAddr);
+
+impl Files {
+    fn start(content: &[u8]) -> Option<Self> {
+        use std::io::{BufRead, BufReader, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, content) = (listener.local_addr().unwrap(), content.to_vec());
+        // Ends with the test program.
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let _ = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).count();
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", content.len());
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&content));
+            }
+        });
+        Some(Self(address))
+    }
+
+    fn url(&self, name: &str) -> String {
+        format!("http://{}/{name}", self.0)
+    }
+}
+
+#[test]
+fn commands_get_the_hosts_limits_and_memory_that_were_asked_for() {
+    let Some(bench) = Bench::new() else { return };
+    bench.write(
+        "Dockerfile",
+        "FROM debian\nRUN grep -w peer /etc/hosts && ulimit -Sn && ulimit -Hn && df -k --output=size /dev/shm | tail -n 1\n",
+    );
+    let given = ["--add-host", "peer:10.9.8.7", "--ulimit", "nofile=77:99", "--shm-size", "3m"];
+    let built = bench.run(&[&["build", "--progress", "plain"][..], &given, &["."]].concat());
+    for text in ["10.9.8.7 peer", "77", "99", "3072"] {
+        let squeezed = |line: &str| line.split_whitespace().skip(1).collect::<Vec<_>>().join(" ");
+        assert!(built.err.lines().any(|line| squeezed(line) == text), "{text}: {}", built.err);
+    }
+    built.ok();
+    // Something else is asked for: the result of before is not taken.
+    let other = bench.run(&["build", "--add-host", "peer:10.9.8.6", "--progress", "plain", "."]);
+    assert!(other.err.contains("10.9.8.6") && other.success(), "{other:?}");
+    for (option, value, why) in [
+        ("--add-host", "peer:host-gateway", "does not reach this machine"),
+        ("--ulimit", "files=1", "there is no limit `files`"),
+        ("--shm-size", "much", "is no size"),
+    ] {
+        let refused = bench.run(&["build", option, value, "."]).failed();
+        assert!(refused.contains(why), "{refused}");
+    }
     assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
 }
 

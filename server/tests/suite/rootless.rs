@@ -75,16 +75,25 @@ impl Ground {
 
     fn as_user_with(&self, ids: bool, arguments: &[&str]) -> Said {
         let mut command = self.command("home/store", arguments);
+        self.own_cache(&mut command);
+        self.run_as_user(ids, command)
+    }
+
+    fn own_cache(&self, command: &mut Command) {
         // What root fetched, as the user's own, so that nothing is fetched twice.
         let cache = self.at("home/packages");
         let copied = Command::new("cp").arg("-rT").arg(package_cache()).arg(&cache).status();
         let given = Command::new("chown").args(["-R", &format!("{USER}:{USER}")]).arg(&cache).status();
         assert!(copied.is_ok_and(|s| s.success()) && given.is_ok_and(|s| s.success()), "the cache cannot be copied");
         command.arg("--package-cache").arg(cache).env_remove("SHIPWAY_PACKAGE_CACHE");
-        self.run_as_user(ids, command)
     }
 
     fn run_as_user(&self, ids: bool, mut command: Command) -> Said {
+        self.become_user(ids, &mut command);
+        said(&mut command, b"")
+    }
+
+    fn become_user(&self, ids: bool, command: &mut Command) {
         let (passwd, subid) = (self.at("passwd"), if ids { self.at("subid") } else { "/dev/null".into() });
         command.env("HOME", self.at("home"));
         let prepare = move || {
@@ -104,7 +113,6 @@ impl Ground {
         };
         // SAFETY: only system calls between fork and exec.
         unsafe { command.pre_exec(prepare) };
-        said(&mut command, b"")
     }
 }
 
@@ -136,6 +144,44 @@ fn an_ordinary_user_builds_the_same_image() {
     prune.args(["image", "prune", "--data"]).arg(ground.at("home/store"));
     let pruned = ground.run_as_user(true, prune);
     assert!(pruned.success(), "{}", pruned.err);
+}
+
+#[test]
+fn an_interrupted_build_of_an_ordinary_user_ends_whole() {
+    use std::{
+        io::{BufRead, BufReader, Read},
+        process::Stdio,
+    };
+    if !possible() {
+        return;
+    }
+    let ground = Ground::new();
+    std::fs::write(ground.at("context/Dockerfile"), "FROM debian\nRUN echo begun && sleep 100000\n").unwrap();
+    let mut command = Command::new(shipway());
+    command.args(["build", "--progress", "plain", ".", "--data"]).arg(ground.at("home/store"));
+    command.current_dir(ground.at("context"));
+    ground.own_cache(&mut command);
+    ground.become_user(true, &mut command);
+    // Nobody else is in its group: the signal reaches the process that was started and no other.
+    command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap());
+    let mut heard = String::new();
+    while !heard.lines().any(|line| line.ends_with(" begun")) {
+        assert_ne!(lines.read_line(&mut heard).unwrap(), 0, "it ended before: {heard}");
+    }
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    lines.read_to_string(&mut heard).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{heard}");
+    // What the kernel takes away in the background is given its time.
+    testbed::wait_for("nothing is left", std::time::Duration::from_secs(60), || {
+        let left = testbed::leftovers(&ground.at("home/store"));
+        if left.is_empty() { Ok(()) } else { Err(left.join("\n")) }
+    });
+    // The store is whole.
+    std::fs::write(ground.at("context/Dockerfile"), "FROM debian\nRUN true\n").unwrap();
+    ground.as_user(true).ok();
 }
 
 #[test]

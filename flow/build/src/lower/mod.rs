@@ -12,7 +12,7 @@ mod settings;
 mod stage;
 mod stages;
 
-pub use mounts::fields as csv;
+pub use mounts::{bytes as size, fields as csv};
 pub use remote::{is_git, is_remote};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -54,6 +54,11 @@ pub struct Options {
     pub agents: Option<BTreeSet<String>>,
     /// What commands reach that do not say it themselves.
     pub network: graph::Network,
+    /// Names with their addresses that commands find in `/etc/hosts`.
+    pub hosts: Vec<(String, std::net::IpAddr)>,
+    pub ulimits: Vec<graph::Ulimit>,
+    /// Bytes of `/dev/shm`; `None` for the usual 64 MiB.
+    pub shm_size: Option<u64>,
     /// Set before the id of every cache mount, so that two builds do not share them.
     pub cache_namespace: String,
     /// Results of these stages (all, when there is none in it) are not taken from earlier builds.
@@ -147,6 +152,9 @@ impl Default for Options {
             secrets: None,
             agents: None,
             network: graph::Network::Bridge,
+            hosts: Vec::new(),
+            ulimits: Vec::new(),
+            shm_size: None,
             cache_namespace: String::new(),
             fresh: None,
             remotes: HashMap::new(),

@@ -276,8 +276,8 @@ pub fn fields(text: &str) -> Vec<String> {
     fields
 }
 
-/// `64m`, `1g`, `512kb`, `1048576`.
-fn bytes(text: &str) -> Option<u64> {
+/// Bytes: `64m`, `1g`, `512kb`, `1048576`.
+pub fn bytes(text: &str) -> Option<u64> {
     let text = text.trim().to_ascii_lowercase();
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;

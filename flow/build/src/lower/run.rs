@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use graph::{Exec, Mount, Network, Op};
+use graph::{Exec, Mount, Network, Op, Tmpfs};
 
 use super::{
     arguments::PROXIES,
@@ -26,8 +26,13 @@ impl Lowering<'_> {
             cwd: state.config.config.directory().to_owned(),
             user: state.config.config.user.clone(),
             network: self.options.network,
+            hosts: self.options.hosts.clone(),
+            ulimits: self.options.ulimits.clone(),
             ..Exec::default()
         };
+        if self.options.shm_size.is_some() {
+            exec.tmpfs.push(Tmpfs { target: "/dev/shm".into(), size: self.options.shm_size });
+        }
         let mut inputs = Vec::new();
         for flag in &run.flags {
             self.run_flag(state, flag, &mut exec, &mut inputs)?;

@@ -53,12 +53,18 @@ pub(super) async fn index(
         if let Some(variant) = &target.platform.variant {
             platform["variant"] = variant.clone().into();
         }
-        manifests.push(serde_json::json!({
+        let mut entry = serde_json::json!({
             "mediaType": info.media_type,
             "digest": digest,
             "size": content.len(),
             "platform": platform,
-        }));
+        });
+        for (of, name, value) in &request.descriptor_annotations {
+            if of.as_ref().is_none_or(|of| *of == target.platform) {
+                entry["annotations"][name.as_str()] = value.clone().into();
+            }
+        }
+        manifests.push(entry);
     }
     let media_type = match request.packing.docker {
         false => image::media::OCI_INDEX,

@@ -95,6 +95,8 @@ impl Home {
         if removed > 0 {
             say(&format!("{removed} blobs did not survive the end of the machine; what needs them is made again"));
         }
+        // What a build that was killed has left; nobody else is in the store now.
+        let _ = std::fs::remove_dir_all(data.join("unpacked"));
         let blobs: Arc<dyn Blobs> = Arc::new(Relaxed::open(&data.join("blobs")).await?);
         let clock = clock::system();
         let registry = Registry::new(blobs.clone(), log.clone(), data.join("uploads"), clock.clone());
@@ -106,6 +108,11 @@ impl Home {
         let client = client::Client::new(options).map_err(|e| Fault::from_error(Class::Internal, &e))?;
         let records = Records::new(log.clone());
         Ok(Self { data, place: place.clone(), records, blobs, registry, clock, client, log, mark })
+    }
+
+    /// Where contexts that come as an archive lie while they are built from.
+    pub fn unpacked(&self) -> PathBuf {
+        self.data.join("unpacked")
     }
 
     /// What assembles base images; nothing is run for that.

@@ -11,6 +11,7 @@ mod keys;
 pub mod load;
 pub mod names;
 pub mod output;
+mod packed;
 pub mod packs;
 pub mod platforms;
 mod relaxed;
@@ -57,7 +58,7 @@ const LAYERS: usize = 4;
 /// What is built, and how.
 #[derive(Default)]
 pub struct Request {
-    /// A directory, `-` for a Dockerfile on standard input, or an address of a git repository.
+    /// A directory, `-` for an archive or a Dockerfile on standard input, or an address of a git repository or of an archive.
     pub context: String,
     /// Relative to where the command runs; inside the context where none is named.
     pub file: Option<PathBuf>,
@@ -67,7 +68,11 @@ pub struct Request {
     pub build_args: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
     pub annotations: BTreeMap<String, String>,
-    /// `name` to a directory, `docker-image://reference`, or an address of a git repository.
+    /// Further annotations of the images for one platform: platform, name, value.
+    pub platform_annotations: Vec<(build::Platform, String, String)>,
+    /// Annotations of what the index says of the images, of one platform or of all.
+    pub descriptor_annotations: Vec<(Option<build::Platform>, String, String)>,
+    /// `name` to a directory, `docker-image://reference`, or an address of a git repository or of an archive.
     pub contexts: BTreeMap<String, String>,
     pub tags: Vec<Reference>,
     /// Those of them that stay with the image that they were given first.
@@ -76,6 +81,10 @@ pub struct Request {
     pub platforms: Vec<build::Platform>,
     pub secrets: Store,
     pub network: Network,
+    /// What commands find in `/etc/hosts`, their limits, and the bytes of `/dev/shm`.
+    pub hosts: Vec<(String, std::net::IpAddr)>,
+    pub ulimits: Vec<graph::Ulimit>,
+    pub shm_size: Option<u64>,
     /// Images are asked for again where they come from.
     pub pull: bool,
     /// Stages that are built anew: `Some` of none for all.
@@ -92,6 +101,21 @@ pub struct Request {
     pub packs: packs::Packs,
     /// Annotations of the index.
     pub index_annotations: BTreeMap<String, String>,
+}
+
+impl Request {
+    /// The annotations of the image for a platform.
+    fn annotations_of(&self, platform: &build::Platform) -> BTreeMap<String, String> {
+        let own = self.platform_annotations.iter().filter(|(of, ..)| of == platform);
+        let own = own.map(|(_, name, value)| (name.clone(), value.clone()));
+        self.annotations.clone().into_iter().chain(own).collect()
+    }
+}
+
+/// The platform that a configuration is for.
+fn platform_of(config: &build::ImageConfig) -> build::Platform {
+    let (os, architecture) = (config.os.clone(), config.architecture.clone());
+    build::Platform { os, architecture, variant: config.variant.clone() }
 }
 
 /// What came of it.
@@ -120,6 +144,8 @@ struct Work<'a> {
     cancel: Cancel,
     /// Opened when it is first needed; builds that belong together have one.
     shop: Arc<OnceCell<Workshop>>,
+    /// Contexts that were unpacked for this build.
+    held: Vec<tempfile::TempDir>,
 }
 
 /// One platform that is built for.
@@ -160,6 +186,15 @@ pub fn at(place: Diagnostic, fault: Fault) -> Fault {
     Fault::new(class, Diagnostic { reason: fault.message, hint, ..place }.to_string())
 }
 
+/// Where the context is.
+struct Root {
+    path: PathBuf,
+    /// What errors call it where it is no directory of the person's own.
+    name: String,
+    /// The Dockerfile, where that was all there is.
+    text: Option<String>,
+}
+
 /// The files to build from.
 struct Ground {
     root: PathBuf,
@@ -186,11 +221,11 @@ impl Work<'_> {
     async fn build(&mut self) -> Result<Built> {
         let request = self.request;
         let started = (self.home.clock)();
-        let (root, name) = self.root().await?;
+        let Root { path: root, name, text } = self.root().await?;
         if packs::wanted(request, &root)? {
             return self.packs(&root).await;
         }
-        let ground = self.ground(root, name).await?;
+        let ground = self.ground(root, name, text).await?;
         let file = build::dockerfile::parse(&ground.name, &ground.text).map_err(|e| Fault::usage(e.to_string()))?;
         let dates = epoch::Dates::of(&ground.root, request.build_args.get("SOURCE_DATE_EPOCH")).await?;
         let mut built = Built::default();
@@ -261,33 +296,60 @@ impl Work<'_> {
         Ok((plan, remotes))
     }
 
-    /// The directory of the context, and what errors call it where that is no path.
-    async fn root(&self) -> Result<(PathBuf, String)> {
-        let context = self.request.context.as_str();
+    /// Where the context is.
+    async fn root(&mut self) -> Result<Root> {
+        let (home, context) = (self.home, self.request.context.as_str());
+        let git = build::is_git(context) || context.contains('#');
         Ok(if context == "-" {
-            let empty = self.home.data.join("empty");
-            std::fs::create_dir_all(&empty).map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
-            (empty, "standard input".to_owned())
+            if self.request.file.as_deref() == Some(Path::new("-")) {
+                let fault = Fault::usage("the context and the Dockerfile cannot both be read from standard input");
+                return Err(fault.hint("put the Dockerfile into the archive, and name it there with -f"));
+            }
+            let name = "standard input";
+            let packed = tokio::task::block_in_place(|| packed::read(home, std::io::stdin().lock(), name))?;
+            self.unpacked(packed, name)?
+        } else if build::is_remote(context) && !git {
+            self.progress.note(&format!("fetching {context}"));
+            let packed = Self::unless_cancelled(&self.cancel, packed::fetch(home, context)).await?;
+            self.unpacked(packed, context.split('?').next().unwrap_or(context))?
         } else if build::is_remote(context) {
             self.progress.note(&format!("fetching {context}"));
             let checkout =
-                Self::unless_cancelled(&self.cancel, remotes::git(&self.home.fetcher(), context, None, false)).await?;
-            let root = checkout.root.join(&checkout.directory);
-            (root, format!("{} at {}", context.split(['#', '?']).next().unwrap_or(context), &checkout.commit[..12]))
+                Self::unless_cancelled(&self.cancel, remotes::git(&home.fetcher(), context, None, false)).await?;
+            let path = checkout.root.join(&checkout.directory);
+            let name = format!("{} at {}", context.split(['#', '?']).next().unwrap_or(context), &checkout.commit[..12]);
+            Root { path, name, text: None }
         } else {
             let root = std::fs::canonicalize(context)
                 .map_err(|e| Fault::usage(format!("cannot open the build context {context}: {e}")))?;
-            (root, String::new())
+            Root { path: root, name: String::new(), text: None }
         })
     }
 
+    /// A context that came as one file. Beside a Dockerfile alone there are no files.
+    fn unpacked(&mut self, packed: packed::Packed, name: &str) -> Result<Root> {
+        let name = name.to_owned();
+        match packed {
+            packed::Packed::Files(directory) => {
+                let path = directory.path().to_owned();
+                self.held.push(directory);
+                Ok(Root { path, name, text: None })
+            }
+            packed::Packed::Text(text) => {
+                let path = self.home.data.join("empty");
+                std::fs::create_dir_all(&path).map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
+                Ok(Root { path, name, text: Some(text) })
+            }
+        }
+    }
+
     /// The Dockerfile and the files that it may copy.
-    async fn ground(&self, root: PathBuf, name: String) -> Result<Ground> {
+    async fn ground(&self, root: PathBuf, name: String, sole: Option<String>) -> Result<Ground> {
         let request = self.request;
         let context = request.context.as_str();
-        let stdin = context == "-" || request.file.as_deref() == Some(Path::new("-"));
+        let stdin = request.file.as_deref() == Some(Path::new("-"));
         let path = match &request.file {
-            Some(file) if build::is_remote(context) => root.join(file),
+            Some(file) if build::is_remote(context) || context == "-" => root.join(file),
             Some(file) => file.clone(),
             None => ["Dockerfile", "Containerfile"]
                 .map(|name| root.join(name))
@@ -297,11 +359,17 @@ impl Work<'_> {
         };
         let (text, shown) = if let Some((name, text)) = &request.inline {
             (text.clone(), name.clone())
+        } else if let Some(text) = sole {
+            (text, name)
         } else if stdin {
             (read_bounded(std::io::stdin().lock(), "standard input")?, "standard input".to_owned())
         } else {
             let file = std::fs::File::open(&path).map_err(|e| {
-                Fault::usage(format!("cannot open {}: {e}", path.display())).hint("name the Dockerfile with -f")
+                let shown = match (name.is_empty(), path.strip_prefix(&root)) {
+                    (false, Ok(inside)) => format!("{} of {name}", inside.display()),
+                    _ => path.display().to_string(),
+                };
+                Fault::usage(format!("cannot open {shown}: {e}")).hint("name the Dockerfile with -f")
             })?;
             let here = std::env::current_dir().unwrap_or_default();
             let relative = path.strip_prefix(&here).unwrap_or(&path).display().to_string();
@@ -332,14 +400,17 @@ impl Work<'_> {
         let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, root.as_os_str().as_encoded_bytes());
         let name: String = sum.as_ref()[..12].iter().map(|b| format!("{b:02x}")).collect();
         let now = i64::try_from((self.home.clock)().as_nanosecond()).unwrap_or_default();
-        let cache = StatCache::new(self.home.data.join("contexts").join(name), now);
+        let cache = match packed::holds(self.home, root) {
+            true => StatCache::default(),
+            false => StatCache::new(self.home.data.join("contexts").join(name), now),
+        };
         let root = root.to_owned();
         let _span = tracing::info_span!("scan");
         let scanned = tokio::task::spawn_blocking(move || ContextTree::scan(&root, ignore, cache)).await;
         scanned.map_err(|e| Fault::from_error(Class::Internal, &e))?.map_err(|e| Fault::usage(e.to_string()))
     }
 
-    async fn options(&self, epoch: Option<i64>, platform: &build::Platform) -> Result<build::Options> {
+    async fn options(&mut self, epoch: Option<i64>, platform: &build::Platform) -> Result<build::Options> {
         let request = self.request;
         let mut options = build::Options {
             target: request.target.clone(),
@@ -350,6 +421,9 @@ impl Work<'_> {
             secrets: Some(request.secrets.ids()),
             agents: Some(request.secrets.agents()),
             network: request.network,
+            hosts: request.hosts.clone(),
+            ulimits: request.ulimits.clone(),
+            shm_size: request.shm_size,
             platform: platform.clone(),
             fresh: request.fresh.clone().map(|stages| Fresh { stages, nonce: (self.home.clock)().to_string() }),
             ..build::Options::default()
@@ -359,6 +433,14 @@ impl Work<'_> {
                 Named::Image(image.to_owned())
             } else if let Some(layout) = place.strip_prefix("oci-layout://") {
                 Named::Image(load::layout(self.home, name, layout).await?)
+            } else if build::is_remote(place) && !build::is_git(place) && !place.contains('#') {
+                let packed = Self::unless_cancelled(&self.cancel, packed::fetch(self.home, place)).await?;
+                let packed::Packed::Files(directory) = packed else {
+                    return Err(Fault::usage(format!("the context {name}={place} is no archive")));
+                };
+                let tree = self.scan(directory.path(), Ignore::default()).await?;
+                self.held.push(directory);
+                Named::Tree(Box::new(tree))
             } else if build::is_remote(place) {
                 let checkout =
                     Self::unless_cancelled(&self.cancel, remotes::git(&self.home.fetcher(), place, None, false))
@@ -594,7 +676,7 @@ impl Work<'_> {
         let epoch = image_epoch(dates, lowered);
         let options = build::ExportOptions {
             epoch,
-            annotations: request.annotations.clone(),
+            annotations: request.annotations_of(&platform_of(&lowered.config)),
             latest: false,
             docker: request.packing.docker,
         };
@@ -629,7 +711,7 @@ impl Work<'_> {
             base,
             dates.identity(),
             compression,
-            self.request.annotations,
+            self.request.annotations_of(&platform_of(&lowered.config)),
         ]);
         let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, all.to_string().as_bytes());
         sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()

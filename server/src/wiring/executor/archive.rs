@@ -78,6 +78,21 @@ fn open(file: File, packing: &Packing) -> io::Result<Box<dyn Read>> {
     Ok(Box::new(image::layer::Reader::new(reader)?))
 }
 
+/// Unpacks into a directory that is there, as whoever this is.
+pub fn unpack_files(path: &Path, target: &Path) -> Result<(), String> {
+    let mut file = File::open(path).map_err(|e| e.to_string())?;
+    let packing = packing(&mut file).map_err(|e| e.to_string())?;
+    let reader = open(file, &packing).map_err(|e| e.to_string())?;
+    let options = ApplyOptions {
+        whiteouts: Whiteouts::Plain,
+        max_entries: MOST_ENTRIES,
+        max_bytes: MOST_BYTES,
+        owners: false,
+        ..ApplyOptions::default()
+    };
+    apply(reader, target, &options).map(drop).map_err(|error| crate::wiring::load::unreadable(&error))
+}
+
 /// Unpacks into a directory that is there. Everything belongs to `owner` where one is named, else to whom the archive says.
 pub fn unpack(path: &Path, target: &Path, owner: Option<(u32, u32)>) -> Result<(), String> {
     let mut file = File::open(path).map_err(|e| e.to_string())?;

@@ -8,7 +8,7 @@ use std::{
 
 use graph::{Error, Exec, ExecContext, Output, OutputSink, StreamKind, VertexId};
 use records::Artifact;
-use sandbox::{ContainerSpec, Lifetime, Limits, NetworkMode, Sandbox, Status, View};
+use sandbox::{ContainerSpec, Lifetime, Limits, NetworkMode, Rlimit, Sandbox, Status, View};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::sync::CancellationToken;
 
@@ -96,6 +96,9 @@ async fn attempt(
     spec.cwd.clone_from(&program.cwd);
     spec.user.clone_from(&program.user);
     spec.mounts.clone_from(&more.mounts);
+    spec.dns.hosts = program.hosts.iter().map(|(name, address)| (*address, vec![name.clone()])).collect();
+    let limit = |limit: &graph::Ulimit| Rlimit { name: limit.name.clone(), soft: limit.soft, hard: limit.hard };
+    spec.rlimits = program.ulimits.iter().map(limit).collect();
     spec.limits = limits(program.memory);
     spec.hostname = Some("shipway".into());
     spec.network = network(&machine_.sandbox, &name, program.network).await?;

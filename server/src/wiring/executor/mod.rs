@@ -13,6 +13,7 @@ mod put;
 mod rooted;
 mod sparse;
 
+pub use archive::{is_archive, unpack_files};
 pub use exec::{limits, network, program_ended};
 pub use files::write as write_files;
 pub use mounts::Caches;

@@ -119,6 +119,9 @@ fn refuse(request: &Request) -> Result<()> {
         ("--secret and --ssh", !request.secrets.ids().is_empty()),
         ("--cache-to", !request.cache_to.is_empty()),
         ("--cache-from", !request.cache_from.is_empty()),
+        ("--add-host", !request.hosts.is_empty()),
+        ("--ulimit", !request.ulimits.is_empty()),
+        ("--shm-size", request.shm_size.is_some()),
         ("--check", request.check),
         ("a context on standard input", request.context == "-"),
     ];
@@ -371,7 +374,7 @@ impl Work<'_> {
             ready.project,
             [format!("{:?}", request.packs.process), format!("{:?}", request.network)],
             request.labels,
-            request.annotations,
+            request.annotations_of(&build::Platform::host()),
             dates.identity(),
             format!("{:?}", request.packing),
         ]);
@@ -517,7 +520,7 @@ impl Work<'_> {
         for (name, value) in &request.labels {
             config["config"]["Labels"][name.as_str()] = value.clone().into();
         }
-        let mut annotations = request.annotations.clone();
+        let mut annotations = request.annotations_of(&build::Platform::host());
         annotations.entry("org.opencontainers.image.base.name".into()).or_insert_with(|| run.repository.clone());
         annotations.entry("org.opencontainers.image.base.digest".into()).or_insert_with(|| run.digest.to_string());
         let all: Vec<_> = run.documents.layers.iter().cloned().chain(layers).collect();

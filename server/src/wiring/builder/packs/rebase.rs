@@ -36,7 +36,8 @@ pub async fn rebase(home: &Home, wanted: &Rebase, progress: Arc<dyn Progress>) -
     let cancel = Cancel::new();
     let _signals = local::cancelled_by_signals(&cancel)?;
     let request = Request { pull: wanted.pull, ..Request::default() };
-    let mut work = Work { home, request: &request, progress, cancel: cancel.clone(), shop: Arc::default() };
+    let mut work =
+        Work { home, request: &request, progress, cancel: cancel.clone(), shop: Arc::default(), held: Vec::new() };
     let done = work.rebase(wanted);
     Work::unless_cancelled(&cancel, done).await
 }
