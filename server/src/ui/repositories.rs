@@ -79,6 +79,8 @@ struct Repository {
     tags: Vec<TagRow>,
     hidden: usize,
     untagged: Vec<ManifestRow>,
+    /// Whether there may be more of them than are shown.
+    full: bool,
 }
 
 struct TagRow {
@@ -139,14 +141,19 @@ pub async fn repository(State(app): Shared, Path(name): Path<String>) -> Page {
             tags.push(TagRow { name: tag, updated, manifest });
         }
         let mut untagged = Vec::new();
-        if hidden == 0 {
-            for digest in registry.manifests(&name).await.map_err(unavailable)? {
-                if untagged.len() < SHOWN && !shown.contains(&digest) {
-                    untagged.push(describe(registry, &running, &name, &digest).await?);
-                }
+        // There may be any number: only as many are looked at as are shown.
+        let mut after: Option<Digest> = None;
+        while hidden == 0 && untagged.len() < SHOWN {
+            let some = registry.some_manifests(&name, after.as_ref(), SHOWN).await.map_err(unavailable)?;
+            let Some(last) = some.last() else { break };
+            after = Some(last.clone());
+            let rest = SHOWN - untagged.len();
+            for digest in some.iter().filter(|digest| !shown.contains(*digest)).take(rest) {
+                untagged.push(describe(registry, &running, &name, digest).await?);
             }
         }
-        Ok(Repository { server: app.rooms.address().to_string(), name, tags, hidden, untagged })
+        let full = untagged.len() == SHOWN;
+        Ok(Repository { server: app.rooms.address().to_string(), name, tags, hidden, untagged, full })
     })
     .await
 }
