@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{CommitId, Digest, Environment, IllegalTransition, Name, Record, RunId, Timestamp};
+use crate::{CommitId, Digest, Environment, IllegalTransition, Name, Record, ReleasedImage, RunId, Timestamp};
 
 /// Where a run is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -149,6 +149,10 @@ pub struct Run {
     pub steps: Vec<StepRun>,
     /// What every image name resolved to, by digest: name → `sha256:…`.
     pub resolved: BTreeMap<String, Digest>,
+    /// The images that the manifests ask for and the run neither builds nor runs steps in, as they are written there. They were in the
+    /// registry already.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub found: BTreeMap<String, ReleasedImage>,
     /// Where the run's images are to go.
     pub environments: Vec<Environment>,
     /// The blob with the rendered manifests (JSON array), images still by name.
@@ -167,6 +171,7 @@ impl Run {
             state: RunState::Queued,
             steps: Vec::new(),
             resolved: BTreeMap::new(),
+            found: BTreeMap::new(),
             environments: Vec::new(),
             manifests: None,
             manifests_of: BTreeMap::new(),

@@ -1,10 +1,12 @@
 //! A chart in memory.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use bytes::Bytes;
 use yaml::Map;
 
 use crate::{
-    Flavor,
+    Flavor, Tree,
     metadata::{Lock, Metadata},
 };
 
@@ -26,12 +28,27 @@ pub struct Chart {
     pub templates: Vec<File>,
     /// What is neither a template nor part of the chart's own description.
     pub files: Vec<File>,
+    /// Others of that kind, which are read when a template asks for them.
+    pub(crate) later: Later,
     /// The defaults.
     pub values: Map,
     /// `values.schema.json`.
     pub schema: Option<Bytes>,
     /// The charts under `charts/`, by the names of their directories or archives.
     pub dependencies: Vec<Chart>,
+}
+
+/// Files that lie where the chart was loaded from: their names in the chart, and their paths there.
+#[derive(Clone, Default)]
+pub(crate) struct Later {
+    pub tree: Option<Arc<dyn Tree + Send + Sync>>,
+    pub paths: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Later {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Later").field(&self.paths).finish()
+    }
 }
 
 /// A file under `crds/`.

@@ -35,7 +35,12 @@ pub enum Error {
     },
     /// Rendered text that is no YAML.
     #[error("YAML parse error on {path}: {cause}")]
-    Manifest { path: String, cause: String },
+    Manifest {
+        path: String,
+        cause: String,
+        /// All that was rendered, for whoever looks for the line.
+        rendered: String,
+    },
     /// A template that `--show-only` names and that is not there.
     #[error("could not find template {0} in chart")]
     NoTemplate(String),

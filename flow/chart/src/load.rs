@@ -5,13 +5,17 @@ mod ignore;
 mod tree;
 
 pub use archive::unpack;
+pub(crate) use archive::without_mark;
 pub use ignore::Ignore;
 pub(crate) use template::clean_path as clean;
 pub use tree::{Kind, Tree, walk};
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
-use crate::{Chart, Error, File, Flavor, Warnings, metadata::Lock, values};
+use crate::{Chart, Error, File, Flavor, Warnings, chart::Later, metadata::Lock, values};
 
 /// How much a chart may be.
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +52,13 @@ impl Loader {
         self.files(walk(tree, &self.limits)?, warnings)
     }
 
+    /// Loads an unpacked chart to be rendered, and nothing else: files that templates are not seen to ask for stay where they are until
+    /// one does.
+    pub fn tree_to_render(&self, tree: Arc<dyn Tree + Send + Sync>, warnings: &Warnings) -> Result<Chart, Error> {
+        let (files, spared) = tree::walk_spared(&*tree, &self.limits)?;
+        self.chart(files, warnings, 0, &Spared { tree: Some(tree), paths: Arc::new(spared), place: String::new() })
+    }
+
     /// Loads a packed chart.
     pub fn archive(&self, archive: &[u8], warnings: &Warnings) -> Result<Chart, Error> {
         self.files(unpack(archive, &self.limits)?, warnings)
@@ -55,15 +66,23 @@ impl Loader {
 
     /// Makes a chart of its files.
     pub fn files(&self, files: Vec<File>, warnings: &Warnings) -> Result<Chart, Error> {
-        self.chart(files, warnings, 0)
+        self.chart(files, warnings, 0, &Spared::default())
     }
 
-    fn chart(&self, files: Vec<File>, warnings: &Warnings, depth: usize) -> Result<Chart, Error> {
+    fn chart(&self, mut files: Vec<File>, warnings: &Warnings, depth: usize, spared: &Spared) -> Result<Chart, Error> {
         if depth > self.limits.depth {
             return Err(Error::Chart(format!("charts are nested more than {} deep", self.limits.depth)));
         }
         let mut chart = Chart::default();
         let mut described = false;
+        if let Some(tree) = spared.tree.as_ref().filter(|_| !spared.paths.is_empty()) {
+            let path = |file: &File| format!("{}{}", spared.place, file.name);
+            let own =
+                files.iter().filter(|file| !file.name.starts_with("charts/") && spared.paths.contains(&path(file)));
+            chart.later =
+                Later { tree: Some(tree.clone()), paths: own.map(|file| (file.name.clone(), path(file))).collect() };
+            files.retain(|file| !chart.later.paths.contains_key(&file.name));
+        }
         let text = |file: &File| String::from_utf8_lossy(&file.data).into_owned();
         let cannot = |name: &str| {
             let name = name.to_owned();
@@ -131,7 +150,7 @@ impl Loader {
             if name.starts_with(['_', '.']) {
                 continue;
             }
-            let subchart = self.subchart(&name, files, &chart, warnings, depth).map_err(|error| {
+            let subchart = self.subchart(&name, files, &chart, warnings, (depth, spared)).map_err(|error| {
                 Error::Chart(format!("error unpacking subchart {name} in {}: {error}", chart.name()))
             })?;
             chart.dependencies.push(subchart);
@@ -145,7 +164,7 @@ impl Loader {
         files: Vec<File>,
         parent: &Chart,
         warnings: &Warnings,
-        depth: usize,
+        (depth, spared): (usize, &Spared),
     ) -> Result<Chart, Error> {
         if name.ends_with(".tgz") {
             let Some(file) = files.first().filter(|file| file.name == name) else {
@@ -155,12 +174,22 @@ impl Loader {
                     parent.name()
                 )));
             };
-            return self.chart(unpack(&file.data, &self.limits)?, warnings, depth + 1);
+            return self.chart(unpack(&file.data, &self.limits)?, warnings, depth + 1, &Spared::default());
         }
         let inside = files.into_iter().filter_map(|file| {
             let (_, name) = file.name.split_once('/')?;
             Some(File { name: name.to_owned(), data: file.data })
         });
-        self.chart(inside.collect(), warnings, depth + 1)
+        let place = format!("{}charts/{name}/", spared.place);
+        let spared = Spared { tree: spared.tree.clone(), paths: spared.paths.clone(), place };
+        self.chart(inside.collect(), warnings, depth + 1, &spared)
     }
+}
+
+/// The files that were not read, by their paths in the tree, and where the chart that is loaded lies in it.
+#[derive(Default)]
+struct Spared {
+    tree: Option<Arc<dyn Tree + Send + Sync>>,
+    paths: Arc<HashSet<String>>,
+    place: String,
 }

@@ -44,7 +44,11 @@ pub fn sort<'a>(
             continue;
         }
         for content in split(text, flavor) {
-            let head = Head::read(content, flavor).map_err(|cause| Error::Manifest { path: path.to_owned(), cause })?;
+            let head = Head::read(content, flavor).map_err(|cause| Error::Manifest {
+                path: path.to_owned(),
+                cause,
+                rendered: String::new(),
+            })?;
             match head.annotation("helm.sh/hook") {
                 None => manifests.push(Manifest { path: path.to_owned(), content: content.to_owned(), head }),
                 Some(events) => match hook::events(events) {

@@ -1,5 +1,6 @@
 //! A chart and values in, documents out.
 
+mod combined;
 mod output;
 mod scope;
 mod stored;
@@ -30,7 +31,8 @@ pub struct Release {
     pub is_upgrade: bool,
 }
 
-/// A program or function between rendering and use: the documents in, the documents out.
+/// A program or function between rendering and use: the documents in, the documents out. As with Helm, version 3 gives it what is to be
+/// installed without the hooks, version 4 everything, each document with the name of its template in an annotation.
 pub type PostRenderer<'a> = &'a dyn Fn(&str) -> Result<String, String>;
 
 /// How a chart is rendered.
@@ -142,8 +144,15 @@ impl Render<'_> {
             None => self.templates(&part, &values, |_, _| {})?,
         };
         let notes = self.notes(&mut files, &part);
+        if let (Flavor::Helm4, Some(post_renderer)) = (self.flavor, self.post_renderer) {
+            files = combined::passed(&files, post_renderer)?;
+        }
         let texts = files.iter().map(|(path, text)| (path.as_str(), text.as_str()));
-        let (hooks, manifests) = manifest::sort(texts, Order::Install, self.flavor, warnings)?;
+        let sorted = manifest::sort(texts, Order::Install, self.flavor, warnings);
+        let (hooks, manifests) = sorted.map_err(|error| match error {
+            Error::Manifest { path, cause, .. } => Error::Manifest { path, cause, rendered: whole(&files) },
+            other => other,
+        })?;
         let crds = scope::crds(&part);
         let mut manifest = String::new();
         if self.include_crds {
@@ -161,7 +170,7 @@ impl Render<'_> {
                 output::document(&mut manifest, &document.path, &document.content);
             }
         }
-        if let Some(post_renderer) = self.post_renderer {
+        if let (Flavor::Helm3, Some(post_renderer)) = (self.flavor, self.post_renderer) {
             manifest = post_renderer(&manifest)
                 .map_err(|error| Error::PostRender(format!("error while running post render on files: {error}")))?;
         }
@@ -281,6 +290,16 @@ impl Render<'_> {
         });
         notes
     }
+}
+
+/// Every file that has something in it, as it is.
+fn whole(files: &BTreeMap<String, String>) -> String {
+    let mut text = String::new();
+    files
+        .iter()
+        .filter(|(_, file)| !file.trim().is_empty())
+        .for_each(|(path, file)| output::document(&mut text, path, file));
+    text
 }
 
 /// Helm 4 takes an error apart link by link, and leaves it as it is when it meets one that is not of the template engine:

@@ -4,6 +4,7 @@ mod install;
 mod name;
 mod resources;
 mod rollback;
+mod template;
 mod test;
 mod uninstall;
 mod upgrade;
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 pub use install::preview;
 pub use name::{check_name, generated_name, templated_name};
 pub use rollback::Rollback;
+pub use template::{Asked, template};
 pub use test::{Testing, logs};
 pub use uninstall::{Uninstall, Uninstalled};
 

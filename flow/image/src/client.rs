@@ -40,14 +40,28 @@ pub type CredentialsFor = Arc<dyn Fn(&str) -> Option<Credentials> + Send + Sync>
 pub struct Options {
     /// Hosts (with port) that are spoken to over plain HTTP, besides loopback.
     pub plain_http: HashSet<String>,
+    /// Hosts (with port) that are spoken to over TLS although they are loopback.
+    pub tls: HashSet<String>,
     pub credentials: CredentialsFor,
     /// How long a connection may take to be made, and a response to begin or to go on.
     pub timeout: Duration,
 }
 
+impl Options {
+    /// Whether `address`, by which the registry `named` answers, is spoken to without TLS.
+    fn plain(&self, named: &str, address: &str) -> bool {
+        self.plain_http.contains(named) || is_loopback(address) && !self.tls.contains(named)
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
-        Self { plain_http: HashSet::new(), credentials: Arc::new(|_| None), timeout: Duration::from_secs(30) }
+        Self {
+            plain_http: HashSet::new(),
+            tls: HashSet::new(),
+            credentials: Arc::new(|_| None),
+            timeout: Duration::from_secs(30),
+        }
     }
 }
 
@@ -173,7 +187,7 @@ impl Client {
             "docker.io" | "index.docker.io" => ("registry-1.docker.io", reference.repository.clone()),
             other => (other, reference.repository.clone()),
         };
-        let plain = self.options.plain_http.contains(named) || is_loopback(host);
+        let plain = self.options.plain(named, host);
         let base = format!("{}://{host}", if plain { "http" } else { "https" });
         Ok(Target { named: named.to_owned(), base, repository })
     }
@@ -347,6 +361,8 @@ mod tests {
         assert_eq!(base("[::1]:5000/a"), "http://[::1]:5000/a");
         assert_eq!(base("r.example.org/a/b"), "https://r.example.org/a/b");
         assert_eq!(base("127.0.0.1.example.org/a"), "https://127.0.0.1.example.org/a");
+        let tls = Options { tls: ["localhost:5000".to_owned()].into(), ..Options::default() };
+        assert!(!tls.plain("localhost:5000", "localhost:5000") && tls.plain("localhost:5001", "localhost:5001"));
     }
 
     #[test]

@@ -194,7 +194,8 @@ fn literal(source: &str) -> Result<(String, Vec<u8>)> {
     Ok((key.to_owned(), bare.as_bytes().to_vec()))
 }
 
-fn file(source: &str) -> Result<(String, String)> {
+/// The key and the path of `KEY=FILE` or `FILE`.
+pub fn file(source: &str) -> Result<(String, String)> {
     match source.split('=').collect::<Vec<_>>()[..] {
         [path] => Ok((crate::path::base(path).to_owned(), path.to_owned())),
         ["", path] => Err(Error::wrong(format!("missing key name for file path {path:?} in source {source:?}"))),

@@ -18,6 +18,7 @@ mod image;
 mod inflate;
 mod json_patch;
 mod kustomization;
+mod localize;
 mod merge;
 mod namespace;
 mod order;
@@ -36,6 +37,8 @@ mod target;
 mod tree;
 mod variable;
 
+use target::refused;
+
 pub use address::Address;
 pub use edit::Edit;
 pub use error::{Error, Result};
@@ -46,6 +49,7 @@ pub use kustomization::{
     Chart, ChartGlobals, FieldSpec, GeneratorArgs, GeneratorOptions, Image, Kustomization, Label, NAMES, Patch,
     Replica, Selector,
 };
+pub use localize::{Localize, Localized, localize};
 
 /// Which files a kustomization may read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -614,13 +614,13 @@ impl<'a> Target<'a> {
     }
 }
 
-fn refused(name: &str) -> Error {
+pub(crate) fn refused(name: &str) -> Error {
     Error::Refused(format!(
         "'{name}' is not in the files and remote resources are not allowed: allow them (`--allow-remote`), or keep a copy beside the kustomization"
     ))
 }
 
-fn utf8(bytes: Vec<u8>, file: &str) -> Result<String> {
+pub(crate) fn utf8(bytes: Vec<u8>, file: &str) -> Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         Error::wrong(format!("{file}: the text is not UTF-8 (from byte {at})"))

@@ -1,6 +1,9 @@
 //! Images in pod templates: by name as people write them, by digest as they are run.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
 use serde_json::Value;
 
@@ -74,8 +77,8 @@ pub fn references(objects: &[Value]) -> Vec<String> {
     found
 }
 
-/// Replaces every image of every pod template by `<registry>/<repository>@<digest>`. A name is looked up in `images` without its
-/// tag; what has a digest already keeps it. Returns what is now asked for: repository (as in the registry that it comes from) and
+/// Replaces every image of every pod template by `<registry>/<repository>@<digest>`. A name is looked up in `images` as it is written,
+/// then without its tag; what has a digest already keeps it. Returns what is now asked for: repository (as in the registry that it comes from) and
 /// digest, sorted, each once. `Unpinned` names all that have none, and then nothing should be applied.
 pub fn pin(objects: &mut [Value], registry: &str, images: &BTreeMap<String, Pinned>) -> Result<Vec<Pinned>> {
     let (mut used, mut unpinned) = (Vec::new(), Vec::new());
@@ -103,6 +106,16 @@ pub fn pin(objects: &mut [Value], registry: &str, images: &BTreeMap<String, Pinn
     if unpinned.is_empty() { Ok(used) } else { Err(Error::Unpinned(unpinned)) }
 }
 
+/// The images of pod templates that [`pin`] would not find, `known` being the names that have a digest.
+pub fn unpinned(objects: &[Value], registry: &str, known: &BTreeSet<String>) -> Vec<Unpinned> {
+    let any = |name: &String| (name.clone(), Pinned { repository: name.clone(), digest: String::new() });
+    let known: BTreeMap<String, Pinned> = known.iter().map(any).collect();
+    match pin(&mut objects.to_vec(), registry, &known) {
+        Err(Error::Unpinned(unpinned)) => unpinned,
+        _ => Vec::new(),
+    }
+}
+
 fn resolve(written: &str, registry: &str, images: &BTreeMap<String, Pinned>) -> Option<(String, Pinned)> {
     let reference = split(written);
     // Our registry may be named or left out.
@@ -116,7 +129,7 @@ fn resolve(written: &str, registry: &str, images: &BTreeMap<String, Pinned>) -> 
         let full = if has_host(name) { format!("{name}@{digest}") } else { format!("{registry}/{name}@{digest}") };
         return Some((full, pinned));
     }
-    let pinned = images.get(name)?.clone();
+    let pinned = images.get(written).or_else(|| images.get(name))?.clone();
     Some((format!("{registry}/{}@{}", pinned.repository, pinned.digest), pinned))
 }
 

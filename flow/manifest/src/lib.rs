@@ -25,7 +25,7 @@ pub use diff::{Change, Difference, differences};
 pub use document::{Document, Name, Origin};
 pub use error::{Error, Position, Problem, Result};
 pub use explain::{Cause, Explanation, Role, explain};
-pub use images::{Pinned, Unpinned, name_of, pin, references};
+pub use images::{Pinned, Unpinned, name_of, pin, references, unpinned};
 pub use kustomize::{FileError, Files};
 pub use order::{apply_order, is_namespaced};
 pub use parse::{MAX_FILE_BYTES, MAX_OBJECTS, Object, SourceFile, is_manifest, parse};

@@ -94,8 +94,8 @@ fn top(r: &mut Reader, root: &Node, source: Arc<Source>) -> Pipeline {
             }
         }
     }
-    if fields.get("steps").is_none() && fields.get("images").is_none() {
-        r.error(fields.at, "there is nothing to do", "write `steps:` or `images:`".to_owned());
+    if ["steps", "images", "deploy"].iter().all(|part| fields.get(part).is_none()) {
+        r.error(fields.at, "there is nothing to do", "write `steps:`, `images:` or `deploy:`".to_owned());
     }
     check::steps(r, &mut pipeline, &needs, &image_needs);
     if let Some(node) = fields.get("verify") {

@@ -34,8 +34,11 @@ pub fn render(
     let built = images.iter().map(|image| {
         (image.repository.clone(), Pinned { repository: image.repository.clone(), digest: image.digest.to_string() })
     });
+    let found = run.found.iter().map(|(written, image)| {
+        (written.clone(), Pinned { repository: image.repository.clone(), digest: image.digest.to_string() })
+    });
     // What the run built comes last, and so counts.
-    let names: BTreeMap<String, Pinned> = base.chain(built).collect();
+    let names: BTreeMap<String, Pinned> = base.chain(found).chain(built).collect();
     let pinned = manifest::pin(&mut objects, registry, &names)?;
     let placement = Placement {
         namespace: environment.namespace.to_string(),

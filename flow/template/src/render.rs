@@ -197,7 +197,9 @@ impl Set {
         let mut seen = HashSet::new();
         let texts: Vec<(&str, &str)> = texts.filter(|(_, text)| seen.insert(*text)).collect();
         let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8).min(bytes / WORTH_A_THREAD);
+        let most = (bytes / WORTH_A_THREAD).min(8);
+        // How many processors there are is read from a handful of files: not for nothing.
+        let threads = if most < 2 { 1 } else { std::thread::available_parallelism().map_or(1, usize::from).min(most) };
         if threads < 2 {
             return;
         }

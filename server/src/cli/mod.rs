@@ -10,6 +10,7 @@ mod helm;
 mod image;
 mod kustomize;
 mod live;
+mod memory;
 mod output;
 mod packs;
 mod project;
@@ -29,7 +30,7 @@ pub use run::{LocalOptions, urlencode};
 
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::{config::Config, demo, fault::Result, serve};
 
@@ -74,38 +75,38 @@ enum Command {
     /// Run the steps of .shipway.yaml on the working tree
     Run(run::LocalOptions),
     /// Make and list projects
-    #[command(subcommand)]
-    Project(project::Command),
+    Project(Below<project::Command>),
     /// List, show, follow and cancel runs
-    #[command(subcommand)]
-    Runs(run::Command),
+    Runs(Below<run::Command>),
     /// Give a project's steps a secret, by name
-    #[command(subcommand)]
-    Secret(project::SecretCommand),
+    Secret(Below<project::SecretCommand>),
     /// Clean the registry up, say what it keeps, and who may use it
-    #[command(subcommand)]
-    Registry(registry::Command),
+    Registry(Below<registry::Command>),
     /// Show how releases reach an environment, and go back
-    #[command(subcommand)]
-    Rollout(rollout::Command),
+    Rollout(Below<rollout::Command>),
     /// Walk from a running pod (or an image) back to its commit, verifying every link
     Trace(trace::Options),
     /// Render, check, show and pack Helm charts
     Helm(Box<helm::Helm>),
     /// Build and change kustomizations
-    #[command(subcommand)]
-    Kustomize(kustomize::Command),
+    Kustomize(Below<kustomize::Command>),
     /// Show the objects of a chart, a kustomization or plain YAML: compared with a commit, checked, explained
     Render(Box<render::Options>),
     /// Read a skaffold.yaml: its effective configuration, its manifests
-    #[command(subcommand)]
-    Skaffold(skaffold::Command),
+    Skaffold(Below<skaffold::Command>),
     /// Say what this machine lacks to run containers
     Check,
     /// Print the JSON Schema of .shipway.yaml, for editors
     Schema,
     /// Print a completion script for a shell
     Completion { shell: clap_complete::Shell },
+}
+
+// What stands below a command. A command that has this is built when it is asked for; one that is named `subcommand` is not.
+#[derive(Debug, Args)]
+pub struct Below<T: Subcommand> {
+    #[command(subcommand)]
+    pub below: T,
 }
 
 impl Command {
@@ -119,14 +120,31 @@ impl Command {
             _ => false,
         }
     }
+
+    /// Whether it is over in a moment and does one thing after another; what blocks has threads of its own.
+    fn is_brief(&self) -> bool {
+        match self {
+            Self::Helm(helm) => helm.is_brief(),
+            Self::Kustomize(_) | Self::Render(_) | Self::Skaffold(_) => true,
+            Self::Check | Self::Schema | Self::Completion { .. } => true,
+            _ => false,
+        }
+    }
 }
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     // Started for every container, by Shipway itself: it does not wait for the command line to be understood.
     let mut arguments = std::env::args_os().skip(1);
-    if arguments.next().is_some_and(|first| first == "sandbox-helper") {
+    let first = arguments.next().unwrap_or_default();
+    if first == "sandbox-helper" {
+        memory::for_long();
         return crate::wiring::sandbox_helper(arguments.collect());
+    }
+    if matches!(first.to_str(), Some("helm" | "kustomize" | "render" | "skaffold")) {
+        memory::for_a_moment();
+    } else {
+        memory::for_long();
     }
     let cli = Cli::parse();
     if !matches!(cli.command, Command::Up(_)) {
@@ -141,7 +159,12 @@ pub fn main() -> ExitCode {
     }
     // Two providers are linked in; everything that speaks TLS uses this one.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut runtime = match cli.command.is_brief() {
+        // Threads take longer to start than such a command takes.
+        true => tokio::runtime::Builder::new_current_thread(),
+        false => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => {
             eprintln!("error: cannot start: {e}");
@@ -153,6 +176,51 @@ pub fn main() -> ExitCode {
     match ended {
         Ok(code) => code,
         Err(fault) => fault.report(),
+    }
+}
+
+/// The command line as shells complete it: `help` knows what stands below each command. By itself it does not, for it is made before
+/// the commands are, which are built when they are asked for.
+fn completed() -> clap::Command {
+    let mut command = Cli::command().bin_name("shipway");
+    command.build();
+    with_topics(command, "shipway")
+}
+
+/// The command with what `help` can be asked about, and so those below it.
+fn with_topics(command: clap::Command, path: &str) -> clap::Command {
+    let ask = format!("{path} help");
+    let topics: Vec<clap::Command> = named(&command).map(|below| topic(below, &ask)).collect();
+    let deeper = |below: clap::Command| {
+        let path = format!("{path} {}", below.get_name());
+        with_topics(below, &path)
+    };
+    command.mut_subcommands(|below| match below.get_name() {
+        "help" => topics.iter().fold(below, |help, topic| help.mut_subcommand(topic.get_name(), |_| topic.clone())),
+        _ => deeper(below),
+    })
+}
+
+fn named(command: &clap::Command) -> impl Iterator<Item = &clap::Command> {
+    command.get_subcommands().filter(|below| below.get_name() != "help")
+}
+
+/// A command and those below it as what `help` is asked about; `path` is what stands before it.
+fn topic(command: &clap::Command, path: &str) -> clap::Command {
+    let path = format!("{path} {}", command.get_name());
+    // Names of commands live as long as the program; this runs once.
+    let name: &'static str = command.get_name().to_owned().leak();
+    let below: Vec<clap::Command> = named(command).map(|below| topic(below, &path)).collect();
+    let topic = clap::Command::new(name)
+        .bin_name(path)
+        .hide(command.is_hide_set())
+        .disable_help_flag(true)
+        .disable_version_flag(true)
+        .disable_help_subcommand(true)
+        .subcommands(below);
+    match command.get_about() {
+        Some(about) => topic.about(about.clone()),
+        None => topic,
     }
 }
 
@@ -182,23 +250,23 @@ async fn dispatch(command: Command) -> Result<ExitCode> {
         Command::Compose(options) => compose::main(options).await,
         Command::Image(options) => image::main(options).await,
         Command::Run(options) => run::local(options).await,
-        Command::Project(command) => project::main(command).await,
-        Command::Secret(command) => project::secret(command).await,
-        Command::Runs(command) => run::main(command).await,
-        Command::Registry(command) => registry::main(command).await,
-        Command::Rollout(command) => rollout::main(command).await,
+        Command::Project(command) => project::main(command.below).await,
+        Command::Secret(command) => project::secret(command.below).await,
+        Command::Runs(command) => run::main(command.below).await,
+        Command::Registry(command) => registry::main(command.below).await,
+        Command::Rollout(command) => rollout::main(command.below).await,
         Command::Trace(options) => trace::main(options).await,
         Command::Helm(helm) => helm::main(*helm).await,
-        Command::Kustomize(command) => kustomize::main(command).await,
+        Command::Kustomize(command) => kustomize::main(command.below).await,
         Command::Render(options) => render::main(*options).await,
-        Command::Skaffold(command) => skaffold::main(command).await,
+        Command::Skaffold(command) => skaffold::main(command.below).await,
         Command::Check => crate::wiring::check(),
         Command::Schema => {
             print!("{}", pipeline::schema());
             Ok(ExitCode::SUCCESS)
         }
         Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "shipway", &mut std::io::stdout());
+            clap_complete::generate(shell, &mut completed(), "shipway", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
         }
     }
@@ -227,14 +295,24 @@ mod tests {
 
     #[test]
     fn a_command_says_of_itself_what_is_said_of_it() {
-        let listed = Cli::command();
         let mut built = Cli::command();
         built.build();
         let about = |command: &clap::Command| command.get_about().map(ToString::to_string);
-        let wrong: Vec<_> = (listed.get_subcommands())
-            .filter_map(|command| Some((about(command), about(built.find_subcommand(command.get_name())?))))
-            .filter(|(listed, own)| listed != own)
-            .collect();
+        let differ = |listed: &clap::Command, built: &clap::Command| -> Vec<_> {
+            (listed.get_subcommands())
+                .filter_map(|command| Some((about(command), about(built.find_subcommand(command.get_name())?))))
+                .filter(|(listed, own)| listed != own)
+                .collect()
+        };
+        let wrong = differ(&Cli::command(), &built);
         assert!(wrong.is_empty(), "{wrong:#?}");
+        // Commands whose own are built when they are asked for, too.
+        let helm = helm::Command::augment_subcommands(clap::Command::new("helm"));
+        let kustomize = kustomize::Command::augment_subcommands(clap::Command::new("kustomize"));
+        for listed in [helm, kustomize] {
+            assert!(listed.get_subcommands().count() > 3);
+            let wrong = differ(&listed, built.find_subcommand(listed.get_name()).unwrap());
+            assert!(wrong.is_empty(), "{wrong:#?}");
+        }
     }
 }

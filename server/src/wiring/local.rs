@@ -97,6 +97,13 @@ pub(super) fn cancelled(cancel: &Cancel) -> Fault {
 fn parts(parsed: &Pipeline, named: &[String]) -> Result<Vec<StepRun>> {
     let mut parts = parsed.step_runs();
     parts.retain(|part| part.kind != StepKind::Evidence);
+    if parts.is_empty() {
+        return Err(Fault::usage(format!(
+            "{} has no steps and no images: there is nothing to run here",
+            pipeline::FILE_NAME
+        ))
+        .hint("what `deploy` names is released by a server: push it there; `shipway render` shows it"));
+    }
     if named.is_empty() {
         return Ok(parts);
     }

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Bytes of all manifests of a commit.
-const LIMIT: u64 = 64 << 20;
+pub const LIMIT: u64 = 64 << 20;
 
 /// The manifests of a commit, each a blob with a JSON array of objects.
 #[derive(Debug, Clone, Default, PartialEq)]

@@ -110,3 +110,44 @@ fn a_chart_with_a_hook_that_has_to_run_is_refused_with_its_template() {
     let reason = project.failed(1);
     assert!(reason.contains("app/templates/migrate.yaml") && reason.contains("pre-install, pre-upgrade"), "{reason}");
 }
+
+/// What a repository without code has: a chart, and where it goes.
+const ONLY: &str = "\
+deploy:
+  from: chart
+  environments: [{ name: prod, namespace: borrowed, progress-deadline: 30s }]
+";
+
+#[test]
+fn a_repository_that_holds_only_a_chart_runs_images_of_the_registry() {
+    let Some(server) = server() else { return };
+    let maker = server.project("shelf");
+    maker.push(&[
+        (".shipway.yaml", "images:\n- { name: shelf/app, context: app, tag: '1.0-{build}' }\n"),
+        ("app/Dockerfile", DOCKERFILE),
+    ]);
+    maker.passed(1);
+
+    let project = server.project("borrower");
+    let chart = "apiVersion: v2\nname: app\nversion: 0.1.0\n";
+    let template = |image: &str| TEMPLATE.replace("charted/app", image);
+    project.push(&[
+        (".shipway.yaml", ONLY),
+        ("chart/Chart.yaml", chart),
+        ("chart/values.yaml", "replicas: 1\ngreeting: hello\n"),
+        ("chart/templates/app.yaml", &template("shelf/app:1.0-1")),
+    ]);
+    project.passed(1);
+    complete(&project, "prod", 1);
+    assert_eq!(logs(server, "borrowed", 1), ["hello to borrowed"]);
+    // The chain leads to who made the image.
+    let pods = json(&server.kubectl(&["get", "pods", "--namespace", "borrowed", "--output", "json"]));
+    let pod = pods["items"][0]["metadata"]["name"].as_str().unwrap();
+    let trace = server.cli(&["trace", &format!("pod/borrowed/{pod}")]).ok();
+    assert!(trace.contains("release borrower/prod/1") || trace.contains("borrower/prod/1"), "{trace}");
+    assert!(trace.contains("shelf/1") && trace.contains("shelf/app:1.0-1"), "{trace}");
+
+    project.push(&[("chart/templates/app.yaml", &template("shelf/app:2.0-1"))]);
+    let reason = project.failed(2);
+    assert!(reason.contains("container app of Deployment borrower") && reason.contains("shelf/app:2.0-1"), "{reason}");
+}

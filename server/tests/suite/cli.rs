@@ -123,7 +123,39 @@ fn a_token_that_is_wrong_or_too_open() {
 fn the_schema_and_completions_are_what_they_should_be() {
     let schema = testbed::json(&alone(&["schema"]).ok());
     assert!(schema["properties"]["steps"].is_object(), "{schema}");
-    for shell in ["bash", "zsh", "fish"] {
-        assert!(alone(&["completion", shell]).ok().contains("rollout"), "{shell}");
+    // What each says of the commands that `help` can be asked about below another.
+    let shells = [
+        ("bash", "shipway__subcmd__help__subcmd__base)"),
+        ("zsh", "_shipway__subcmd__help__subcmd__base_commands()"),
+        ("fish", "__fish_shipway_using_subcommand help; and __fish_seen_subcommand_from base\" -f -a \"build\""),
+        ("elvish", "&'shipway;help;base'= {\n            cand build "),
+        ("powershell", "'shipway;help;base' {\n            [CompletionResult]::new('build'"),
+    ];
+    for (shell, topics) in shells {
+        let script = alone(&["completion", shell]).ok();
+        assert!(script.contains("rollout"), "{shell}");
+        assert!(script.contains(topics), "{shell}: nothing like {topics} among\n{}", about_help(&script));
     }
+    // Asked as bash asks.
+    let line = |words: &str| {
+        let ask = format!(
+            "source /dev/stdin; COMP_WORDS=({words} ''); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); _shipway shipway '' ''; echo \"${{COMPREPLY[@]}}\""
+        );
+        let mut bash = std::process::Command::new("bash");
+        let said = said(bash.args(["-c", &ask]), alone(&["completion", "bash"]).ok().as_bytes()).ok();
+        said.split_whitespace()
+            .filter(|word| !word.starts_with('-') && *word != "help")
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    for command in ["base", "runs", "helm repo", "kustomize edit add", "registry", ""] {
+        let below = line(&format!("shipway {command}"));
+        assert!(below.len() > 1, "{command}: {below:?}");
+        let topics = line(&format!("shipway help {command}"));
+        assert_eq!(topics, below, "help {command}");
+    }
+}
+
+fn about_help(script: &str) -> String {
+    script.lines().filter(|line| line.contains("help") && line.contains("base")).take(20).collect::<Vec<_>>().join("\n")
 }

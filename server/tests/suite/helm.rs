@@ -109,3 +109,91 @@ fn a_release_and_a_killed_upgrade() {
     let gone = run(server, &["status", "web", "-n", "words"]);
     assert_eq!((gone.code, gone.failed().contains("release: not found")), (Some(4), true));
 }
+
+#[test]
+fn templates_are_told_of_the_cluster_that_would_take_the_objects() {
+    let Some(server) = server() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    chart(directory.path());
+    let config = "\
+apiVersion: v1
+kind: ConfigMap
+metadata: { name: '{{ .Release.Name }}' }
+data:
+  found: '{{ with lookup \"v1\" \"Namespace\" \"\" \"default\" }}{{ .metadata.name }}{{ end }}'
+  jobs: '{{ .Capabilities.APIVersions.Has \"batch/v1/Job\" }}'
+  ingresses: '{{ .Capabilities.APIVersions.Has \"nowhere.example/v1\" }}'
+  scales: '{{ or (.Capabilities.APIVersions.Has \"apps/v1/Scale\") (.Capabilities.APIVersions.Has \"autoscaling/v1/Scale\") (.Capabilities.APIVersions.Has \"v1/PodExecOptions\") }}'
+";
+    std::fs::write(directory.path().join("templates/config.yaml"), config).unwrap();
+    let path = directory.path().to_str().unwrap();
+    let told = |flags: &[&str]| run(server, &[&["template", "asked", path], flags].concat());
+
+    let offline = told(&[]).ok();
+    assert!(offline.contains("found: ''") && offline.contains("jobs: 'false'"), "{offline}");
+    let online = told(&["--dry-run=server", "--api-versions", "nowhere.example/v1"]).ok();
+    assert!(online.contains("found: 'default'") && online.contains("jobs: 'true'"), "{online}");
+    // A cluster says itself what it has.
+    assert!(online.contains("ingresses: 'false'"), "{online}");
+    // With what parts of resources take, as helm has it.
+    assert!(online.contains("scales: 'true'"), "{online}");
+    let validated = told(&["--validate"]);
+    assert!(validated.err.contains("Flag --validate has been deprecated"), "{}", validated.err);
+    assert_eq!(validated.ok(), told(&["--dry-run=server"]).ok());
+    // Helm 3 does not look anything up for it, and does for `--dry-run=server` alone.
+    assert!(told(&["--validate", "--compatible", "3"]).ok().contains("found: ''"));
+    assert!(told(&["--dry-run=server", "--compatible", "3"]).ok().contains("found: 'default'"));
+    assert!(told(&["--dry-run=none"]).failed().contains("Must be \"server\" or \"client\""));
+    assert!(told(&["--validate", "--dry-run=server"]).failed().contains("[validate dry-run]"));
+
+    // What is there and somebody else's is not taken, and a kind that it does not have is no object.
+    std::fs::write(directory.path().join("templates/config.yaml"), config.replace("'{{ .Release.Name }}'", "taken"))
+        .unwrap();
+    run(server, &["install", "owner", path]).ok();
+    let foreign = told(&["--dry-run=server"]).failed();
+    assert!(
+        foreign.contains("unable to continue with install: ConfigMap \"taken\" in namespace \"default\" exists"),
+        "{foreign}"
+    );
+    assert!(told(&["--dry-run=server", "--is-upgrade"]).ok().contains("name: taken"));
+    std::fs::write(
+        directory.path().join("templates/config.yaml"),
+        "apiVersion: nowhere.example/v1\nkind: Thing\nmetadata: { name: a }\n",
+    )
+    .unwrap();
+    let unknown = told(&["--dry-run=server"]).failed();
+    assert!(
+        unknown.contains("unable to build kubernetes objects") && unknown.contains("no matches for kind \"Thing\""),
+        "{unknown}"
+    );
+    assert!(told(&[]).ok().contains("kind: Thing"));
+    let nobody =
+        run(server, &["template", "asked", path, "--dry-run=server", "--kube-apiserver", "http://127.0.0.1:1"]);
+    assert!(nobody.failed().contains("unreachable"));
+}
+
+#[test]
+fn a_registry_on_this_machine_is_spoken_to_with_tls_when_flags_say_so() {
+    let Some(server) = server() else { return };
+    // The node's API speaks TLS only; it is no registry, which it says.
+    let kubeconfig = std::fs::read_to_string(server.data().join("kubeconfig")).unwrap();
+    let after = |key: &str| kubeconfig.split(key).nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+    let host = after("server: ").trim_matches('"').trim_start_matches("https://").to_owned();
+    let place = tempfile::tempdir().unwrap();
+    let authority = place.path().join("ca.pem");
+    let mut decode = Command::new("base64");
+    let decoded = said(decode.arg("-d"), after("certificate-authority-data: ").trim_matches('"').as_bytes()).ok();
+    std::fs::write(&authority, decoded).unwrap();
+    let login = |flags: &[&str]| {
+        let config = place.path().join("config.json");
+        let line =
+            ["registry", "login", &host, "-u", "me", "-p", "secret", "--registry-config", config.to_str().unwrap()];
+        run(server, &[&line[..], flags].concat()).failed()
+    };
+    for flags in [&["--ca-file", authority.to_str().unwrap()][..], &["--insecure"]] {
+        let answered = login(flags);
+        assert!(answered.contains(&format!("https://{host} wants credentials")), "{flags:?}: {answered}");
+    }
+    let plain = login(&[]);
+    assert!(!plain.contains("wants credentials"), "{plain}");
+}

@@ -312,7 +312,7 @@ fn kustomizations_are_made_and_edited() {
         assert_eq!(done.code, Some(code), "{arguments:?}: {done:?}");
         assert_eq!(text(), format!("{head}{after}"), "{arguments:?}");
     }
-    for absent in ["localize", "cfg", "fn"] {
+    for absent in ["cfg", "fn"] {
         let refused = run(root, &["kustomize", absent, "tree", "--x"]);
         assert!(refused.code == Some(2) && refused.err.contains("hint: "), "{refused:?}");
     }
@@ -370,4 +370,38 @@ fn all_apps_are_rendered_once() {
         failed.code == Some(1) && failed.err.contains("error: prod: ") && failed.err.contains("1 failed"),
         "{failed:?}"
     );
+}
+
+#[test]
+fn a_kustomization_is_copied_with_what_it_names() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    let head = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n";
+    write(
+        root,
+        "s/app/kustomization.yaml",
+        &format!("# own\nresources: [../base]\n{head}images: [{{name: a, newTag: '1'}}]\nnamespace: ''\n"),
+    );
+    write(root, "s/base/kustomization.yaml", "configMapGenerator:\n- {files: [k=a.txt], name: c}\n");
+    write(root, "s/base/a.txt", "text");
+    let ok = run(root, &["kustomize", "localize", "s/app", "copy", "--scope", "s"]);
+    assert!(
+        ok.code == Some(0)
+            && ok.err.contains("VERIFICATION SUCCESS")
+            && ok.err.contains("SUCCESS: localized \"s/app\""),
+        "{ok:?}"
+    );
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    // As kustomize writes it.
+    assert_eq!(
+        read("copy/app/kustomization.yaml"),
+        "apiVersion: kustomize.config.k8s.io/v1beta1\nimages:\n- name: a\n  newTag: \"1\"\nkind: Kustomization\nresources:\n- ../base\n"
+    );
+    assert_eq!(read("copy/base/kustomization.yaml"), "configMapGenerator:\n- files:\n  - k=a.txt\n  name: c\n");
+    assert_eq!(read("copy/base/a.txt"), "text");
+    let again = run(root, &["kustomize", "localize", "s/app", "copy", "--scope", "s"]);
+    assert!(again.code == Some(5) && again.err.contains("localize destination \"copy\" already exists"), "{again:?}");
+    let outside = run(root, &["kustomize", "localize", "s/app", "other"]);
+    assert!(outside.code == Some(2) && outside.err.contains("outside localize scope"), "{outside:?}");
+    assert!(!root.join("other").exists());
 }

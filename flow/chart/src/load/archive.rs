@@ -54,7 +54,7 @@ pub fn unpack(archive: &[u8], limits: &Limits) -> Result<Vec<File>, Error> {
 }
 
 /// A file's content without the byte order mark.
-pub(super) fn without_mark(data: Vec<u8>) -> Bytes {
+pub(crate) fn without_mark(data: Vec<u8>) -> Bytes {
     let data = Bytes::from(data);
     if data.starts_with(b"\xef\xbb\xbf") { data.slice(3..) } else { data }
 }

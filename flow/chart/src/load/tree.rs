@@ -1,6 +1,6 @@
 //! Unpacked charts: a directory, walked in Go's order, with its `.helmignore` heeded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 
@@ -25,6 +25,29 @@ pub trait Tree {
     fn list(&self, directory: &str) -> std::io::Result<Vec<(String, Kind)>>;
     /// A file's content.
     fn read(&self, file: &str) -> std::io::Result<Vec<u8>>;
+    /// Whether a file that was listed is one that may as well be read when it is asked for: no link, which would have to be followed
+    /// to know whether it may be read at all.
+    fn is_plain(&self, _file: &str) -> bool {
+        false
+    }
+}
+
+/// What hardly any template looks at: documentation, tests, change logs. The chart's own description and the templates are not, nor are
+/// those of the charts in it.
+fn is_spare(path: &str) -> bool {
+    let mut path = path;
+    while let Some((_, inner)) = path.strip_prefix("charts/").and_then(|rest| rest.split_once('/')) {
+        path = inner;
+    }
+    let described =
+        ["Chart.yaml", "Chart.lock", "values.yaml", "values.schema.json", "requirements.yaml", "requirements.lock"];
+    let below = ["templates/", "crds/", "charts/"];
+    !described.contains(&path) && !below.iter().any(|directory| path.starts_with(directory))
+}
+
+/// Whether a text may ask for the files of its chart. Hardly any does.
+fn asks_for_files(data: &[u8]) -> bool {
+    [&b".Files"[..], b"\"Files\"", b"`Files`"].iter().any(|words| memchr::memmem::find(data, words).is_some())
 }
 
 /// Path → content.
@@ -48,14 +71,33 @@ impl Tree for BTreeMap<String, Bytes> {
 
 /// The chart's files in the order of their paths, part by part.
 pub fn walk(tree: &dyn Tree, limits: &Limits) -> Result<Vec<File>, Error> {
+    walked(tree, limits, false).map(|(files, _)| files)
+}
+
+/// The same, and the paths of files that were not read: templates seem not to ask for any, and if one does in a way that is not seen, what
+/// it asks for is read then.
+pub(super) fn walk_spared(tree: &dyn Tree, limits: &Limits) -> Result<(Vec<File>, HashSet<String>), Error> {
+    let (mut files, spared) = walked(tree, limits, true)?;
+    if !files.iter().any(|file| asks_for_files(&file.data)) {
+        return Ok((files, spared));
+    }
+    for file in files.iter_mut().filter(|file| spared.contains(&file.name)) {
+        let data = tree.read(&file.name);
+        let data = data.map_err(|error| Error::File { path: file.name.clone(), cause: error.to_string() })?;
+        file.data = without_mark(data);
+    }
+    Ok((files, HashSet::new()))
+}
+
+fn walked(tree: &dyn Tree, limits: &Limits, sparing: bool) -> Result<(Vec<File>, HashSet<String>), Error> {
     let ignore = match tree.read(".helmignore") {
         Ok(text) => Ignore::parse(&String::from_utf8_lossy(&text))?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ignore::parse("")?,
         Err(error) => return Err(Error::File { path: ".helmignore".to_owned(), cause: error.to_string() }),
     };
-    let mut walk = Walk { tree, ignore, limits, files: Vec::new(), size: 0 };
+    let mut walk = Walk { tree, ignore, limits, files: Vec::new(), size: 0, sparing, spared: HashSet::new() };
     walk.directory("", 0)?;
-    Ok(walk.files)
+    Ok((walk.files, walk.spared))
 }
 
 struct Walk<'a> {
@@ -64,6 +106,8 @@ struct Walk<'a> {
     limits: &'a Limits,
     files: Vec<File>,
     size: u64,
+    sparing: bool,
+    spared: HashSet<String>,
 }
 
 impl Walk<'_> {
@@ -104,6 +148,11 @@ impl Walk<'_> {
                             self.limits.chart, self.limits.files
                         );
                         return Err(Error::File { path, cause });
+                    }
+                    if self.sparing && is_spare(&path) && self.tree.is_plain(&path) {
+                        self.spared.insert(path.clone());
+                        self.files.push(File { name: path, data: Bytes::new() });
+                        continue;
                     }
                     let data = self.tree.read(&path).map_err(|error| unreadable(&path, error))?;
                     self.files.push(File { name: path, data: without_mark(data) });

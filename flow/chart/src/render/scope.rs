@@ -69,7 +69,7 @@ impl Shared {
         let objects = Map::new();
         let subcharts = Map::new();
         objects.insert("Chart", part.metadata.object(root));
-        objects.insert("Files", Value::object(Files::new(&part.chart.files)));
+        objects.insert("Files", Value::object(Files::new(part.chart)));
         objects.insert("Release", self.release.clone());
         objects.insert("Capabilities", self.capabilities.clone());
         objects.insert("Values", values.clone());

@@ -35,7 +35,7 @@ pub async fn preview(source: &Source, options: &Deploy, now: jiff::Timestamp) ->
     Ok(record)
 }
 
-fn told(options: &Deploy, revision: u64) -> chart::Release {
+pub(super) fn told(options: &Deploy, revision: u64) -> chart::Release {
     chart::Release {
         name: options.name.clone(),
         namespace: options.namespace.clone(),

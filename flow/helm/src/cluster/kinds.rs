@@ -42,6 +42,8 @@ impl Resource {
 pub struct Kinds {
     all: Vec<Resource>,
     versions: Vec<String>,
+    /// What parts of resources take (`v1/PodExecOptions`, `apps/v1/Scale`): templates are told of them, nothing else needs them.
+    parts: Vec<String>,
 }
 
 impl Kinds {
@@ -85,6 +87,9 @@ impl Kinds {
                     let kind = &resource["responseKind"];
                     let namespaced = resource["scope"] == "Namespaced";
                     self.add(name, &number, kind, &text(&resource["resource"]), namespaced);
+                    for part in array(&resource["subresources"]) {
+                        self.add_part(name, &number, &part["responseKind"]);
+                    }
                 }
             }
         }
@@ -95,11 +100,18 @@ impl Kinds {
         self.add_version(group, version);
         for resource in array(&answer["resources"]) {
             let plural = text(&resource["name"]);
-            if !plural.contains('/') {
+            if plural.contains('/') {
+                self.add_part(group, version, resource);
+            } else {
                 self.add(group, version, resource, &plural, resource["namespaced"] == true);
             }
         }
         Ok(())
+    }
+
+    fn add_part(&mut self, group: &str, version: &str, kind: &Value) {
+        let slash = if group.is_empty() { "" } else { "/" };
+        self.parts.push(format!("{group}{slash}{version}/{}", text(&kind["kind"])));
     }
 
     fn add_version(&mut self, group: &str, version: &str) {
@@ -130,6 +142,7 @@ impl Kinds {
     pub fn api_versions(&self) -> Vec<String> {
         let mut all = self.versions.clone();
         all.extend(self.all.iter().map(|resource| format!("{}/{}", resource.api_version(), resource.kind)));
+        all.extend(self.parts.iter().cloned());
         all.sort();
         all.dedup();
         all

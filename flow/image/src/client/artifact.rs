@@ -5,7 +5,7 @@ use http::{StatusCode, header};
 use records::Digest;
 use serde::Deserialize;
 
-use super::{Access, Client, Options, Target, collect, expect, is_loopback, push::location};
+use super::{Access, Client, Options, Target, collect, expect, push::location};
 use crate::{
     Algorithm, Error, Kind, Reference, Result, hash,
     registry::{Document, MAX_MANIFEST},
@@ -116,7 +116,7 @@ impl Client {
     /// `registry.example.org:5000`), or asks for none.
     pub async fn log_in(&self, host: &str) -> Result<()> {
         let address = if matches!(host, "docker.io" | "index.docker.io") { "registry-1.docker.io" } else { host };
-        let plain = self.options.plain_http.contains(host) || is_loopback(host);
+        let plain = self.options.plain(host, host);
         let base = format!("{}://{address}", if plain { "http" } else { "https" });
         let target = Target { named: host.to_owned(), base: base.clone(), repository: String::new() };
         let url = super::parse_url(&format!("{base}/v2/"))?;

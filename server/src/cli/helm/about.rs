@@ -10,7 +10,7 @@ use crate::fault::{Fault, Result};
 /// The version of Helm that this is like.
 const LIKE: &str = "v4.3";
 
-/// Flags of `helm version`.
+// Flags of `helm version`.
 #[derive(Debug, Args)]
 pub struct Version {
     /// The version alone

@@ -12,8 +12,10 @@ use crate::fault::{Class, Fault, Result};
 pub const LARGEST_INDEX: usize = 256 << 20;
 /// Bytes of a packed chart at most.
 pub const LARGEST_CHART: usize = 100 << 20;
+/// Bytes of a file of values at most.
+pub const LARGEST_VALUES: usize = 100 << 20;
 
-/// The flags that say how a repository or registry is reached.
+// The flags that say how a repository or registry is reached.
 #[derive(Clone, Default, Args)]
 pub struct Access {
     /// User name for the repository
@@ -73,7 +75,23 @@ impl std::fmt::Debug for Access {
     }
 }
 
+/// What lies under an URL of values, for who cannot wait: asked for on a thread of its own. Credentials come only from the URL.
+pub fn values(url: &str) -> std::result::Result<Vec<u8>, String> {
+    let url = url.to_owned();
+    let asking = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|e| format!("cannot fetch {}: {e}", shown_text(&url)))?;
+        runtime.block_on(Access::default().get(&url, &url, LARGEST_VALUES)).map_err(|fault| fault.message)
+    });
+    asking.join().unwrap_or_else(|_| Err("fetching values was cut short".to_owned()))
+}
+
 impl Access {
+    /// Whether a flag is there that only means something with TLS.
+    pub fn wants_tls(&self) -> bool {
+        !self.plain_http && (self.ca_file.is_some() || self.cert_file.is_some() || self.insecure_skip_tls_verify)
+    }
+
     /// The client that these flags describe.
     pub fn http(&self) -> Result<reqwest::Client> {
         let read = |path: &PathBuf| {

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::fault::{Fault, Result};
 
-/// Flags of `helm rollback`.
+// Flags of `helm rollback`.
 #[derive(Debug, Args)]
 pub struct RollbackOptions {
     name: String,
@@ -66,7 +66,7 @@ pub async fn rollback(options: &RollbackOptions) -> Result<ExitCode> {
     print("Rollback was a success! Happy Helming!\n")
 }
 
-/// Flags of `helm uninstall`.
+// Flags of `helm uninstall`.
 #[derive(Debug, Args)]
 pub struct UninstallOptions {
     #[arg(required = true)]
@@ -119,7 +119,7 @@ pub async fn uninstall(options: &UninstallOptions) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Flags of `helm test`.
+// Flags of `helm test`.
 #[derive(Debug, Args)]
 pub struct TestOptions {
     name: String,

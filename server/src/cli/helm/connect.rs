@@ -15,6 +15,8 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::shared::{Flags, Shared};
+
 use crate::{
     clock,
     fault::{Class, Fault, Result, chain},
@@ -23,9 +25,16 @@ use crate::{
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(15);
 
+/// The flags that name a cluster and a namespace, as every command takes them.
+pub type Target = Shared<TargetFlags>;
+
+impl Flags for TargetFlags {
+    const ONE: &'static str = "namespace";
+}
+
 // The flags that name a cluster and a namespace.
 #[derive(Args)]
-pub struct Target {
+pub struct TargetFlags {
     /// The namespace of the release
     #[arg(short, long, global = true, env = "HELM_NAMESPACE", hide_env = true)]
     pub namespace: Option<String>,
@@ -64,7 +73,7 @@ pub struct Target {
     abandoned_after: Duration,
 }
 
-impl Target {
+impl TargetFlags {
     /// The namespace without asking the cluster or reading more than the kubeconfig.
     pub fn namespace(&self) -> String {
         let read = || {
@@ -170,7 +179,8 @@ impl Target {
         config.current_context = Some(name);
     }
 
-    async fn cluster(&self) -> Result<Cluster> {
+    /// The cluster that is meant; nothing is asked of it yet.
+    pub async fn cluster(&self) -> Result<Cluster> {
         let wrong = |text: String| {
             Fault::new(Class::Unavailable, format!("kubernetes cluster unreachable: {text}"))
                 .hint(super::flags::UNREACHABLE)
@@ -213,7 +223,7 @@ impl Target {
     }
 }
 
-impl std::fmt::Debug for Target {
+impl std::fmt::Debug for TargetFlags {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Target").field("namespace", &self.namespace).finish_non_exhaustive()
     }

@@ -11,7 +11,7 @@ use clap::Args;
 use super::{disk::Disk, fault, places, say, unreadable};
 use crate::fault::{Class, Fault, Result};
 
-/// Flags of `helm create`.
+// Flags of `helm create`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// The directory to make; its last part is the chart's name

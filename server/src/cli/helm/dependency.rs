@@ -35,7 +35,7 @@ use crate::{
 /// What the copies of indexes are called whose repositories have no name.
 pub const UNMANAGED: &str = "helm-manager-";
 
-/// What to do about the charts that a chart needs.
+// What to do about the charts that a chart needs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List them and say whether they are there
@@ -54,7 +54,7 @@ pub enum Command {
     Build(Box<Options>),
 }
 
-/// Flags of `helm dependency update` and `build`.
+// Flags of `helm dependency update` and `build`.
 #[derive(Debug, Default, Args)]
 pub struct Options {
     #[arg(default_value = ".")]

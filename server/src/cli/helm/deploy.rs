@@ -1,6 +1,6 @@
 //! `helm install` and `helm upgrade`.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
 use chart::{Flavor, Warnings, release::Record};
 use clap::Args;
@@ -9,9 +9,10 @@ use helm::{Deploy, DryRun, Reuse, Source};
 use super::{
     Values,
     connect::Target,
+    filter::PostRenderer,
     flags::{self, Format, Trial, Waiting, Writing, failed},
     print,
-    reference::{self, Origin},
+    reference::{self, Origin, Use},
     say, show, warn, warned,
 };
 use crate::{
@@ -19,7 +20,7 @@ use crate::{
     fault::{Class, Fault, Result},
 };
 
-/// What install and upgrade have in common.
+// What install and upgrade have in common.
 #[derive(Debug, Args)]
 struct Common {
     #[command(flatten)]
@@ -77,12 +78,8 @@ struct Common {
     /// Let templates look up names of hosts
     #[arg(long)]
     enable_dns: bool,
-    /// A program that changes the documents on their way: standard input to standard output
-    #[arg(long, value_name = "PROGRAM")]
-    post_renderer: Option<PathBuf>,
-    /// Arguments of that program
-    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
-    post_renderer_args: Vec<String>,
+    #[command(flatten)]
+    post_renderer: PostRenderer,
     /// How the result is printed
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -119,16 +116,13 @@ impl Common {
         let flavor = Flavor::Helm4;
         let warnings = Warnings::default();
         let values = self.values.merge(flavor)?;
-        let chart = reference::application(chart, &self.origin, self.dependency_update, flavor, &warnings).await?;
+        let chart =
+            reference::application(chart, &self.origin, self.dependency_update, flavor, &warnings, Use::Stored).await?;
         warn(&warnings);
         if chart.metadata.deprecated {
             warned("WARNING: This chart is deprecated");
         }
-        let filter = self.post_renderer.clone().map(|program| {
-            let arguments = self.post_renderer_args.clone();
-            let filter: helm::Filter = Arc::new(move |text: &str| super::filter::filtered(&program, &arguments, text));
-            filter
-        });
+        let filter = self.post_renderer.filter(flavor)?;
         Ok(Source { chart, values, filter, seed: seed()?, flavor })
     }
 
@@ -147,7 +141,7 @@ fn seed() -> Result<u64> {
     Ok(u64::from_le_bytes(seed))
 }
 
-/// Flags of `helm install`.
+// Flags of `helm install`.
 #[derive(Debug, Args)]
 pub struct Install {
     /// [NAME] CHART
@@ -205,7 +199,7 @@ async fn run_install(common: &Common, reference: &str, deploy: &Deploy) -> Resul
     done.map_err(failed("INSTALLATION FAILED"))
 }
 
-/// Flags of `helm upgrade`.
+// Flags of `helm upgrade`.
 #[derive(Debug, Args)]
 pub struct Upgrade {
     name: String,

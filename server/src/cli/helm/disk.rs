@@ -1,7 +1,8 @@
 //! A chart's directory on this machine. Links are followed only within the directory, as far as its real path goes.
 
 use std::{
-    collections::HashSet,
+    collections::HashMap,
+    io::Read,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
@@ -11,9 +12,9 @@ use chart::{Tree, load::Kind};
 /// A directory that a chart is read from.
 pub struct Disk {
     root: PathBuf,
-    /// Files that are no links and lie in directories that are none: where they lead need not be asked again, which a chart with
-    /// hundreds of files would pay for with thousands of system calls.
-    plain: Mutex<HashSet<String>>,
+    /// Files that are no links and lie in directories that are none, with their bytes: where they lead need not be asked again, which a
+    /// chart with hundreds of files would pay for with thousands of system calls.
+    plain: Mutex<HashMap<String, u64>>,
 }
 
 impl Disk {
@@ -30,10 +31,22 @@ impl Disk {
         Ok(real)
     }
 
-    fn plain(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
+    fn plain(&self) -> std::sync::MutexGuard<'_, HashMap<String, u64>> {
         // A set of names is whole at any time.
         self.plain.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A file of so many bytes, unless it has changed since. One byte more is asked for, so that its end is seen without asking again.
+fn read(path: &Path, size: u64) -> std::io::Result<Vec<u8>> {
+    let mut file = std::fs::File::open(path)?;
+    let mut content = vec![0; usize::try_from(size).unwrap_or(0).saturating_add(1)];
+    let read = file.read(&mut content)?;
+    content.truncate(read);
+    if read as u64 != size {
+        file.read_to_end(&mut content)?;
+    }
+    Ok(content)
 }
 
 impl Tree for Disk {
@@ -42,11 +55,12 @@ impl Tree for Disk {
         let real = self.real(directory)?;
         let as_named = if directory.is_empty() { real == self.root } else { real == self.root.join(directory) };
         for entry in std::fs::read_dir(real)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
             let path = if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") };
-            let data = std::fs::symlink_metadata(self.root.join(&path))?;
+            let data = entry.metadata()?;
             if as_named && data.is_file() {
-                self.plain().insert(path.clone());
+                self.plain().insert(path.clone(), data.len());
             }
             // What a link leads to matters only if the file takes part; reading it checks where it leads.
             let data = if data.is_symlink() { std::fs::metadata(self.root.join(&path)).unwrap_or(data) } else { data };
@@ -61,7 +75,14 @@ impl Tree for Disk {
     }
 
     fn read(&self, file: &str) -> std::io::Result<Vec<u8>> {
-        let plain = self.plain().contains(file);
-        std::fs::read(if plain { self.root.join(file) } else { self.real(file)? })
+        let plain = self.plain().get(file).copied();
+        match plain {
+            Some(size) => read(&self.root.join(file), size),
+            None => std::fs::read(self.real(file)?),
+        }
+    }
+
+    fn is_plain(&self, file: &str) -> bool {
+        self.plain().contains_key(file)
     }
 }

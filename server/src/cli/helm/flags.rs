@@ -65,7 +65,7 @@ impl ServerSide {
     }
 }
 
-/// The flags for waiting.
+// The flags for waiting.
 #[derive(Debug, Args)]
 pub struct Waiting {
     /// Wait until the objects are ready: watcher (also without a word), legacy (as Helm 3), hookOnly [default: hookOnly]
@@ -86,7 +86,7 @@ impl Waiting {
     }
 }
 
-/// The flags for how objects that are there are changed.
+// The flags for how objects that are there are changed.
 #[derive(Debug, Args)]
 pub struct Writing {
     /// Replace objects instead of patching them

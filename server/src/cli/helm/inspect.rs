@@ -11,7 +11,7 @@ use super::{
 };
 use crate::fault::{Fault, Result};
 
-/// What to show of a chart.
+// What to show of a chart.
 #[derive(Debug, Subcommand)]
 pub enum Show {
     /// Its metadata, values, README and custom resource definitions
@@ -31,7 +31,7 @@ pub enum Show {
     Crds(Box<Named>),
 }
 
-/// Which chart.
+// Which chart.
 #[derive(Debug, Args)]
 pub struct Named {
     /// A path, oci://HOST/PATH/CHART, REPOSITORY/CHART, an URL, or a name with --repo
@@ -40,7 +40,7 @@ pub struct Named {
     origin: Origin,
 }
 
-/// Which chart, and what of its values.
+// Which chart, and what of its values.
 #[derive(Debug, Args)]
 pub struct NamedValues {
     #[command(flatten)]

@@ -16,7 +16,7 @@ use clap::Args;
 use super::{Compatible, Values, connect::Target, disk::Disk, fault, kube, named, print, unreadable, warned};
 use crate::{clock, fault::Result};
 
-/// Flags of `helm lint`.
+// Flags of `helm lint`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Directories or archives of charts

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::fault::{Class, Fault, Result};
 
-/// What to do about log-ins.
+// What to do about log-ins.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Try credentials and keep them
@@ -32,7 +32,7 @@ pub enum Command {
     },
 }
 
-/// Flags of `helm registry login`.
+// Flags of `helm registry login`.
 #[derive(Args)]
 pub struct Login {
     /// The registry, as host:port

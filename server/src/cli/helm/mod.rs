@@ -15,6 +15,7 @@ mod lint;
 mod login;
 mod package;
 mod places;
+mod plugin;
 mod pull;
 mod push;
 pub mod reference;
@@ -23,6 +24,7 @@ mod releases;
 mod repo;
 mod repositories;
 mod search;
+mod shared;
 mod show;
 mod template;
 mod verify;
@@ -36,6 +38,7 @@ use std::{
 use chart::{Chart, Flavor, Given, KubeVersion, Loader, Warnings};
 use clap::{Args, Subcommand, ValueEnum};
 
+use super::Below;
 use crate::fault::{Class, Fault, Result};
 
 // `shipway helm` with what every command takes, before its name or after it.
@@ -61,8 +64,9 @@ pub struct Helm {
     command: Command,
 }
 
-// What can be done with charts.
+// What can be done with charts. Each is built when it is the one that was asked for, as those above it are.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum Command {
     /// Render a chart and print its documents
     #[command(disable_version_flag = true)]
@@ -70,11 +74,11 @@ pub enum Command {
     /// Say what is wrong with a chart
     Lint(lint::Options),
     /// Show what a chart is: its metadata, values, README, custom resource definitions
-    #[command(subcommand, visible_alias = "inspect")]
-    Show(inspect::Show),
+    #[command(visible_alias = "inspect")]
+    Show(Below<inspect::Show>),
     /// See to the charts that a chart needs
-    #[command(subcommand, visible_aliases = ["dep", "dependencies"])]
-    Dependency(dependency::Command),
+    #[command(visible_aliases = ["dep", "dependencies"])]
+    Dependency(Below<dependency::Command>),
     /// Pack a chart into an archive
     #[command(disable_version_flag = true)]
     Package(package::Options),
@@ -84,11 +88,9 @@ pub enum Command {
     /// Push a packed chart into a registry
     Push(Box<push::Options>),
     /// Name repositories, fetch their indexes, write one
-    #[command(subcommand)]
-    Repo(repo::Command),
+    Repo(Below<repo::Command>),
     /// Log in to registries, and out
-    #[command(subcommand)]
-    Registry(login::Command),
+    Registry(Below<login::Command>),
     /// Hold a packed chart against its signed provenance
     Verify(verify::Options),
     /// Install a chart into a cluster
@@ -113,11 +115,10 @@ pub enum Command {
     /// How a release is
     Status(releases::StatusOptions),
     /// Fetch what is stored of a release
-    #[command(subcommand)]
-    Get(releases::Get),
+    Get(Below<releases::Get>),
     /// Look for charts in the repositories that are known
-    #[command(subcommand, disable_version_flag = true)]
-    Search(search::Command),
+    #[command(disable_version_flag = true)]
+    Search(Below<search::Command>),
     /// Write a chart to start from
     Create(create::Options),
     /// Where files lie and what the environment says
@@ -155,10 +156,10 @@ impl Compatible {
     }
 }
 
-/// The flags that give values, as every command has them.
+// The flags that give values, as every command has them.
 #[derive(Debug, Args)]
 pub struct Values {
-    /// Values from a YAML file (`-` for standard input); may be repeated, the last wins
+    /// Values from a YAML file or an URL (`-` for standard input); may be repeated, the last wins
     #[arg(short = 'f', long = "values", value_name = "FILE", value_delimiter = ',')]
     values: Vec<String>,
     #[command(flatten)]
@@ -205,16 +206,37 @@ impl SingleValues {
     }
 }
 
+impl Helm {
+    /// Whether it is over in a moment: no release is worked on, and hardly anything is waited for.
+    pub fn is_brief(&self) -> bool {
+        matches!(
+            self.command,
+            Command::Template(_)
+                | Command::Lint(_)
+                | Command::Show(_)
+                | Command::Package(_)
+                | Command::Verify(_)
+                | Command::Search(_)
+                | Command::Create(_)
+                | Command::Env { .. }
+                | Command::Version(_)
+        )
+    }
+}
+
 /// Runs one command.
 pub async fn main(helm: Helm) -> Result<ExitCode> {
     let asked = |text: String| matches!(text.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True");
-    if helm.debug || std::env::var("HELM_DEBUG").is_ok_and(asked) {
+    let debug = helm.debug || std::env::var("HELM_DEBUG").is_ok_and(asked);
+    if debug {
         super::trace_to_stderr("info,helm=debug,chart=debug,kube_client=debug,shipway=debug,server=debug");
     }
     let needless = (&helm.color, helm.burst_limit, helm.qps, &helm.content_cache);
-    tracing::debug!(given = ?needless, "flags of helm that nothing here needs");
+    if needless != (&None, None, None, &None) {
+        tracing::debug!(given = ?needless, "flags of helm that nothing here needs");
+    }
     match helm.command {
-        Command::Search(command) => search::main(&command),
+        Command::Search(command) => search::main(&command.below),
         Command::Create(options) => create::main(&options),
         Command::Env { name } => about::environment(name.as_deref(), &helm.target, &helm.places),
         Command::Version(options) => about::version(&options),
@@ -223,15 +245,15 @@ pub async fn main(helm: Helm) -> Result<ExitCode> {
                 "run the plugin's own program, or helm itself; releases, repositories and log-ins are shared with it",
             ))
         }
-        Command::Template(options) => template::main(&options).await,
+        Command::Template(options) => template::main(&options, debug).await,
         Command::Lint(options) => lint::main(&options),
-        Command::Show(show) => inspect::show(&show).await,
-        Command::Dependency(command) => dependency::main(command).await,
+        Command::Show(show) => inspect::show(&show.below).await,
+        Command::Dependency(command) => dependency::main(command.below).await,
         Command::Package(options) => package::main(&options).await,
         Command::Pull(options) => pull::main(*options).await,
         Command::Push(options) => push::main(*options).await,
-        Command::Repo(command) => repo::main(command).await,
-        Command::Registry(command) => login::main(command).await,
+        Command::Repo(command) => repo::main(command.below).await,
+        Command::Registry(command) => login::main(command.below).await,
         Command::Verify(options) => verify::main(&options),
         Command::Install(options) => deploy::install(&options).await,
         Command::Upgrade(options) => deploy::upgrade(&options).await,
@@ -241,14 +263,18 @@ pub async fn main(helm: Helm) -> Result<ExitCode> {
         Command::List(options) => releases::list(&options).await,
         Command::History(options) => releases::history(&options).await,
         Command::Status(options) => releases::status(&options).await,
-        Command::Get(what) => releases::get(&what).await,
+        Command::Get(what) => releases::get(&what.below).await,
     }
 }
 
-/// The largest file of values.
-const LARGEST: u64 = 100 << 20;
+const LARGEST: u64 = access::LARGEST_VALUES as u64;
 
+/// A file of values: `-` for standard input, an URL, or a path.
 fn read(file: &str) -> std::result::Result<Vec<u8>, String> {
+    let scheme = file.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase());
+    if matches!(scheme.as_deref(), Some("http" | "https")) {
+        return access::values(file);
+    }
     let mut content = Vec::new();
     let done = match file.trim() {
         "-" => std::io::stdin().take(LARGEST + 1).read_to_end(&mut content),
@@ -258,7 +284,13 @@ fn read(file: &str) -> std::result::Result<Vec<u8>, String> {
         Ok(_) if content.len() as u64 > LARGEST => Err(format!("open {file}: it has more than {LARGEST} bytes")),
         Ok(_) => Ok(content),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(format!("open {file}: no such file or directory"))
+            let other = match &scheme {
+                Some(scheme) => format!(
+                    " (values come from files, http:// and https://; {scheme}:// needs a plugin of helm, which are not run)"
+                ),
+                None => String::new(),
+            };
+            Err(format!("open {file}: no such file or directory{other}"))
         }
         Err(error) => Err(format!("open {file}: {error}")),
     }
@@ -266,10 +298,25 @@ fn read(file: &str) -> std::result::Result<Vec<u8>, String> {
 
 /// A chart from a directory or an archive.
 fn load(path: &Path, flavor: Flavor, warnings: &Warnings) -> Result<Chart> {
-    let loader = Loader { flavor, ..Loader::default() };
     if path.is_dir() {
-        return loader.tree(&disk::Disk::new(path).map_err(|e| unreadable(path, &e))?, warnings).map_err(fault);
+        let disk = disk::Disk::new(path).map_err(|e| unreadable(path, &e))?;
+        return Loader { flavor, ..Loader::default() }.tree(&disk, warnings).map_err(fault);
     }
+    packed(path, flavor, warnings)
+}
+
+/// The same, to be rendered and nothing else: what templates do not ask for is not read.
+fn load_to_render(path: &Path, flavor: Flavor, warnings: &Warnings) -> Result<Chart> {
+    if path.is_dir() {
+        let disk = disk::Disk::new(path).map_err(|e| unreadable(path, &e))?;
+        let loader = Loader { flavor, ..Loader::default() };
+        return loader.tree_to_render(std::sync::Arc::new(disk), warnings).map_err(fault);
+    }
+    packed(path, flavor, warnings)
+}
+
+fn packed(path: &Path, flavor: Flavor, warnings: &Warnings) -> Result<Chart> {
+    let loader = Loader { flavor, ..Loader::default() };
     let archive = match std::fs::read(path) {
         Ok(archive) => archive,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

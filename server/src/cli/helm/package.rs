@@ -19,7 +19,7 @@ use crate::{
     fault::{Class, Fault, Result},
 };
 
-/// Flags of `helm package`.
+// Flags of `helm package`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Directories of charts

@@ -4,9 +4,18 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::shared::{Flags, Shared};
+
+/// Files and directories that are shared with `helm`, as every command takes them.
+pub type Places = Shared<PlaceFlags>;
+
+impl Flags for PlaceFlags {
+    const ONE: &'static str = "repository_config";
+}
+
 // Files and directories that are shared with `helm`.
 #[derive(Debug, Clone, Default, Args)]
-pub struct Places {
+pub struct PlaceFlags {
     /// The file with the names of repositories
     #[arg(long, global = true, value_name = "FILE", env = "HELM_REPOSITORY_CONFIG", hide = true)]
     repository_config: Option<PathBuf>,
@@ -18,7 +27,7 @@ pub struct Places {
     registry_config: Option<PathBuf>,
 }
 
-impl Places {
+impl PlaceFlags {
     pub fn repositories(&self) -> PathBuf {
         self.repository_config.clone().unwrap_or_else(|| config("repositories.yaml"))
     }
@@ -44,6 +53,7 @@ impl Places {
             ("HELM_CACHE_HOME", text(base("HELM_CACHE_HOME", "XDG_CACHE_HOME", ".cache"))),
             ("HELM_CONFIG_HOME", text(base("HELM_CONFIG_HOME", "XDG_CONFIG_HOME", ".config"))),
             ("HELM_DATA_HOME", text(data())),
+            ("HELM_PLUGINS", text(plugins())),
             ("HELM_REGISTRY_CONFIG", text(self.registries())),
             ("HELM_REPOSITORY_CACHE", text(self.cache())),
             ("HELM_REPOSITORY_CONFIG", text(self.repositories())),
@@ -63,6 +73,12 @@ fn config(file: &str) -> PathBuf {
 /// Where people keep what charts are made from.
 pub fn data() -> PathBuf {
     base("HELM_DATA_HOME", "XDG_DATA_HOME", ".local/share")
+}
+
+/// The directories of helm's plugins, separated as in `PATH`.
+pub fn plugins() -> PathBuf {
+    let set = std::env::var_os("HELM_PLUGINS").filter(|value| !value.is_empty());
+    set.map_or_else(|| data().join("plugins"), PathBuf::from)
 }
 
 fn base(own: &str, general: &str, default: &str) -> PathBuf {

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::fault::{Class, Fault, Result};
 
-/// Flags of `helm pull`.
+// Flags of `helm pull`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// oci://HOST/PATH/CHART, REPOSITORY/CHART, an URL, or a name with --repo

@@ -8,7 +8,7 @@ use clap::Args;
 use super::{access::Access, load, places::Places, registry::Registry, unreadable};
 use crate::fault::{Fault, Result};
 
-/// Flags of `helm push`.
+// Flags of `helm push`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// A packed chart; its .prov beside it goes with it

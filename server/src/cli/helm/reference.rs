@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{
     access::{Access, LARGEST_CHART, shown_text},
-    dependency, fault, load,
+    dependency, fault, load, load_to_render,
     places::Places,
     registry::Registry,
     repositories::{Repositories, Repository},
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::fault::{Class, Fault, Result};
 
-/// The flags that say where a chart is found, and whether its signature must hold.
+// The flags that say where a chart is found, and whether its signature must hold.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Origin {
     /// Version of the chart, or a range of versions [default: the newest release]
@@ -50,6 +50,13 @@ pub struct Fetched {
 
 /// The chart that a reference names, loaded.
 pub async fn chart(reference: &str, origin: &Origin, flavor: Flavor, warnings: &Warnings) -> Result<Chart> {
+    found(reference, origin, flavor, warnings, load).await
+}
+
+/// Loads a chart that lies on this machine.
+type Load = fn(&Path, Flavor, &Warnings) -> Result<Chart>;
+
+async fn found(reference: &str, origin: &Origin, flavor: Flavor, warnings: &Warnings, load: Load) -> Result<Chart> {
     let reference = reference.trim();
     if let Some(path) = local(reference, origin)? {
         if origin.verify {
@@ -65,6 +72,15 @@ pub async fn chart(reference: &str, origin: &Origin, flavor: Flavor, warnings: &
     loader.archive(&fetched.archive, warnings).map_err(fault)
 }
 
+/// What becomes of a chart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// It is rendered, and forgotten.
+    Shown,
+    /// All of it is stored with a release.
+    Stored,
+}
+
 /// The chart that is to be rendered: an application, with all that it depends on. What is missing is fetched into its directory, if
 /// `update` asks for that.
 pub async fn application(
@@ -73,10 +89,15 @@ pub async fn application(
     update: bool,
     flavor: Flavor,
     warnings: &Warnings,
+    becomes: Use,
 ) -> Result<Chart> {
-    let whole = |found: &Chart| found.installable().and_then(|()| found.check_dependencies(flavor)).map_err(fault);
-    let found = chart(reference, origin, flavor, warnings).await?;
-    match (whole(&found), local(reference.trim(), origin)?) {
+    let load: Load = match becomes {
+        Use::Shown => load_to_render,
+        Use::Stored => load,
+    };
+    let whole = |loaded: &Chart| loaded.installable().and_then(|()| loaded.check_dependencies(flavor)).map_err(fault);
+    let loaded = found(reference, origin, flavor, warnings, load).await?;
+    match (whole(&loaded), local(reference.trim(), origin)?) {
         (Err(_), Some(path)) if update && path.is_dir() => {
             dependency::update(&dependency::Options {
                 chart: path,
@@ -87,10 +108,10 @@ pub async fn application(
                 places: origin.places.clone(),
             })
             .await?;
-            let found = chart(reference, origin, flavor, warnings).await?;
-            whole(&found).map(|()| found)
+            let loaded = found(reference, origin, flavor, warnings, load).await?;
+            whole(&loaded).map(|()| loaded)
         }
-        (whole, _) => whole.map(|()| found),
+        (whole, _) => whole.map(|()| loaded),
     }
 }
 

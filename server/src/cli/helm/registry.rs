@@ -181,7 +181,8 @@ pub fn client(host: &str, access: &Access, places: &Places) -> Result<client::Cl
         None => login::find(&logins, host),
     };
     let plain_http = access.plain_http.then(|| host.to_owned()).into_iter().collect();
-    let options = client::Options { plain_http, credentials: Arc::new(credentials), ..client::Options::default() };
+    let tls = access.wants_tls().then(|| host.to_owned()).into_iter().collect();
+    let options = client::Options { plain_http, tls, credentials: Arc::new(credentials), ..client::Options::default() };
     Ok(client::Client::with(access.http()?, options))
 }
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::fault::{Fault, Result};
 
-/// Flags of `helm list`.
+// Flags of `helm list`.
 #[derive(Debug, Args)]
 pub struct List {
     /// Of all namespaces
@@ -152,7 +152,7 @@ pub async fn list(options: &List) -> Result<ExitCode> {
     print(&show::formatted(options.output, &elements, table)?)
 }
 
-/// Flags of `helm history`.
+// Flags of `helm history`.
 #[derive(Debug, Args)]
 pub struct History {
     name: String,
@@ -231,7 +231,7 @@ pub async fn history(options: &History) -> Result<ExitCode> {
     print(&show::formatted(options.output, &lines, table)?)
 }
 
-/// One revision of a release.
+// One revision of a release.
 #[derive(Debug, Args)]
 pub struct One {
     name: String,
@@ -257,7 +257,7 @@ impl One {
     }
 }
 
-/// Flags of `helm status`.
+// Flags of `helm status`.
 #[derive(Debug, Args)]
 pub struct StatusOptions {
     #[command(flatten)]
@@ -281,7 +281,7 @@ pub async fn status(options: &StatusOptions) -> Result<ExitCode> {
     print(&show::formatted(options.output, &document, || show::status(&record, &shown))?)
 }
 
-/// What can be fetched of a stored release.
+// What can be fetched of a stored release.
 #[derive(Debug, Subcommand)]
 pub enum Get {
     /// Everything: values, hooks, manifest, notes
@@ -298,7 +298,7 @@ pub enum Get {
     Values(ValuesOptions),
 }
 
-/// Everything of one revision.
+// Everything of one revision.
 #[derive(Debug, Args)]
 pub struct Whole {
     #[command(flatten)]
@@ -308,7 +308,7 @@ pub struct Whole {
     template: String,
 }
 
-/// One revision and how it is printed.
+// One revision and how it is printed.
 #[derive(Debug, Args)]
 pub struct Printed {
     #[command(flatten)]
@@ -318,7 +318,7 @@ pub struct Printed {
     output: Format,
 }
 
-/// Flags of `helm get values`.
+// Flags of `helm get values`.
 #[derive(Debug, Args)]
 pub struct ValuesOptions {
     #[command(flatten)]

@@ -23,7 +23,7 @@ use crate::{
     fault::{Class, Fault, Result},
 };
 
-/// What to do about repositories.
+// What to do about repositories.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Give a repository a name
@@ -59,7 +59,7 @@ pub enum Command {
     Index(Own),
 }
 
-/// Flags of `helm repo add`.
+// Flags of `helm repo add`.
 #[derive(Debug, Args)]
 pub struct Add {
     name: String,
@@ -76,7 +76,7 @@ pub struct Add {
     places: Places,
 }
 
-/// Flags of `helm repo index`.
+// Flags of `helm repo index`.
 #[derive(Debug, Args)]
 pub struct Own {
     #[arg(default_value = ".")]

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{flags::Format, places::Places, print, repositories::Repositories, show, warned};
 use crate::fault::{Class, Fault, Result};
 
-/// Where to look.
+// Where to look.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// In the indexes of the repositories that are known, as they were fetched last
@@ -26,7 +26,7 @@ pub enum Command {
     },
 }
 
-/// Flags of `helm search repo`.
+// Flags of `helm search repo`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Words of a name, a description or keywords; nothing lists everything

@@ -2,17 +2,18 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use chart::{
-    Render, Warnings,
-    render::{PostRenderer, Shown},
-};
+use chart::{Capabilities, Render, Rendered, Warnings, render::Shown};
 use clap::Args;
+use helm::{Deploy, Source, action::Asked};
 
 use super::{
     Compatible, Values,
     connect::Target,
-    fault, filter, kube, print,
-    reference::{self, Origin},
+    fault,
+    filter::PostRenderer,
+    flags::Trial,
+    kube, print,
+    reference::{self, Origin, Use},
     say, warn, warned,
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     fault::{Class, Fault, Result},
 };
 
-/// Flags of `helm template`.
+// Flags of `helm template`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// [NAME] CHART
@@ -74,12 +75,17 @@ pub struct Options {
     /// Do not hold the values against the chart's schema
     #[arg(long)]
     skip_schema_validation: bool,
-    /// A program that changes the documents on their way: standard input to standard output
-    #[arg(long, value_name = "PROGRAM")]
-    post_renderer: Option<PathBuf>,
-    /// Arguments of that program
-    #[arg(long, value_name = "ARGUMENT", allow_hyphen_values = true)]
-    post_renderer_args: Vec<String>,
+    /// `server`: what templates are told and look up is the cluster's, and the objects must be such that it would take them
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "client")]
+    dry_run: Option<Trial>,
+    /// helm 4: the same as --dry-run=server; with --compatible 3 as helm 3 has it, without look-ups
+    #[arg(long)]
+    validate: bool,
+    /// Let templates look up names of hosts
+    #[arg(long)]
+    enable_dns: bool,
+    #[command(flatten)]
+    post_renderer: PostRenderer,
     /// What everything random is made from; the same seed gives the same output
     #[arg(long, default_value_t = 0)]
     seed: u64,
@@ -88,7 +94,7 @@ pub struct Options {
     compatible: Compatible,
 }
 
-pub async fn main(options: &Options) -> Result<ExitCode> {
+pub async fn main(options: &Options, debug: bool) -> Result<ExitCode> {
     let (name, path) = match options.names.as_slice() {
         [_, _, ..] if options.generate_name => {
             return Err(Fault::usage("cannot set --generate-name and also specify a name"));
@@ -113,47 +119,127 @@ pub async fn main(options: &Options) -> Result<ExitCode> {
     let flavor = options.compatible.flavor();
     let warnings = Warnings::default();
     let values = options.values.merge(flavor)?;
-    let chart = reference::application(path, &options.origin, options.dependency_update, flavor, &warnings).await?;
+    let asked = options.asked()?;
+    let offline = !asked.cluster() && !options.enable_dns;
+    let becomes = if offline { Use::Shown } else { Use::Stored };
+    let chart =
+        reference::application(path, &options.origin, options.dependency_update, flavor, &warnings, becomes).await?;
     if chart.metadata.deprecated {
         warned("WARNING: This chart is deprecated");
     }
-    let filter = options
-        .post_renderer
-        .as_deref()
-        .map(|program| move |text: &str| filter::filtered(program, &options.post_renderer_args, text));
+    let filter = options.post_renderer.filter(flavor)?;
+    if !offline {
+        let source = Source { chart, values, filter, seed: options.seed, flavor };
+        let rendered = options.with_cluster(name, namespace, &source, asked).await?;
+        return options.show(&rendered, name);
+    }
+    let filter = filter.as_ref().map(|filter| move |text: &str| filter(text));
     let mut render = Render::offline(flavor, name, &namespace);
     render.options.now = clock::now();
     render.options.seed = options.seed;
     render.cache = Some(Arc::default());
     render.release.is_upgrade = options.is_upgrade;
     // As with helm, the one flag does not take back the other.
-    tracing::debug!(
-        skip_crds = options.skip_crds,
-        "definitions of custom resources are left out unless they are asked for"
-    );
+    if options.skip_crds {
+        tracing::debug!("definitions of custom resources are left out anyway, unless --include-crds asks for them");
+    }
     render.include_crds = options.include_crds;
     render.skip_schema = options.skip_schema_validation;
     if let Some(kube) = kube(options.kube_version.as_deref(), flavor)? {
         render.capabilities.kube = kube;
     }
     render.capabilities.api_versions.extend(options.api_versions.iter().cloned());
-    render.post_renderer = filter.as_ref().map(|filter| filter as PostRenderer<'_>);
+    render.post_renderer = filter.as_ref().map(|filter| filter as chart::render::PostRenderer<'_>);
     let rendered = render.run(&chart, &values, &warnings);
     warn(&warnings);
-    let rendered = rendered.map_err(fault)?;
+    let rendered = rendered.map_err(|error| unusable(error, debug))?;
     // This process ends in a moment: giving the memory of all parsed templates back piece by piece is a sixth of its time.
     std::mem::forget((render, chart, values));
-    let shown = Shown { no_hooks: options.no_hooks, skip_tests: options.skip_tests, only: options.show_only.clone() };
-    let Some(directory) = &options.output_dir else {
-        return print(&rendered.print(&shown, flavor).map_err(fault)?);
+    options.show(&rendered, name)
+}
+
+/// An error of rendering. Of text that is no YAML, `--debug` prints all that there is of it.
+fn unusable(error: chart::Error, debug: bool) -> Fault {
+    let rendered = match &error {
+        chart::Error::Manifest { rendered, .. } => rendered.clone(),
+        _ => String::new(),
     };
-    let directory = if options.release_name { directory.join(name) } else { directory.clone() };
-    for (path, text) in rendered.files(&shown, options.include_crds) {
-        // Paths of templates are clean and relative: the loader has seen to it.
-        let file = directory.join(path);
-        let written = file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&file, text));
-        written.map_err(|e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", file.display())))?;
-        say(format!("wrote {}", file.display()));
+    let fault = fault(error);
+    match (rendered.as_str(), debug) {
+        ("", _) => fault,
+        (_, false) => fault.hint("--debug prints what was rendered"),
+        (text, true) => match print(text) {
+            Ok(_) => fault,
+            Err(unwritten) => unwritten,
+        },
     }
-    Ok(ExitCode::SUCCESS)
+}
+
+impl Options {
+    /// What the cluster is asked for, by the rules of either helm.
+    fn asked(&self) -> Result<Asked> {
+        let server = match self.dry_run {
+            None | Some(Trial::Client) => false,
+            Some(Trial::Server) => true,
+            Some(Trial::None) => {
+                return Err(Fault::usage("invalid dry-run value (\"none\"). Must be \"server\" or \"client\""));
+            }
+        };
+        match self.compatible {
+            Compatible::Helm3 => Ok(Asked { told: self.validate, lookup: server, objects: self.validate }),
+            Compatible::Helm4 if self.validate && self.dry_run.is_some() => Err(Fault::usage(
+                "if any flags in the group [validate dry-run] are set none of the others can be; [dry-run validate] were all set",
+            )),
+            Compatible::Helm4 => {
+                if self.validate {
+                    warned("Flag --validate has been deprecated, use '--dry-run=server' instead");
+                }
+                let asked = server || self.validate;
+                Ok(Asked { told: asked, lookup: asked, objects: asked })
+            }
+        }
+    }
+
+    async fn with_cluster(&self, name: &str, namespace: String, source: &Source, asked: Asked) -> Result<Rendered> {
+        let mut offline = Capabilities::offline(source.flavor);
+        if let Some(kube) = kube(self.kube_version.as_deref(), source.flavor)? {
+            offline.kube = kube;
+        }
+        offline.api_versions.extend(self.api_versions.iter().cloned());
+        let deploy = Deploy {
+            name: name.to_owned(),
+            namespace,
+            is_upgrade: self.is_upgrade,
+            include_crds: self.include_crds,
+            skip_crds: self.skip_crds,
+            skip_schema: self.skip_schema_validation,
+            dns: self.enable_dns,
+            ..Deploy::default()
+        };
+        let cluster = match asked.cluster() {
+            true => Some(self.target.cluster().await?),
+            false => None,
+        };
+        let done = helm::action::template(cluster.as_ref(), source, &deploy, asked, offline, clock::now()).await;
+        let (rendered, warnings) = done.map_err(super::flags::fault)?;
+        warnings.into_iter().for_each(warned);
+        Ok(rendered)
+    }
+
+    fn show(&self, rendered: &Rendered, name: &str) -> Result<ExitCode> {
+        let shown = Shown { no_hooks: self.no_hooks, skip_tests: self.skip_tests, only: self.show_only.clone() };
+        let Some(directory) = &self.output_dir else {
+            return print(&rendered.print(&shown, self.compatible.flavor()).map_err(fault)?);
+        };
+        let directory = if self.release_name { directory.join(name) } else { directory.clone() };
+        for (path, text) in rendered.files(&shown, self.include_crds) {
+            // Paths of templates are clean and relative: the loader has seen to it.
+            let file = directory.join(path);
+            let written =
+                file.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&file, text));
+            written.map_err(|e| Fault::new(Class::Unavailable, format!("cannot write {}: {e}", file.display())))?;
+            say(format!("wrote {}", file.display()));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }

@@ -14,7 +14,7 @@ use crate::{
     fault::{Fault, Result},
 };
 
-/// Flags of `helm verify`.
+// Flags of `helm verify`.
 #[derive(Debug, Args)]
 pub struct Options {
     /// A packed chart, with its .prov beside it

@@ -8,7 +8,7 @@ use kustomize::{Edit, NAMES};
 use super::{Disk, unavailable, wrong};
 use crate::fault::{Class, Fault, Result};
 
-/// What can be changed.
+// What can be changed.
 #[derive(Debug, Subcommand)]
 pub enum Change {
     /// Add to the file
@@ -31,7 +31,7 @@ pub struct Fix {
     vars: bool,
 }
 
-/// The content of a generated ConfigMap or Secret.
+// The content of a generated ConfigMap or Secret.
 #[derive(Debug, Args)]
 pub struct Content {
     /// The name of the generator
@@ -59,7 +59,7 @@ pub struct Content {
     of: String,
 }
 
-/// Other values for what is generated.
+// Other values for what is generated.
 #[derive(Debug, Args)]
 pub struct Literals {
     /// The name of the generator
@@ -520,7 +520,7 @@ fn known_metadata(options: &[String]) -> Result<()> {
     }
 }
 
-/// The content of a new file.
+// The content of a new file.
 #[derive(Debug, Args)]
 pub struct Create {
     /// Resources, with commas between

@@ -3,6 +3,7 @@
 mod charts;
 pub mod disk;
 mod edit;
+mod localize;
 mod remote;
 
 use std::{
@@ -17,7 +18,7 @@ pub use charts::Pulled;
 pub use disk::Disk;
 pub use remote::Fetched;
 
-use super::helm::Compatible;
+use super::{Below, helm::Compatible};
 use crate::{
     clock,
     fault::{Class, Fault, Result},
@@ -29,23 +30,22 @@ Examples:
   shipway kustomize build --enable-helm . -o out.yaml      into a file, helmCharts inflated
   shipway kustomize create --autodetect --namespace live   a kustomization of what is here
   shipway kustomize edit set image nginx=registry.example/nginx:1.27
+  shipway kustomize localize deploy/prod --allow-remote     a copy that needs nothing from elsewhere
   shipway kustomize edit add configmap env --from-literal=A=1
   shipway kustomize edit add label team:shop --without-selector";
 
 // What can be done with kustomizations.
 #[derive(Debug, Subcommand)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = EXAMPLES, defer = true)]
 pub enum Command {
     /// Build a kustomization and print its objects
     Build(Box<Build>),
     /// Make a kustomization file in this directory
     Create(edit::Create),
     /// Change the kustomization file of this directory; its comments and order stay
-    #[command(subcommand)]
-    Edit(Box<edit::Change>),
-    /// Not there: copies of remote bases are made by git
-    #[command(hide = true)]
-    Localize(Absent),
+    Edit(Box<Below<edit::Change>>),
+    /// Copy a kustomization and all it names into a new directory, what is elsewhere too
+    Localize(localize::Options),
     /// Not there: objects are changed by patches and transformers
     #[command(hide = true)]
     Cfg(Absent),
@@ -54,7 +54,7 @@ pub enum Command {
     Fn(Absent),
 }
 
-/// Whatever is given to a command that there is not.
+// Whatever is given to a command that there is not.
 #[derive(Debug, Args)]
 pub struct Absent {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
@@ -129,11 +129,8 @@ pub async fn main(command: Command) -> Result<ExitCode> {
     match command {
         Command::Build(options) => on_a_thread(move |runtime| build(&options, runtime)).await,
         Command::Create(options) => edit::create(&options),
-        Command::Edit(change) => edit::main(*change),
-        Command::Localize(absent) => absent.refuse(
-            "localize",
-            "put what is remote beside the kustomization (`git clone`, `curl`, `shipway helm pull --untar`) and name it by its path in `resources`; `shipway kustomize build --allow-remote` builds it as it is",
-        ),
+        Command::Edit(change) => edit::main(change.below),
+        Command::Localize(options) => on_a_thread(move |runtime| localize::main(&options, runtime)).await,
         Command::Cfg(absent) => absent.refuse(
             "cfg",
             "`shipway render PATH` prints and lists objects, `shipway render --explain KIND/NAME.field` shows one, patches and `shipway kustomize edit` change them",

@@ -120,6 +120,14 @@ pub async fn running(app: &App) -> Result<BTreeMap<Digest, String>> {
             }
         }
     }
+    // What the newest run of a project found in the registry may be released yet.
+    let runs: Vec<records::Run> = app.newest_first("").await?;
+    let mut seen = BTreeSet::new();
+    for run in runs.into_iter().filter(|run| !run.found.is_empty() && seen.insert(run.id.project.clone())) {
+        for image in run.found.into_values() {
+            found.entry(image.digest).or_insert_with(|| format!("run {}", run.id));
+        }
+    }
     let log = app.records.log();
     let mut after: Option<String> = None;
     loop {

@@ -1,10 +1,13 @@
 //! One run, from its start to its end.
 
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::FutureExt;
 use graph::{Cancel, Graph};
-use records::{Commit, Image, Run, RunId};
+use records::{Commit, Image, ReleasedImage, Run, RunId};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{
@@ -80,12 +83,13 @@ async fn attempt(app: &Arc<App>, id: &RunId, cancel: &Cancel) -> Result<()> {
     // What is wrong with the manifests is said before anything is built.
     let manifests = manifests::read(app, &tree, &parsed).await?;
     let environments = parsed.environments(&id.project);
+    let found = found(app, &run, &parsed, &manifests).await?;
     let shown = board.steps();
     app.records
         .update::<Run, Fault>(&id.key(), |run| {
             let (steps, environments) = (shown.clone(), environments.clone());
             let (all, own) = (manifests.all.clone(), manifests.environments.clone());
-            Ok(Run { steps, environments, manifests: all, manifests_of: own, ..run })
+            Ok(Run { steps, environments, found: found.clone(), manifests: all, manifests_of: own, ..run })
         })
         .await?;
     let publishing = {
@@ -120,6 +124,41 @@ async fn attempt(app: &Arc<App>, id: &RunId, cancel: &Cancel) -> Result<()> {
         board.write(&app.records).await?;
     }
     ended
+}
+
+/// The images that the manifests ask for and that are there already: by tag, what the registry holds, or a base image. What an earlier
+/// attempt found stays.
+async fn found(
+    app: &App,
+    run: &Run,
+    parsed: &pipeline::Pipeline,
+    manifests: &manifests::Deployed,
+) -> Result<BTreeMap<String, ReleasedImage>> {
+    let steps = parsed.step_images().into_iter().map(|name| manifest::name_of(name).to_owned());
+    let known: BTreeSet<String> = steps.chain(parsed.images.iter().map(|image| image.name.clone())).collect();
+    let registry = app.rooms.address().to_string();
+    let mut all = BTreeMap::new();
+    for digest in manifests.all.iter().chain(manifests.environments.values()) {
+        let text = store::blobs::get(&*app.blobs, digest, manifests::LIMIT).await?;
+        let objects: Vec<serde_json::Value> =
+            serde_json::from_slice(&text).map_err(|e| Fault::from_error(Class::Internal, &e))?;
+        for asked in manifest::unpinned(&objects, &registry, &known) {
+            if all.contains_key(&asked.image) {
+                continue;
+            }
+            let image = match run.found.get(&asked.image) {
+                Some(image) => image.clone(),
+                None => {
+                    let found = app.rooms.shop.bases.resolve(&asked.image, &|_| {}).boxed().await;
+                    let (repository, digest) =
+                        found.map_err(|fault| Fault { message: format!("{}: {}", asked, fault.message), ..fault })?;
+                    ReleasedImage { repository, digest }
+                }
+            };
+            all.insert(asked.image, image);
+        }
+    }
+    Ok(all)
 }
 
 /// The parts as an earlier server left them: what had ended well keeps its times.
