@@ -151,5 +151,8 @@ async fn a_manifest_its_tags_and_its_events_are_written_down_at_once() {
     let digest = registry.resolve("team/app", "v1").await.unwrap();
     assert_eq!(noted.len(), 1);
     assert_eq!((noted[0].tag.as_deref(), noted[0].digest.as_ref()), (Some("v1"), Some(&digest)));
-    assert_eq!((noted[0].media_type.as_deref(), noted[0].size), (Some(media::OCI_INDEX), Some(manifest(1).len() as u64)));
+    assert_eq!(
+        (noted[0].media_type.as_deref(), noted[0].size),
+        (Some(media::OCI_INDEX), Some(manifest(1).len() as u64))
+    );
 }

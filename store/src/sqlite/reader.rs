@@ -53,18 +53,13 @@ impl Readers {
     }
 
     pub(super) async fn list(&self, kind: &str, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page> {
-        // One statement, so that the entries and the head are of one moment.
-        let query = format!(
-            "SELECT head.seq AS at, {COLUMNS} FROM (SELECT {HEAD} AS seq) AS head LEFT JOIN (
-                SELECT seq FROM live WHERE kind = ?1 AND key >= ?2 AND (?3 IS NULL OR key < ?3) AND (?4 IS NULL OR key > ?4)
-                ORDER BY key LIMIT ?5
-            ) AS found ON TRUE LEFT JOIN log ON log.seq = found.seq ORDER BY log.key"
-        );
+        let until = after_prefix(prefix);
+        let query = listing(until.is_some());
         // The lower bound is one value, so that the index finds the start of a later page at once.
         let from = after.unwrap_or_default().max(prefix);
         let limit = limit.min(i64::MAX as usize - 1);
         let doing = || format!("cannot list {kind} {prefix}");
-        let query = sqlx::query(AssertSqlSafe(query)).bind(kind).bind(from).bind(after_prefix(prefix)).bind(after);
+        let query = sqlx::query(AssertSqlSafe(query)).bind(kind).bind(from).bind(until).bind(after);
         let mut held = self.acquire().await?;
         let rows = query.bind(limit as i64 + 1).fetch_all(&mut *held.connection).await;
         drop(held);
@@ -106,6 +101,17 @@ impl Readers {
         let rows = rows.map_err(|e| failed(e, doing))?;
         rows.iter().map(entry).collect::<sqlx::Result<_>>().map_err(|e| failed(e, doing))
     }
+}
+
+/// Lists a part of a kind: one statement, so that the entries and the head are of one moment. With an end the index is read as far as that
+/// and no further, however much of the kind comes after it.
+fn listing(ends: bool) -> String {
+    let end = if ends { "key < ?3" } else { "?3 IS NULL" };
+    format!(
+        "SELECT head.seq AS at, {COLUMNS} FROM (SELECT {HEAD} AS seq) AS head LEFT JOIN (
+            SELECT seq FROM live WHERE kind = ?1 AND key >= ?2 AND {end} AND (?4 IS NULL OR key > ?4) ORDER BY key LIMIT ?5
+        ) AS found ON TRUE LEFT JOIN log ON log.seq = found.seq ORDER BY log.key"
+    )
 }
 
 /// A row of a listing: the head, and an entry unless the listing is empty.

@@ -17,7 +17,10 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 pub use self::coming::Coming;
 
 use self::coming::Progress;
-use super::{ManifestRef, Registry, Upstream, blobs, manifests::{Push, Reach}};
+use super::{
+    ManifestRef, Registry, Upstream, blobs,
+    manifests::{Push, Reach},
+};
 use crate::{Error, Kind, Reference, Result, client::Client};
 
 /// How long a registry that is away is not asked again, and one that has had enough of us.
@@ -226,10 +229,8 @@ impl Inner {
     async fn fetch(&self, remote: &Reference, repository: &str, tag: Option<&str>) -> Result<()> {
         let found = self.ask(remote, self.client.manifest(remote)).await?;
         let tags: Vec<&str> = tag.into_iter().collect();
-        let push = Push {
-            expected: Some(&found.digest),
-            ..Push::new(repository, &tags, &found.media_type, Reach::Elsewhere)
-        };
+        let push =
+            Push { expected: Some(&found.digest), ..Push::new(repository, &tags, &found.media_type, Reach::Elsewhere) };
         self.registry.push(&push, found.content).await.map(drop)
     }
 }

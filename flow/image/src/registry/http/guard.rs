@@ -168,7 +168,13 @@ impl Server {
     }
 
     /// What a client does to a manifest that is not known yet.
-    pub(super) async fn event(&self, action: events::Action, repository: &str, tag: Option<&str>, call: &Call) -> Event {
+    pub(super) async fn event(
+        &self,
+        action: events::Action,
+        repository: &str,
+        tag: Option<&str>,
+        call: &Call,
+    ) -> Event {
         let agent = call.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         Event {
             at: self.registry.now(),
