@@ -183,7 +183,8 @@ fn walk(
     Ok(())
 }
 
-/// Writes the tar of a layer that is not reused. All times are `epoch`; files belong to `owner`, what leads to them to root.
+/// Writes the tar of a layer that is not reused. All times are `epoch`; files belong to `owner`, and so do the directories
+/// of layers that lead to them; what is Shipway's own belongs to root.
 pub fn write_tar(source: &Source, owner: (u32, u32), epoch: i64, out: impl Write) -> Result<()> {
     let failed = |e: std::io::Error| Error::Image(format!("cannot write a layer: {e}"));
     let mut tar = tar::Builder::new(out);
@@ -199,9 +200,10 @@ pub fn write_tar(source: &Source, owner: (u32, u32), epoch: i64, out: impl Write
         header
     };
     let root = (0, 0);
-    let directory = |tar: &mut tar::Builder<_>, path: &str| {
-        tar.append_data(&mut header(tar::EntryType::Directory, 0o755, 0, root), path, std::io::empty())
+    let directory_of = |tar: &mut tar::Builder<_>, path: &str, owner: (u32, u32)| {
+        tar.append_data(&mut header(tar::EntryType::Directory, 0o755, 0, owner), path, std::io::empty())
     };
+    let directory = |tar: &mut tar::Builder<_>, path: &str| directory_of(tar, path, root);
     match source {
         Source::Reuse(digest) => return Err(Error::Image(format!("layer {digest} is there already"))),
         Source::Launcher => {
@@ -235,7 +237,7 @@ pub fn write_tar(source: &Source, owner: (u32, u32), epoch: i64, out: impl Write
                 for part in inside.split('/').collect::<Vec<_>>().split_last().map_or(&[][..], |(_, parents)| parents) {
                     at.push_str(part);
                     at.push('/');
-                    directory(&mut tar, &at).map_err(failed)?;
+                    directory_of(&mut tar, &at, owner).map_err(failed)?;
                 }
                 let all = std::iter::once("").chain(paths.iter().map(String::as_str));
                 for path in all {

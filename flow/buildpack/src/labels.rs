@@ -189,7 +189,8 @@ pub fn build(metadata: &Metadata) -> serde_json::Value {
             let mut one = serde_json::json!({
                 "type": process.kind,
                 "command": process.command,
-                "args": process.args,
+                // Nothing, and not an empty list, where a buildpack says nothing, as the lifecycle has it.
+                "args": (!process.args.is_empty()).then_some(&process.args),
                 "direct": process.direct,
                 "buildpackID": process.buildpack,
             });

@@ -11,7 +11,7 @@ pub struct Process {
     #[serde(rename = "type")]
     pub kind: String,
     pub command: Vec<String>,
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// Without a shell.
     #[serde(default)]

@@ -214,7 +214,7 @@ async fn a_build_is_what_the_lifecycle_of_the_field_makes_of_it() {
     assert_eq!(
         field.text("layers/config/metadata.toml"),
         "[[buildpacks]]\nid = \"a/x\"\nversion = \"1.0.0\"\napi = \"0.10\"\n\n[[buildpacks]]\nid = \"b\"\nversion = \"2.0.0\"\napi = \"0.8\"\n\n\
-         [[labels]]\nkey = \"l\"\nvalue = \"1\"\n\n[[processes]]\ntype = \"web\"\ncommand = [\"sh -c x\"]\nargs = []\ndirect = false\n\
+         [[labels]]\nkey = \"l\"\nvalue = \"1\"\n\n[[processes]]\ntype = \"web\"\ncommand = [\"sh -c x\"]\ndirect = false\n\
          buildpack-id = \"b\"\n\n[[processes]]\ntype = \"worker\"\ncommand = [\"w\"]\nargs = [\"1\"]\ndirect = true\nbuildpack-id = \"b\"\n\
          working-dir = \"/w\"\n\n[[slices]]\npaths = [\"*.txt\"]\n"
     );

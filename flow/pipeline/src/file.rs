@@ -54,21 +54,54 @@ pub enum Command {
     Program(Vec<String>),
 }
 
-/// An image that is built from a Dockerfile and pushed.
+/// An image that is made by a Dockerfile or by buildpacks, and pushed.
 #[derive(Debug, Clone)]
 pub struct ImageBuild {
     /// The repository in Shipway's registry, for example `journal/frontend`.
     pub name: String,
     /// The directory that the build sees; empty for the top of the repository.
     pub context: String,
-    /// The Dockerfile, relative to the context.
-    pub dockerfile: String,
+    /// The Dockerfile, relative to the context; `None` where the file does not say.
+    pub dockerfile: Option<String>,
     /// The stage to build; `None` for the last.
     pub target: Option<String>,
     pub args: BTreeMap<String, String>,
+    /// What the file says of buildpacks. Where it says anything, or the context has no Dockerfile and none is named, they make the image.
+    pub buildpacks: Option<Buildpacks>,
     pub tag: Tag,
     /// Indices of the steps that must have succeeded before it is built.
     pub needs: Vec<usize>,
+    pub(crate) name_at: Span,
+}
+
+/// How buildpacks make an image. The names are those of `pack build`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Buildpacks {
+    /// An image, or a directory of the repository with `builder.toml`; `None` for that of `project.toml`, else the server's.
+    pub builder: Option<String>,
+    /// In place of the builder's order: directories of the repository, images, addresses, ids of the builder's.
+    pub buildpacks: Vec<String>,
+    pub run_image: Option<String>,
+    /// Variables for buildpacks.
+    pub env: BTreeMap<String, String>,
+    /// The project's file, relative to the context; `None` for `project.toml`.
+    pub descriptor: Option<String>,
+    /// The process that the image starts.
+    pub process: Option<String>,
+    pub(crate) builder_at: Option<Span>,
+    pub(crate) buildpacks_at: Vec<Span>,
+    pub(crate) run_image_at: Option<Span>,
+}
+
+/// A part of what the file says of an image that is made by buildpacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BuildpackPart {
+    /// The name of the image: for what the file does not say.
+    Name,
+    Builder,
+    /// By its place in the list.
+    Buildpack(usize),
+    RunImage,
 }
 
 /// A tag with `{commit}`, `{build}` or `{system-build}` in it, so that no two builds share one.
@@ -146,6 +179,25 @@ impl Tag {
 }
 
 impl Pipeline {
+    /// What to tell a person about a part of an image that buildpacks make: with its place, or that of the image's name where the file
+    /// does not say it.
+    pub fn buildpacks_wrong(
+        &self,
+        image: &ImageBuild,
+        part: BuildpackPart,
+        message: &str,
+        hint: Option<String>,
+    ) -> Diagnostic {
+        let packs = image.buildpacks.as_ref();
+        let at = packs.and_then(|packs| match part {
+            BuildpackPart::Name => None,
+            BuildpackPart::Builder => packs.builder_at,
+            BuildpackPart::Buildpack(index) => packs.buildpacks_at.get(index).copied(),
+            BuildpackPart::RunImage => packs.run_image_at,
+        });
+        self.source.diagnostic(at.unwrap_or(image.name_at), message, hint)
+    }
+
     /// The names of the images that steps run in, each once, in the order of the file.
     pub fn step_images(&self) -> Vec<&str> {
         let mut names: Vec<&str> = Vec::new();

@@ -18,7 +18,9 @@ mod units;
 mod yaml;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Span};
-pub use file::{Command, Deploy, FILE_NAME, ImageBuild, Pipeline, Step, Tag, Target, Verify};
+pub use file::{
+    BuildpackPart, Buildpacks, Command, Deploy, FILE_NAME, ImageBuild, Pipeline, Step, Tag, Target, Verify,
+};
 pub use listing::EVIDENCE;
 pub use lower::{Lowered, Place, ResolvedImage};
 pub use parse::parse;

@@ -34,7 +34,24 @@ pub(crate) mod keys {
     ];
     pub const SECRET: &[&str] = &["name", "env"];
     pub const REPORTS: &[&str] = &["junit"];
-    pub const IMAGE: &[&str] = &["name", "context", "dockerfile", "target", "args", "tag", "needs"];
+    pub const IMAGE: &[&str] = &[
+        "name",
+        "context",
+        "dockerfile",
+        "target",
+        "args",
+        "builder",
+        "buildpacks",
+        "run-image",
+        "env",
+        "descriptor",
+        "default-process",
+        "tag",
+        "needs",
+    ];
+    /// What is for images made by Dockerfiles, and what is for those made by buildpacks.
+    pub const DOCKERFILE: &[&str] = &["dockerfile", "target", "args"];
+    pub const BUILDPACKS: &[&str] = &["builder", "buildpacks", "run-image", "env", "descriptor", "default-process"];
     pub const VERIFY: &[&str] = &["require", "vulnerabilities", "licences", "sign"];
     pub const VULNERABILITIES: &[&str] = &["fail", "vex"];
     pub const LICENCES: &[&str] = &["deny"];

@@ -24,7 +24,7 @@ pub fn schema() -> String {
 struct File {
     /// Programs that run in containers on the files of the commit. A step without `needs` waits for the step above it; a step that fails stops everything after it.
     steps: Option<Vec<Step>>,
-    /// Images that are built from Dockerfiles and pushed into Shipway's registry.
+    /// Images that are made by Dockerfiles or by buildpacks, and pushed into Shipway's registry.
     images: Option<Vec<Image>>,
     /// What an image must bring to run in an environment.
     verify: Option<Verify>,
@@ -128,13 +128,26 @@ struct Image {
     /// The directory that the build sees, relative to the top of the repository.
     #[schemars(extend("default" = "."))]
     context: Option<String>,
-    /// The Dockerfile, relative to the context.
+    /// The Dockerfile, relative to the context. Without it: `Dockerfile` or `Containerfile`; where the context has neither, buildpacks make the image.
     #[schemars(extend("default" = "Dockerfile"))]
     dockerfile: Option<String>,
     /// The stage to build. Without it: the last.
     target: Option<String>,
     /// Values of the Dockerfile's `ARG`s.
     args: Option<BTreeMap<String, Text>>,
+    /// The builder on which buildpacks make the image, in place of a Dockerfile: an image, or a directory of the repository with `builder.toml`. Without it: that of `project.toml`, else the server's.
+    builder: Option<String>,
+    /// Buildpacks in place of the builder's order: directories of the repository, images, addresses of archives, `id[@version]` of the builder's, `from=builder` for all of its.
+    buildpacks: Option<OneOrMore>,
+    /// The image that what the buildpacks make stands on. Without it: what the builder names.
+    run_image: Option<String>,
+    /// Variables for buildpacks, over those of `project.toml`.
+    env: Option<BTreeMap<String, Text>>,
+    /// The project's file, relative to the context.
+    #[schemars(extend("default" = "project.toml"))]
+    descriptor: Option<String>,
+    /// The process that the image starts. Without it: what the buildpacks say.
+    default_process: Option<String>,
     /// The tag: build-id, system-build-id, git-hash, git-hash-build-id, or a text with `{commit}`, `{build}` or `{system-build}` in it. `latest` is refused.
     #[schemars(extend("default" = "{commit}-{build}"))]
     tag: Option<String>,

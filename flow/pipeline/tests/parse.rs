@@ -86,7 +86,7 @@ fn a_file_with_everything() {
     let run = records::RunId { project: "journal".parse().unwrap(), build: 7 };
     assert_eq!(frontend.tag.render(&commit, &run), "v7-0123456789ab");
     assert_eq!(redis.tag.render(&commit, &run), "0123456789ab-7");
-    assert_eq!((redis.context.as_str(), redis.dockerfile.as_str()), ("", "Dockerfile"));
+    assert_eq!((redis.context.as_str(), redis.dockerfile.as_deref()), ("", None));
 
     assert_eq!(pipeline.deploy.as_ref().unwrap().from, "k8s");
     let environments = pipeline.environments(&"journal".parse().unwrap());
@@ -185,5 +185,41 @@ fn ways_to_tag_have_names() {
         let text = format!("images:\n  - {{ name: a, tag: {tag} }}\n");
         let error = pipeline::parse(&text, ".shipway.yaml").unwrap_err().to_string();
         assert!(error.contains(hint), "{error}");
+    }
+}
+
+#[test]
+fn buildpacks_are_named_as_pack_names_them() {
+    let text = "images:\n- name: a\n  builder: team/builder:1\n  buildpacks: [from=builder, ./packs/a]\n  run-image: team/run:1\n  \
+                env: { BP_X: 1 }\n  descriptor: ./more/project.toml\n  default-process: web\n- { name: b, buildpacks: one }\n- { name: c }\n";
+    let pipeline = parse(text, ".shipway.yaml").unwrap_or_else(|e| panic!("{e}"));
+    let [a, b, c] = &pipeline.images[..] else { panic!() };
+    let packs = a.buildpacks.as_ref().unwrap();
+    assert_eq!((packs.builder.as_deref(), packs.run_image.as_deref()), (Some("team/builder:1"), Some("team/run:1")));
+    assert_eq!(packs.buildpacks, ["from=builder", "./packs/a"]);
+    assert_eq!((packs.descriptor.as_deref(), packs.process.as_deref()), (Some("more/project.toml"), Some("web")));
+    assert_eq!(packs.env["BP_X"], "1");
+    assert_eq!(b.buildpacks.as_ref().unwrap().buildpacks, ["one"]);
+    assert!(c.buildpacks.is_none());
+    let at = |part| {
+        let wrong = pipeline.buildpacks_wrong(a, part, "is not there", None);
+        (wrong.at.line, wrong.at.column)
+    };
+    assert_eq!(at(pipeline::BuildpackPart::Buildpack(1)), (4, 30));
+    assert_eq!(at(pipeline::BuildpackPart::RunImage), (5, 14));
+    assert_eq!(at(pipeline::BuildpackPart::Name), (2, 9));
+    for (more, place, why) in [
+        ("builder: x, dockerfile: D", ".shipway.yaml:1:35", "`dockerfile` is for images that a Dockerfile makes"),
+        ("env: {A: 1}, args: {B: 2}", ".shipway.yaml:1:36", "`args` is for images"),
+        ("builder: x:latest", ".shipway.yaml:1:32", "`latest` is refused"),
+        ("run-image: ''", ".shipway.yaml:1:34", "this names nothing"),
+        ("env: [A=1]", ".shipway.yaml:1:28", "expected a mapping"),
+        ("buildpacks: [{id: x}]", ".shipway.yaml:1:36", "expected a text"),
+        ("default-process: 'a b'", ".shipway.yaml:1:40", "is not the name of a process"),
+        ("descriptor: ../x", ".shipway.yaml:1:35", "goes up with `..`"),
+        ("buildpack: x", ".shipway.yaml:1:23", "did you mean `buildpacks`?"),
+    ] {
+        let told = parse(&format!("images: [{{ name: a/b, {more} }}]"), ".shipway.yaml").unwrap_err().to_string();
+        assert!(told.contains(place) && told.contains(why), "{told}");
     }
 }

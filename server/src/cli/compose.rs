@@ -47,12 +47,20 @@ pub struct Options {
 enum Command {
     /// Print the project as one file: merged, with all variables replaced
     Config {
+        /// Services, with what they depend on [default: all]
+        names: Vec<String>,
         /// Only the names of the services
         #[arg(long)]
         services: bool,
         /// Only the names of the images
         #[arg(long)]
         images: bool,
+        /// Only the names of the volumes
+        #[arg(long)]
+        volumes: bool,
+        /// Only the names of the networks
+        #[arg(long)]
+        networks: bool,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -182,11 +190,15 @@ impl Options {
                 None => {}
             }
         }
+        let mut profiles: BTreeSet<String> = self.profile.iter().cloned().collect();
+        if let (true, Some(named)) = (profiles.is_empty(), variables.get("COMPOSE_PROFILES")) {
+            profiles.extend(named.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned));
+        }
         let options = ::build::compose::Options {
             files,
             directory,
             name: self.project_name.clone(),
-            profiles: self.profile.iter().cloned().collect::<BTreeSet<_>>(),
+            profiles,
             variables,
             verbatim: matches!(self.command, Command::Config { no_interpolate: true, .. }),
         };
@@ -200,14 +212,25 @@ impl Options {
 
 pub async fn main(options: Options) -> Result<ExitCode> {
     super::trace_to_stderr("error");
-    let project = options.project()?;
+    let mut project = options.project()?;
+    if let Command::Config { names, no_interpolate: false, .. } = &options.command
+        && !names.is_empty()
+    {
+        project.select(names).map_err(|e| Fault::usage(e.to_string()))?;
+    }
     match &options.command {
+        Command::Config { volumes, networks, .. } if *volumes || *networks => {
+            let kind = if *volumes { "volumes" } else { "networks" };
+            let names = project.model[kind].as_object().into_iter().flatten();
+            names.for_each(|(name, _)| println!("{name}"));
+            Ok(ExitCode::SUCCESS)
+        }
         Command::Config { profiles: true, .. } => {
             project.profiles.iter().for_each(|profile| println!("{profile}"));
             Ok(ExitCode::SUCCESS)
         }
-        Command::Config { services, images, json, format, quiet, .. } => {
-            config(&project, *services, *images, *json || format == "json", *quiet)
+        Command::Config { services, images, json, format, quiet, no_interpolate, .. } => {
+            config(&project, (*services, *images), *json || format == "json", *quiet, *no_interpolate)
         }
         Command::Build(build) => build_services(&project, build).await,
         Command::Push { services, ignore_push_failures, place } => {
@@ -254,12 +277,22 @@ async fn push_one(home: &Home, name: &str, tags: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn config(project: &Project, services: bool, images: bool, json: bool, quiet: bool) -> Result<ExitCode> {
-    // What cannot be built is said here, too.
+fn config(
+    project: &Project,
+    (services, images): (bool, bool),
+    json: bool,
+    quiet: bool,
+    verbatim: bool,
+) -> Result<ExitCode> {
     let found = builds(project, &[]).map_err(|e| Fault::usage(e.to_string()))?;
     let names = project.model["services"].as_object().into_iter().flatten();
     if quiet {
         return Ok(ExitCode::SUCCESS);
+    }
+    let mut shown = project.model.clone();
+    if !verbatim {
+        // What is printed is read again as it is meant.
+        escape(&mut shown);
     }
     if services {
         names.for_each(|(name, _)| println!("{name}"));
@@ -271,12 +304,23 @@ fn config(project: &Project, services: bool, images: bool, json: bool, quiet: bo
             }
         }
     } else if json {
-        output::json(&project.model)?;
+        output::json(&shown)?;
     } else {
-        let text = serde_saphyr::to_string(&project.model).map_err(|e| Fault::new(Class::Internal, e.to_string()))?;
+        let text = serde_saphyr::to_string(&shown).map_err(|e| Fault::new(Class::Internal, e.to_string()))?;
         print!("{text}");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes each `$` twice.
+fn escape(value: &mut serde_json::Value) {
+    use serde_json::Value;
+    match value {
+        Value::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        Value::Array(items) => items.iter_mut().for_each(escape),
+        Value::Object(map) => map.values_mut().for_each(escape),
+        _ => {}
+    }
 }
 
 /// The name of a service's image; one that the service does not name is made of the project's and its own.
@@ -331,6 +375,9 @@ async fn build_services(project: &Project, options: &BuildOptions) -> Result<Exi
 }
 
 fn request(project: &Project, one: &ServiceBuild, options: &BuildOptions) -> Result<Request> {
+    if let Some(reason) = &one.refused {
+        return Err(Fault::usage(format!("service `{}`: {reason}", one.service)));
+    }
     let mut secrets = Store::default();
     for secret in &one.secrets {
         match &secret.source {

@@ -4,11 +4,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use crate::{
     fault::{Fault, Result},
-    wiring::Packs,
+    wiring::{Packs, Volume, default_builder},
 };
-
-/// The variable that names the builder of all builds that name none.
-const BUILDER: &str = "SHIPWAY_BUILDER";
 
 /// The most bytes of a file of variables.
 const MOST: u64 = 1 << 20;
@@ -52,6 +49,10 @@ pub struct PackOptions {
     /// What the image is for [default: production]
     #[arg(long, value_name = "NAME")]
     pub exec_env: Option<String>,
+
+    /// Directory or file that buildpacks see, as HOST:TARGET[:ro|rw]; below /platform/bindings it is a service binding
+    #[arg(long, value_name = "VOLUME")]
+    pub volume: Vec<String>,
 }
 
 impl PackOptions {
@@ -70,13 +71,14 @@ impl PackOptions {
             automatic: true,
             buildpacks: self.buildpack.clone(),
             builder: self.builder.clone(),
-            default_builder: std::env::var(BUILDER).ok().filter(|name| !name.is_empty()),
+            default_builder: default_builder(),
             run_image: self.run_image.clone(),
             env,
             descriptor: self.descriptor.clone(),
             process: self.process.clone(),
             previous: self.previous_image.clone(),
             exec_env: self.exec_env.clone(),
+            volumes: self.volume.iter().map(|text| Volume::parse(text)).collect::<Result<_>>()?,
         })
     }
 }

@@ -33,7 +33,7 @@ pub use builder::{
     load,
     names::{repository, to_give},
     output::{self, Output, OutputKind, Packing, Saved, archive, push, to_file},
-    packs::{Packs, rebase},
+    packs::{Packs, Volume, default_builder, rebase},
 };
 pub use local::{run_local, signal_of};
 pub use registry::{cleaning, serve as serve_registry};

@@ -32,6 +32,9 @@ pub struct Workshop {
     pub scheduler: Scheduler,
     /// Directories that stay from one run to the next.
     pub caches: Caches,
+    /// Where everything of it lies.
+    pub data: std::path::PathBuf,
+    pub repositories: Repositories,
     /// Where trees of git repositories are checked out that `ADD` names.
     pub checkouts: std::path::PathBuf,
     /// Results of other machines that vertices may be taken from.
@@ -61,6 +64,14 @@ impl Workshop {
         let Ground { data, packages, mirror, hosts, repositories, records, blobs, clock } = ground;
         let unavailable = |e: &(dyn std::error::Error + 'static)| Fault::from_error(Class::Unavailable, e);
         let registry = Registry::new(blobs.clone(), records.log().clone(), data.join("uploads"), clock.clone());
+        // What builds left that were killed. Nobody else works in this directory.
+        let left = data.join(super::builder::packs::SCRATCH);
+        match std::fs::remove_dir_all(&left) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Fault::new(Class::Unavailable, format!("cannot remove {}: {e}", left.display())));
+            }
+            _ => {}
+        }
         let archive = build::base::ArchiveOptions::debian(packages).map_err(|e| unavailable(&e))?;
         let archive = build::base::Archive::open(archive.with_mirror(mirror, None)).map_err(|e| unavailable(&e))?;
         // The last that may fail: it leaves nothing when it does, and what it has made is there for `close`.
@@ -78,7 +89,7 @@ impl Workshop {
         let machine = Arc::new(Machine {
             sandbox: sandbox.clone(),
             images: images.clone(),
-            repositories,
+            repositories: repositories.clone(),
             blobs: blobs.clone(),
             log: records.log().clone(),
             caches: caches.clone(),
@@ -97,6 +108,8 @@ impl Workshop {
             bases,
             scheduler,
             caches,
+            data: data.to_owned(),
+            repositories,
             checkouts: data.join("checkouts"),
             imports,
         })

@@ -373,6 +373,48 @@ fn who_says_no_and_who_fails_is_named_with_what_was_said() {
 }
 
 #[test]
+fn buildpacks_see_bindings_and_volumes_and_programs_of_their_platform() {
+    let Some(bench) = Bench::new() else { return };
+    put(&bench.at("npm/type"), "npm", 0o600);
+    put(&bench.at("npm/token"), "hidden", 0o600);
+    std::fs::create_dir(bench.at("kept")).unwrap();
+    std::fs::set_permissions(bench.at("kept"), std::fs::Permissions::from_mode(0o777)).unwrap();
+    let reads = "echo \"$SERVICE_BINDING_ROOT has $(cat $CNB_PLATFORM_DIR/bindings/npm/type $SERVICE_BINDING_ROOT/npm/token | wc -c)\"\n\
+                 test ! -d /kept || { echo \"kept $(ls /kept | wc -l)\"; touch /kept/$(date +%s%N); }\n";
+    // As repositories of buildpacks have it whose programs are compiled for several platforms.
+    let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    let (all, own) = (bench.at("reads"), bench.at(&format!("reads/linux/{architecture}")));
+    buildpack(&own, "reads", "", "exit 0\n", reads);
+    std::fs::rename(own.join("buildpack.toml"), all.join("buildpack.toml")).unwrap();
+    let (name, binding) = (all.display().to_string(), format!("{}:/platform/bindings/npm", bench.at("npm").display()));
+    let arguments = ["-t", "bound:1", "--builder", "builder:1", "--buildpack", &name, "--volume", &binding];
+    let built = bench.build(&arguments);
+    let first = digest(&built);
+    assert!(spoke(&built, "/platform/bindings has 9"), "{}", built.err);
+    let image = bench.run(&["image", "inspect", "bound:1"]).ok();
+    assert!(!image.contains("hidden") && !image.contains("BINDING"), "{image}");
+    // The same is not built again; another secret is another build, and one that may write is always one.
+    let again = bench.build(&arguments);
+    assert!(digest(&again) == first && !again.err.contains("bindings has"), "{}", again.err);
+    put(&bench.at("npm/token"), "hidden too", 0o600);
+    assert!(spoke(&bench.build(&arguments), "/platform/bindings has 13"));
+    let kept = format!("{}:/kept:rw", bench.at("kept").display());
+    for count in ["kept 0", "kept 1"] {
+        let built = bench.build(&[&arguments[..], &["--volume", &kept]].concat());
+        assert!(spoke(&built, count), "{count} {}", built.err);
+    }
+    for (volume, why) in
+        [("nothing:/x", "no file or directory"), ("../npm:/cnb/x", "their own files"), ("../npm:x", "absolute path")]
+    {
+        let said = bench.build(&["--builder", "builder:1", "--volume", volume]);
+        assert!(said.code == Some(2) && said.err.contains(why), "{volume} {}", said.err);
+    }
+    let secret = bench.build(&["--builder", "builder:1", "--secret", "id=x,src=app.txt"]);
+    assert!(secret.code == Some(2) && secret.err.contains("/platform/bindings/NAME"), "{}", secret.err);
+    assert_eq!(leftovers(&bench.at("data")), [] as [String; 0]);
+}
+
+#[test]
 fn the_projects_file_decides_what_is_taken_and_by_whom() {
     let Some(bench) = Bench::new() else { return };
     bench.write("notes.md", "not for the image");

@@ -1,19 +1,18 @@
 //! The long form of everything that has a short one, with the defaults written out: what `docker compose config` prints.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 use serde_json::{Map, Value, json};
 
-use super::join;
+use super::{parts, place};
 
 /// What the forms depend on.
 pub struct Canonical<'a> {
     pub project: &'a str,
     pub directory: &'a Path,
     pub variables: &'a BTreeMap<String, String>,
+    /// Services that the files have, also those of profiles that are not asked for.
+    pub services: &'a [String],
 }
 
 /// Keys of a service that are lists of texts, and may be one text.
@@ -32,7 +31,7 @@ const FLAGS: [&str; 10] = [
     "use_api_socket",
 ];
 /// Keys that are sizes in bytes.
-const SIZES: [&str; 4] = ["mem_limit", "mem_reservation", "memswap_limit", "shm_size"];
+const SIZES: [&str; 5] = ["mem_limit", "mem_reservation", "mem_swappiness", "memswap_limit", "shm_size"];
 /// Maps of texts.
 const TEXTS: [&str; 3] = ["labels", "annotations", "sysctls"];
 
@@ -66,7 +65,7 @@ impl Canonical<'_> {
                 self.named("default", networks.entry("default").or_insert(Value::Null));
             }
         }
-        consistent(root)
+        self.consistent(root)
     }
 
     /// A network, volume, secret or configuration of the project.
@@ -85,14 +84,22 @@ impl Canonical<'_> {
             Some(external) => *external == Value::Bool(true),
             None => false,
         };
+        one.retain(|key, value| key != "name" || *value != "");
         texts(one, "labels", "");
         texts(one, "driver_opts", "");
+        if let Some(Value::Object(options)) = one.get_mut("driver_opts")
+            && options.get("o").and_then(Value::as_str).is_some_and(|how| how.split(',').any(|how| how == "bind"))
+            && let Some(Value::String(device)) = options.get_mut("device")
+        {
+            *device = place(self.directory, self.variables, device);
+        }
         let name = if external { key.to_owned() } else { format!("{}_{key}", self.project) };
         one.entry("name").or_insert_with(|| name.into());
     }
 
     fn service(&self, service: &mut Map<String, Value>) {
-        service.retain(|_, value| !value.is_null());
+        service.retain(|_, value| !value.is_null() && *value != "");
+        parts::expand(service);
         for key in LISTS {
             list(service, key);
         }
@@ -172,7 +179,7 @@ impl Canonical<'_> {
     }
 
     fn build(&self, build: &mut Map<String, Value>) {
-        build.retain(|key, value| !value.is_null() && (key != "target" || *value != ""));
+        build.retain(|_, value| !value.is_null() && *value != "");
         flags(build);
         build.entry("context").or_insert_with(|| self.directory.display().to_string().into());
         if !build.contains_key("dockerfile_inline") {
@@ -193,12 +200,20 @@ impl Canonical<'_> {
         size(build, "shm_size");
         hosts(build);
         grants(build, "secrets", false);
+        if let Some(Value::Object(agents)) = build.get("ssh") {
+            let agent = |(id, path): (&String, &Value)| match path.as_str() {
+                Some(path) if !path.is_empty() => format!("{id}={path}"),
+                _ => id.clone(),
+            };
+            let agents: Vec<String> = agents.iter().map(agent).collect();
+            build.insert("ssh".into(), agents.into());
+        }
+        list(build, "ssh");
     }
 
     fn volume(&self, volume: &mut Value) {
         match volume {
             Value::String(short) => {
-                let home = || self.variables.get("HOME").map(PathBuf::from);
                 let parts: Vec<&str> = short.split(':').collect();
                 let (source, target, modes) = match parts[..] {
                     [target] => (None, target, ""),
@@ -209,14 +224,9 @@ impl Canonical<'_> {
                 let path = source.filter(|source| source.starts_with(['.', '/', '~']));
                 let mut long = Map::new();
                 long.insert("type".into(), if path.is_some() { "bind" } else { "volume" }.into());
-                let source = path
-                    .map(|path| match (path.strip_prefix('~'), home()) {
-                        (Some(rest), Some(home)) => join(&home, rest.trim_start_matches('/')).display().to_string(),
-                        _ => join(self.directory, path).display().to_string(),
-                    })
-                    .or(source.map(str::to_owned));
+                let source = path.map(|path| place(self.directory, self.variables, path)).or(source.map(str::to_owned));
                 source.into_iter().for_each(|source| drop(long.insert("source".into(), source.into())));
-                long.insert("target".into(), target.into());
+                long.insert("target".into(), clean(target).into());
                 let kind = if path.is_some() { "bind" } else { "volume" };
                 let mut own = Map::new();
                 for mode in modes.split(',').filter(|mode| !mode.is_empty()) {
@@ -235,13 +245,28 @@ impl Canonical<'_> {
                 long.insert(kind.into(), own.into());
                 *volume = long.into();
             }
-            Value::Object(long) if long.get("type").and_then(Value::as_str) == Some("bind") => {
-                if let Some(Value::String(source)) = long.get_mut("source") {
-                    *source = join(self.directory, source).display().to_string();
+            Value::Object(long) => {
+                let bind = long.get("type").and_then(Value::as_str) == Some("bind");
+                if bind && let Some(Value::String(source)) = long.get_mut("source") {
+                    *source = place(self.directory, self.variables, source);
+                }
+                if let Some(Value::String(target)) = long.get_mut("target") {
+                    *target = clean(target);
+                }
+                if let Some(Value::Object(own)) = long.get_mut("tmpfs") {
+                    size(own, "size");
                 }
             }
             _ => {}
         }
+    }
+}
+
+/// A place in a container without a slash at its end.
+fn clean(target: &str) -> String {
+    match target.trim_end_matches('/') {
+        "" => target.to_owned(),
+        clean => clean.to_owned(),
     }
 }
 
@@ -283,7 +308,7 @@ fn deployed(deploy: &mut Map<String, Value>) {
 }
 
 /// A number, truth value or text as text.
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
@@ -299,7 +324,7 @@ fn texts(map: &mut Map<String, Value>, key: &str, nothing: &str) {
     }
 }
 
-fn list(map: &mut Map<String, Value>, key: &str) {
+pub(super) fn list(map: &mut Map<String, Value>, key: &str) {
     match map.get_mut(key) {
         Some(value @ (Value::String(_) | Value::Number(_))) => *value = json!([text(value)]),
         Some(Value::Array(items)) => {
@@ -310,7 +335,7 @@ fn list(map: &mut Map<String, Value>, key: &str) {
 }
 
 /// `512m`, `1.5gb` in bytes, as text.
-fn size(map: &mut Map<String, Value>, key: &str) {
+pub(super) fn size(map: &mut Map<String, Value>, key: &str) {
     let Some(value) = map.get(key).map(text) else { return };
     let lower = value.trim().to_ascii_lowercase();
     if lower == "-1" {
@@ -364,26 +389,33 @@ fn duration(map: &mut Map<String, Value>, key: &str) {
     map.insert(key.into(), printed.into());
 }
 
-/// `name:address` and `name=address`.
+/// A name with each of its addresses, which may stand in brackets.
+fn each(name: &str, addresses: &str) -> Vec<String> {
+    addresses.split(',').map(|one| format!("{name}={}", one.trim_matches(['[', ']']))).collect()
+}
+
+/// `name:address` and `name=address`, by name.
 fn hosts(map: &mut Map<String, Value>) {
-    let pairs: Vec<String> = match map.get("extra_hosts") {
+    let mut pairs: Vec<String> = match map.get("extra_hosts") {
         Some(Value::Array(items)) => items
             .iter()
             .map(|item| {
                 let item = text(item);
                 let pair = item.split_once('=').or_else(|| item.split_once(':'));
-                pair.map_or_else(|| item.clone(), |(name, address)| format!("{name}={address}"))
+                pair.map_or_else(|| vec![item.clone()], |(name, addresses)| each(name, addresses))
             })
-            .collect(),
+            .collect::<Vec<_>>()
+            .concat(),
         Some(Value::Object(all)) => all
             .iter()
             .flat_map(|(name, value)| match value {
-                Value::Array(several) => several.iter().map(|one| format!("{name}={}", text(one))).collect(),
-                one => vec![format!("{name}={}", text(one))],
+                Value::Array(several) => several.iter().flat_map(|one| each(name, &text(one))).collect(),
+                one => each(name, &text(one)),
             })
             .collect(),
         _ => return,
     };
+    pairs.sort_by(|a, b| a.split('=').next().cmp(&b.split('=').next()));
     map.insert("extra_hosts".into(), pairs.into());
 }
 
@@ -492,7 +524,7 @@ fn port(port: Value) -> Vec<Value> {
 }
 
 /// A command line as a shell would cut it into words; `None` when a quote is not closed.
-fn words(line: &str) -> Option<Vec<String>> {
+pub(super) fn words(line: &str) -> Option<Vec<String>> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     let mut chars = line.chars();
     while let Some(c) = chars.next() {
@@ -519,38 +551,72 @@ fn words(line: &str) -> Option<Vec<String>> {
     quote.is_none().then_some(words)
 }
 
-/// Whether what the services name is there.
-fn consistent(root: &Map<String, Value>) -> Result<(), String> {
-    let has = |kind: &str, name: &str| root.get(kind).is_some_and(|all| all.get(name).is_some());
-    for (name, service) in root.get("services").and_then(Value::as_object).into_iter().flatten() {
-        let given = |key: &str| service.get(key).is_some();
-        if !given("image") && !given("build") && !given("provider") {
-            return Err(format!("service `{name}` has neither `image` nor `build`"));
-        }
-        let keys = |key: &str| service.get(key).and_then(Value::as_object).into_iter().flatten();
-        for (other, how) in keys("depends_on") {
-            let required = how.get("required") != Some(&Value::Bool(false));
-            if required && !has("services", other) {
-                return Err(format!("service `{name}` depends on `{other}`, and there is no such service"));
+impl Canonical<'_> {
+    /// Whether what the services name is there.
+    fn consistent(&self, root: &Map<String, Value>) -> Result<(), String> {
+        let has = |kind: &str, name: &str| root.get(kind).is_some_and(|all| all.get(name).is_some());
+        for (name, service) in root.get("services").and_then(Value::as_object).into_iter().flatten() {
+            let given = |key: &str| service.get(key).is_some();
+            if !given("image") && !given("build") && !given("provider") {
+                return Err(format!("service `{name}` has neither `image` nor `build`"));
+            }
+            let keys = |key: &str| service.get(key).and_then(Value::as_object).into_iter().flatten();
+            for (other, how) in keys("depends_on") {
+                let required = how.get("required") != Some(&Value::Bool(false));
+                if !has("services", other) && (required || !self.services.contains(other)) {
+                    return Err(format!("service `{name}` depends on `{other}`, and there is no such service"));
+                }
+            }
+            if let Some((network, _)) = keys("networks").find(|(network, _)| !has("networks", network)) {
+                return Err(format!("service `{name}` uses the network `{network}`, which `networks` does not have"));
+            }
+            let several =
+                service.get("networks").and_then(Value::as_object).is_some_and(|networks| !networks.is_empty());
+            if given("network_mode") && several {
+                return Err(format!("service `{name}` has both `network_mode` and `networks`: leave one of them out"));
+            }
+            if let Some((model, _)) = keys("models").find(|(model, _)| !has("models", model)) {
+                return Err(format!("service `{name}` uses the model `{model}`, which `models` does not have"));
+            }
+            let built = service.get("build").and_then(|build| build.get("platforms")?.as_array());
+            if let (Some(platform), Some(built)) = (service.get("platform"), built)
+                && !built.is_empty()
+                && !built.contains(platform)
+            {
+                return Err(format!("service `{name}` runs on {platform}, which its `build.platforms` does not have"));
+            }
+            if has("jobs", name) {
+                return Err(format!("`{name}` is both a service and a job: give one of them another name"));
+            }
+            let entries = |key: &str| service.get(key).and_then(Value::as_array).into_iter().flatten();
+            let named = entries("volumes").filter(|volume| volume["type"] == "volume");
+            if let Some(volume) = named.filter_map(|v| v["source"].as_str()).find(|volume| !has("volumes", volume)) {
+                return Err(format!("service `{name}` uses the volume `{volume}`, which `volumes` does not have"));
+            }
+            for kind in ["secrets", "configs"] {
+                if let Some(one) = entries(kind).filter_map(|one| one["source"].as_str()).find(|one| !has(kind, one)) {
+                    return Err(format!("service `{name}` uses `{one}`, which `{kind}` does not have"));
+                }
+            }
+            let many = service.get("scale").or_else(|| service.get("deploy")?.get("replicas")).and_then(Value::as_u64);
+            if given("container_name") && many.is_some_and(|many| many > 1) {
+                return Err(format!("service `{name}` has a `container_name` and more than one container"));
             }
         }
-        if let Some((network, _)) = keys("networks").find(|(network, _)| !has("networks", network)) {
-            return Err(format!("service `{name}` uses the network `{network}`, which `networks` does not have"));
-        }
-        let entries = |key: &str| service.get(key).and_then(Value::as_array).into_iter().flatten();
-        let named = entries("volumes").filter(|volume| volume["type"] == "volume");
-        if let Some(volume) = named.filter_map(|v| v["source"].as_str()).find(|volume| !has("volumes", volume)) {
-            return Err(format!("service `{name}` uses the volume `{volume}`, which `volumes` does not have"));
-        }
-        for kind in ["secrets", "configs"] {
-            if let Some(one) = entries(kind).filter_map(|one| one["source"].as_str()).find(|one| !has(kind, one)) {
-                return Err(format!("service `{name}` uses `{one}`, which `{kind}` does not have"));
+        for (kind, ways) in
+            [("secrets", &["file", "environment"][..]), ("configs", &["file", "environment", "content"])]
+        {
+            for (name, one) in root.get(kind).and_then(Value::as_object).into_iter().flatten() {
+                let external = one.get("external") == Some(&Value::Bool(true)) || one.get("driver").is_some();
+                if !external && !ways.iter().any(|way| one.get(*way).is_some()) {
+                    return Err(format!("`{kind}.{name}` says none of {}, and is not `external`", ways.join(", ")));
+                }
             }
         }
-        let many = service.get("scale").or_else(|| service.get("deploy")?.get("replicas")).and_then(Value::as_u64);
-        if given("container_name") && many.is_some_and(|many| many > 1) {
-            return Err(format!("service `{name}` has a `container_name` and more than one container"));
+        let services = root.get("services").and_then(Value::as_object);
+        if let Some(circle) = services.and_then(parts::circle) {
+            return Err(format!("services wait for each other in a circle: {}", circle.join(" → ")));
         }
+        Ok(())
     }
-    Ok(())
 }

@@ -71,7 +71,8 @@ impl Reader<'_> {
                     let name = self.name();
                     out.push_str(&self.plain(&name));
                 }
-                _ => return Err("a `$` is followed by no variable: write `$$` for the character itself".into()),
+                // As the field reads it: one that begins no variable is itself.
+                _ => out.push('$'),
             }
             if out.len() > MAX_LENGTH {
                 return Err(format!("it grows beyond {MAX_LENGTH} bytes when its variables are replaced"));

@@ -7,6 +7,37 @@ const REPLACED: [&str; 3] = ["command", "entrypoint", "test"];
 /// Lists of `NAME=VALUE` that mean a map.
 const MAPS: [&str; 6] = ["environment", "labels", "args", "annotations", "sysctls", "additional_contexts"];
 
+/// Lists that hold each entry once: the last, in the place of the first.
+const ONCE: [&str; 15] = [
+    "cap_add",
+    "cap_drop",
+    "configs",
+    "devices",
+    "dns",
+    "dns_opt",
+    "dns_search",
+    "expose",
+    "links",
+    "ports",
+    "profiles",
+    "secrets",
+    "tags",
+    "tmpfs",
+    "volumes",
+];
+
+fn once(items: &mut Vec<Value>, key: &str) {
+    let mut kept: Vec<(String, Value)> = Vec::with_capacity(items.len());
+    for item in std::mem::take(items) {
+        let own = identity(&item, key);
+        match kept.iter_mut().find(|(known, _)| *known == own) {
+            Some((_, place)) => *place = item,
+            None => kept.push((own, item)),
+        }
+    }
+    items.extend(kept.into_iter().map(|(_, item)| item));
+}
+
 /// Writes short forms in their long ones, so that they can be merged: lists that mean maps, a build that is a path.
 pub fn normalize(value: &mut Value) {
     let Value::Object(map) = value else {
@@ -32,10 +63,17 @@ pub fn normalize(value: &mut Value) {
         {
             *value = serde_json::json!({ "context": context });
         }
-        if matches!(key.as_str(), "env_file" | "tags" | "cache_from" | "cache_to" | "platforms" | "profiles")
-            && value.is_string()
+        if matches!(
+            key.as_str(),
+            "env_file" | "label_file" | "tags" | "cache_from" | "cache_to" | "platforms" | "profiles"
+        ) && value.is_string()
         {
             *value = Value::Array(vec![value.take()]);
+        }
+        if ONCE.contains(&key.as_str())
+            && let Value::Array(items) = value
+        {
+            once(items, key);
         }
     }
 }
@@ -104,7 +142,7 @@ mod tests {
 
     #[test]
     fn later_files_hold_over_earlier_ones() {
-        let base = "services:\n  a:\n    build: .\n    command: [x, y]\n    environment: [A=1, B=2]\n    ports: ['80:80']\n    volumes: ['./a:/data', './b:/other']\n";
+        let base = "services:\n  a:\n    build: .\n    command: [x, y]\n    environment: [A=1, B=2]\n    ports: ['80:80', '80:80']\n    volumes: ['./a:/data', './b:/other']\n";
         let over = "services:\n  a:\n    build:\n      dockerfile: D\n      args: {V: 1}\n    command: [z]\n    environment: {B: 3, C: null}\n    ports: ['81:81', '80:80']\n    volumes: ['./c:/data']\n  b:\n    image: x\n";
         assert_eq!(
             merged(base, over),

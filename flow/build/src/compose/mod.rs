@@ -8,6 +8,7 @@ mod interpolate;
 mod marks;
 mod merge;
 mod model;
+mod parts;
 mod schema;
 
 use std::{
@@ -68,18 +69,45 @@ pub struct Project {
     pub profiles: BTreeSet<String>,
 }
 
+impl Project {
+    /// Leaves these services, what they depend on, and what those use.
+    ///
+    /// # Errors
+    /// A name that is no service.
+    pub fn select(&mut self, names: &[String]) -> Result<(), ComposeError> {
+        let Some(root) = self.model.as_object_mut() else { return Ok(()) };
+        let Some(Value::Object(services)) = root.get_mut("services") else { return Ok(()) };
+        if let Some(missing) = names.iter().find(|name| !services.contains_key(*name)) {
+            let known: Vec<&str> = services.keys().map(String::as_str).collect();
+            let reason = format!("has no service `{missing}`: there are {}", known.join(", "));
+            return Err(ComposeError { file: format!("project {}", self.name), reason });
+        }
+        let (mut wanted, mut look): (BTreeSet<String>, Vec<String>) = (BTreeSet::new(), names.to_vec());
+        while let Some(name) = look.pop() {
+            let needs = services.get(&name).and_then(|service| service.get("depends_on")?.as_object());
+            look.extend(
+                needs.into_iter().flat_map(serde_json::Map::keys).filter(|name| !wanted.contains(*name)).cloned(),
+            );
+            wanted.insert(name);
+        }
+        services.retain(|name, _| wanted.contains(name));
+        parts::used(root);
+        Ok(())
+    }
+}
+
 /// Loads a project.
 pub fn load(options: &Options, files: &dyn Files) -> Result<Project, ComposeError> {
     let mut loader = Loader { files, unset: Vec::new(), count: 0, verbatim: options.verbatim, marks: HashMap::new() };
     let paths = &options.files;
-    let mut model = loader.layered(paths, &options.directory, &options.variables, 0)?;
+    let variables = named(options, files);
+    let mut model = loader.layered(paths, &options.directory, &variables, 0)?;
     let first = paths.first().map(|path| path.display().to_string()).unwrap_or_default();
     let wrong = |reason: String| ComposeError { file: first.clone(), reason };
     let written = model.get("name").and_then(Value::as_str).map(str::to_owned);
     let directory = options.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let name = options.name.clone().or(written).unwrap_or(directory);
-    let name: String = name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
-    let name = name.trim_start_matches(['-', '_']).to_owned();
+    let name = name_of(options).or(written).unwrap_or(directory);
+    let name = proper(&name);
     if name.is_empty() {
         return Err(wrong("the project has no name: write `name:` or give one".into()));
     }
@@ -106,11 +134,17 @@ pub fn load(options: &Options, files: &dyn Files) -> Result<Project, ComposeErro
         }
     }
     for service in services.values_mut().filter_map(Value::as_object_mut) {
-        loader.environment(service, &options.variables)?;
+        loader.environment(service, &variables)?;
+        loader.labels(service, &variables)?;
     }
     let canonical =
-        canonical::Canonical { project: &name, directory: &options.directory, variables: &options.variables };
+        canonical::Canonical { project: &name, directory: &options.directory, variables: &variables, services: &names };
     canonical.apply(&mut model).map_err(wrong)?;
+    if !options.verbatim
+        && let Some(root) = model.as_object_mut()
+    {
+        parts::used(root);
+    }
     let mut unset = loader.unset;
     unset.sort();
     unset.dedup();
@@ -172,7 +206,7 @@ impl Loader<'_> {
                 value["services"][&name] = whole;
             }
         }
-        model::absolute(&mut value, directory);
+        model::absolute(&mut value, directory, variables);
         if let Some(marks) = self.marks.get(path) {
             marks::clear(&mut model, marks);
         }
@@ -187,28 +221,48 @@ impl Loader<'_> {
             return Err(wrong(format!("the project has more than {MAX_FILES} files")));
         }
         let text = self.files.read(path).map_err(wrong)?.ok_or_else(|| wrong("is not there".into()))?;
-        let options = serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: true, duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error };
-        let value: Option<Value> =
-            serde_saphyr::from_str_with_options(&text, options).map_err(|e| wrong(e.to_string()))?;
-        let mut value = value.unwrap_or_else(|| serde_json::json!({}));
+        let (mut whole, mut all): (Option<Value>, Vec<marks::Mark>) = (None, Vec::new());
+        // Documents of one file are laid one over the other, as files are.
+        for document in documents(&text) {
+            let (value, marks) = self.document(path, &document, variables)?;
+            match &mut whole {
+                None => whole = Some(value),
+                Some(whole) => {
+                    marks::clear(whole, &marks);
+                    merge::merge(whole, value);
+                }
+            }
+            all.extend(marks);
+        }
+        self.marks.insert(path.to_owned(), all);
+        Ok(whole.unwrap_or_else(|| serde_json::json!({})))
+    }
+
+    fn document(
+        &mut self,
+        path: &Path,
+        text: &str,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(Value, Vec<marks::Mark>), ComposeError> {
+        let wrong = |reason: String| ComposeError { file: path.display().to_string(), reason };
+        let mut value = read_yaml(text).map_err(wrong)?;
         if !value.is_object() {
             return Err(wrong("is no Compose file: a map is expected".into()));
         }
         if !self.verbatim {
             self.replace(&mut value, variables, &mut String::new()).map_err(wrong)?;
         }
-        schema::check(&value, &text).map_err(|schema::Wrong { place, reason }| ComposeError {
+        schema::check(&value, text).map_err(|schema::Wrong { place, reason }| ComposeError {
             file: place.map_or_else(
                 || path.display().to_string(),
                 |(line, column)| format!("{}:{line}:{column}", path.display()),
             ),
             reason,
         })?;
-        let marks = marks::marks(&text).map_err(wrong)?;
+        let marks = marks::marks(text).map_err(wrong)?;
         marks::reset(&mut value, &marks);
         merge::normalize(&mut value);
-        self.marks.insert(path.to_owned(), marks);
-        Ok(value)
+        Ok((value, marks))
     }
 
     /// What the files of variables of a service hold, below what it says itself.
@@ -234,12 +288,41 @@ impl Loader<'_> {
                 None => return Err(said("is not there".into())),
             }
         }
+        if !self.verbatim {
+            // Its values stand in the environment now.
+            service.remove("env_file");
+        }
         if !found.is_empty() {
             let own = service.entry("environment").or_insert_with(|| serde_json::json!({}));
             if let Value::Object(own) = own {
                 for (name, value) in found {
                     own.entry(name).or_insert(Value::String(value));
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// What the files of labels of a service hold, below what it says itself.
+    fn labels(
+        &mut self,
+        service: &mut serde_json::Map<String, Value>,
+        variables: &BTreeMap<String, String>,
+    ) -> Result<(), ComposeError> {
+        let mut found = BTreeMap::new();
+        for path in service.get("label_file").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
+            let said = |reason: String| ComposeError { file: path.to_owned(), reason };
+            let text = self.files.read(Path::new(path)).map_err(said)?.ok_or_else(|| said("is not there".into()))?;
+            let mut own = BTreeMap::new();
+            read_env_over(&text, variables, &mut own).map_err(said)?;
+            found.extend(own);
+        }
+        if !found.is_empty()
+            && let Value::Object(own) = service.entry("labels").or_insert_with(|| serde_json::json!({}))
+        {
+            for (name, value) in found {
+                own.entry(name).or_insert(Value::String(value));
             }
         }
         Ok(())
@@ -306,7 +389,8 @@ impl Loader<'_> {
         let named = entry.get("env_file").map(list);
         let must = named.is_some();
         for file in named.unwrap_or_else(|| vec![".env".to_owned()]) {
-            let file = join(&below, &file);
+            // One that is named counts from here, and the other lies there.
+            let file = join(if must { directory } else { &below }, &file);
             let said = |reason: String| ComposeError { file: file.display().to_string(), reason };
             match self.files.read(&file).map_err(said)? {
                 Some(text) => read_env(&text, &mut own).map_err(said)?,
@@ -314,7 +398,15 @@ impl Loader<'_> {
                 None => {}
             }
         }
-        self.layered(&files, &below, &own, depth + 1)
+        let mut included = self.layered(&files, &below, &own, depth + 1)?;
+        // What is built without a context is built where the included files count from.
+        let services = included.get_mut("services").and_then(Value::as_object_mut);
+        for service in services.into_iter().flat_map(serde_json::Map::values_mut) {
+            if let Some(build) = service.get_mut("build").and_then(Value::as_object_mut) {
+                build.entry("context").or_insert_with(|| below.display().to_string().into());
+            }
+        }
+        Ok(included)
     }
 
     /// A service over what it extends.
@@ -360,7 +452,7 @@ impl Loader<'_> {
                 let base = self.extended(&other, &parsed, &service_name, &there, variables, seen)?;
                 // Its paths count from where it stands.
                 let mut whole = serde_json::json!({ "services": { "x": base } });
-                model::absolute(&mut whole, &there);
+                model::absolute(&mut whole, &there, variables);
                 whole["services"]["x"].take()
             }
         };
@@ -369,6 +461,81 @@ impl Loader<'_> {
         }
         merge::merge(&mut base, service);
         Ok(base)
+    }
+}
+
+fn read_yaml(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! { legacy_octal_numbers: true, strict_booleans: true, duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error };
+    let value: Option<Value> = serde_saphyr::from_str_with_options(text, options).map_err(|e| e.to_string())?;
+    Ok(value.unwrap_or_else(|| serde_json::json!({})))
+}
+
+/// The documents of a file, each with as many lines before it as it has in the file. What holds none is none.
+fn documents(text: &str) -> Vec<String> {
+    let mut all = vec![String::new()];
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        let begins =
+            line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\r', '\n']));
+        // Behind `--- ` a value may begin.
+        let empty = line.trim_end() == "---";
+        if begins && empty && all.last().is_some_and(|last| !blank(last)) {
+            all.push("\n".repeat(number));
+        }
+        if let Some(last) = all.last_mut() {
+            last.push_str(if begins && empty { "\n" } else { line });
+        }
+    }
+    if all.len() > 1 {
+        all.retain(|one| !blank(one));
+    }
+    all
+}
+
+/// Whether there are only comments.
+fn blank(text: &str) -> bool {
+    text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'))
+}
+
+/// The name that was given, or that the environment has.
+fn name_of(options: &Options) -> Option<String> {
+    let variable = options.variables.get("COMPOSE_PROJECT_NAME").filter(|name| !name.is_empty());
+    options.name.clone().or_else(|| variable.cloned())
+}
+
+/// A name with what names may hold.
+fn proper(name: &str) -> String {
+    let name: String = name.to_lowercase().chars().filter(|c| c.is_ascii_alphanumeric() || "-_".contains(*c)).collect();
+    name.trim_start_matches(['-', '_']).to_owned()
+}
+
+/// The variables, with the project's name among them: files may use it before they are read.
+fn named(options: &Options, files: &dyn Files) -> BTreeMap<String, String> {
+    let mut variables = options.variables.clone();
+    let written = || {
+        let texts = options.files.iter().rev().filter_map(|path| files.read(path).ok().flatten());
+        let names = texts.filter(|text| text.contains("name:")).flat_map(|text| {
+            let read = |document: &String| read_yaml(document).ok()?["name"].as_str().map(str::to_owned);
+            documents(&text).iter().rev().find_map(read)
+        });
+        let name = names.into_iter().next()?;
+        interpolate(&name, &options.variables, &mut Vec::new()).ok()
+    };
+    let directory = || options.directory.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let name = name_of(options).or_else(written).unwrap_or_else(directory);
+    variables.insert("COMPOSE_PROJECT_NAME".into(), proper(&name));
+    variables
+}
+
+/// A path of this machine as Compose files write it: from a directory, or with `~` from the home of who builds. What begins at the root,
+/// or at a drive of Windows, stays as it is.
+pub(crate) fn place(directory: &Path, variables: &BTreeMap<String, String>, path: &str) -> String {
+    let drive = path.starts_with(|c: char| c.is_ascii_alphabetic()) && matches!(path.get(1..3), Some(":\\" | ":/"));
+    if path.starts_with('/') || drive {
+        return path.to_owned();
+    }
+    match (path.strip_prefix('~').filter(|rest| rest.is_empty() || rest.starts_with('/')), variables.get("HOME")) {
+        (Some(rest), Some(home)) => join(Path::new(home), rest.trim_start_matches('/')).display().to_string(),
+        _ => join(directory, path).display().to_string(),
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::{ComposeError, Project, join};
+use super::{ComposeError, Project, place};
 
 /// What a service builds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -45,6 +45,8 @@ pub struct ServiceBuild {
     pub sbom: bool,
     /// What it asks for that has no effect here.
     pub without_effect: Vec<String>,
+    /// Why it cannot be built here, where it cannot.
+    pub refused: Option<String>,
 }
 
 /// Keys of a build that concern how Docker runs its commands.
@@ -69,18 +71,35 @@ fn is_address(text: &str) -> bool {
 }
 
 /// Makes the paths of builds, secrets and files of variables absolute.
-pub(super) fn absolute(model: &mut Value, directory: &Path) {
+pub(super) fn absolute(model: &mut Value, directory: &Path, variables: &BTreeMap<String, String>) {
     let fix = |value: &mut Value| {
         if let Value::String(text) = value
             && !is_address(text)
         {
-            *text = join(directory, text).display().to_string();
+            *text = place(directory, variables, text);
         }
     };
     if let Some(Value::Object(services)) = model.get_mut("services") {
         for service in services.values_mut() {
             if let Some(build) = service.get_mut("build").and_then(Value::as_object_mut) {
                 build.get_mut("context").into_iter().for_each(fix);
+                match build.get_mut("ssh") {
+                    Some(Value::Object(agents)) => {
+                        agents.values_mut().filter(|path| **path != "").for_each(fix);
+                    }
+                    Some(Value::Array(agents)) => {
+                        for agent in agents {
+                            if let Some((id, path)) = agent.as_str().and_then(|agent| agent.split_once('='))
+                                && !path.is_empty()
+                            {
+                                let paths: Vec<String> =
+                                    path.split(',').map(|path| place(directory, variables, path)).collect();
+                                *agent = format!("{id}={}", paths.join(",")).into();
+                            }
+                        }
+                    }
+                    _ => {}
+                }
                 build.get_mut("additional_contexts").and_then(Value::as_object_mut).into_iter().for_each(|contexts| {
                     contexts.values_mut().for_each(fix);
                 });
@@ -90,8 +109,8 @@ pub(super) fn absolute(model: &mut Value, directory: &Path) {
                 match volume {
                     Value::String(short) if short.starts_with('.') && short.contains(':') => {
                         let (source, rest) = short.split_once(':').unwrap_or((short, ""));
-                        let source = join(directory, source);
-                        *short = format!("{}:{rest}", source.display());
+                        let source = place(directory, variables, source);
+                        *short = format!("{source}:{rest}");
                     }
                     Value::Object(long) if bind => long.get_mut("source").into_iter().for_each(fix),
                     _ => {}
@@ -101,7 +120,8 @@ pub(super) fn absolute(model: &mut Value, directory: &Path) {
             for watch in watched.and_then(Value::as_array_mut).into_iter().flatten() {
                 watch.get_mut("path").into_iter().for_each(fix);
             }
-            if let Some(Value::Array(files)) = service.get_mut("env_file") {
+            for key in ["env_file", "label_file"] {
+                let Some(Value::Array(files)) = service.get_mut(key) else { continue };
                 for file in files {
                     match file {
                         Value::Object(map) => map.get_mut("path").into_iter().for_each(fix),
@@ -187,12 +207,13 @@ fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<
         let pairs = build.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
         pairs.iter().map(|(name, value)| Ok((name.clone(), scalar(value)?))).collect()
     };
+    let mut refused = None;
     if build.get("privileged").and_then(Value::as_bool) == Some(true) {
-        return Err("a build may not run privileged".into());
+        refused = Some("a build may not run privileged".to_owned());
+    } else if let Some(asked) = list("entitlements")?.into_iter().next() {
+        refused = Some(format!("a build may not have the entitlement `{asked}`: it runs without privileges"));
     }
-    if let Some(asked) = list("entitlements")?.into_iter().next() {
-        return Err(format!("a build may not have the entitlement `{asked}`: it runs without privileges"));
-    }
+    let secrets = secrets(project, build, &mut refused)?;
     let platforms = match list("platforms")? {
         none if none.is_empty() => service.get("platform").map(scalar).transpose()?.flatten().into_iter().collect(),
         several => several,
@@ -225,7 +246,7 @@ fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<
         target: text("target")?.filter(|target| !target.is_empty()),
         network: text("network")?,
         contexts: filled(map("additional_contexts")?),
-        secrets: secrets(project, build)?,
+        secrets,
         ssh,
         tags: list("tags")?,
         platforms,
@@ -241,6 +262,7 @@ fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<
             .filter(|key| build.get(**key).is_some())
             .map(|key| (*key).into())
             .collect(),
+        refused,
     })
 }
 
@@ -256,7 +278,8 @@ fn scalar(value: &Value) -> Result<Option<String>, String> {
     }
 }
 
-fn secrets(project: &Project, build: &Value) -> Result<Vec<ServiceSecret>, String> {
+/// `refused` is told of one that is somewhere else.
+fn secrets(project: &Project, build: &Value, refused: &mut Option<String>) -> Result<Vec<ServiceSecret>, String> {
     let mut found = Vec::new();
     for entry in build.get("secrets").and_then(Value::as_array).into_iter().flatten() {
         let (name, target) = match entry {
@@ -268,7 +291,10 @@ fn secrets(project: &Project, build: &Value) -> Result<Vec<ServiceSecret>, Strin
             (Some(file), _) => SecretSource::File(file.into()),
             (None, Some(variable)) => SecretSource::Variable(variable.to_owned()),
             (None, None) if secret.is_null() => return Err(format!("there is no secret `{name}` in the project")),
-            (None, None) => return Err(format!("the secret `{name}` has neither a file nor a variable")),
+            (None, None) => {
+                refused.get_or_insert_with(|| format!("the secret `{name}` has neither a file nor a variable"));
+                continue;
+            }
         };
         let id = target.and_then(|target| target.rsplit('/').next()).filter(|id| !id.is_empty()).unwrap_or(name);
         found.push(ServiceSecret { id: id.to_owned(), source });

@@ -105,6 +105,13 @@ fn what_is_wrong_is_named_with_its_file() {
     let project = project(&files, &options(&["compose.yaml"]));
     assert!(builds(&project, &[]).unwrap_err().to_string().contains("no secret `none`"));
     assert!(builds(&project, &["b".to_owned()]).unwrap_err().to_string().contains("there are a"));
+    // What is somewhere else can be printed, and not built.
+    let text =
+        "services:\n  a: {build: {secrets: [s]}}\n  b: {build: {privileged: true}}\nsecrets: {s: {external: true}}\n";
+    let files = BTreeMap::from([("/p/compose.yaml", text)]);
+    let found = builds(&self::project(&files, &options(&["compose.yaml"])), &[]).unwrap();
+    let refused: Vec<&str> = found.iter().filter_map(|one| one.refused.as_deref()).collect();
+    assert_eq!(refused, ["the secret `s` has neither a file nor a variable", "a build may not run privileged"]);
 }
 
 #[test]
@@ -200,7 +207,6 @@ fn short_forms_become_long_ones() {
   b:
     build: {context: ., shm_size: 1g, secrets: [s]}
     network_mode: host
-    links: [a]
 volumes: {named: }
 secrets: {s: {file: ./s}}
 networks: {other: {external: true}}
@@ -217,8 +223,6 @@ networks: {other: {external: true}}
         port(target, more)
     };
     let started = serde_json::json!({ "condition": "service_started", "required": true });
-    let mut restarted = started.clone();
-    restarted["restart"] = true.into();
     let expected = serde_json::json!({
         "name": "p",
         "services": {
@@ -238,7 +242,6 @@ networks: {other: {external: true}}
                 ],
                 "depends_on": { "b": started },
                 "environment": { "X": "1", "Y": null, "TAG": "1.2", "E": "1.2-e" },
-                "env_file": [{ "path": "/p/e.env" }],
                 "labels": { "n": "1", "t": "true" },
                 "healthcheck": { "test": ["CMD-SHELL", "curl x"], "interval": "1m30s", "timeout": "1m0s" },
                 "secrets": [
@@ -260,13 +263,11 @@ networks: {other: {external: true}}
                     "secrets": [{ "source": "s" }],
                 },
                 "network_mode": "host",
-                "links": ["a"],
-                "depends_on": { "a": restarted },
             },
         },
         "volumes": { "named": { "name": "p_named" } },
         "secrets": { "s": { "file": "/p/s", "name": "p_s" } },
-        "networks": { "other": { "external": true, "name": "other" }, "default": { "name": "p_default" } },
+        "networks": { "default": { "name": "p_default" } },
     });
     assert_eq!(project.model, expected, "{:#}", project.model);
 }
@@ -281,9 +282,158 @@ fn what_is_named_and_not_there_is_refused() {
         ("services:\n  a: {image: a, secrets: [s]}\n", "service `a` uses `s`, which `secrets` does not have"),
         ("services:\n  a: {image: a, env_file: no.env}\n", "/p/no.env: is not there"),
         ("services:\n  a: {image: a, scale: 2, container_name: x}\n", "more than one container"),
+        ("services:\n  a: {image: a, label_file: no.labels}\n", "/p/no.labels: is not there"),
+        ("services:\n  a: {image: a, depends_on: {b: {required: false}}}\n", "service `a` depends on `b`"),
+        ("services:\n  a: {image: a, depends_on: [b]}\n  b: {image: b, depends_on: [a]}\n", "in a circle: a → b → a"),
+        ("services:\n  a: {image: a, depends_on: [a]}\n", "in a circle: a → a"),
+        ("services:\n  a: {image: a, network_mode: host, networks: [n]}\nnetworks: {n: }\n", "both `network_mode`"),
+        ("services:\n  a: {image: a}\nsecrets: {s: {name: x}}\n", "`secrets.s` says none of file, environment"),
+        (
+            "services:\n  a: {build: {context: ., platforms: [linux/amd64]}, platform: linux/arm64}\n",
+            "runs on \"linux/arm64\", which its `build.platforms`",
+        ),
+        ("services:\n  a: {image: a, models: [m]}\n", "uses the model `m`"),
+        ("services:\n  a: {image: a}\njobs:\n  a: {image: a}\n", "both a service and a job"),
     ] {
         let files = BTreeMap::from([("/p/compose.yaml", text)]);
         let error = load(&options(&["compose.yaml"]), &files).unwrap_err().to_string();
         assert!(error.contains(why), "{text}: {error}");
     }
+}
+
+/// What the loader of Docker Compose makes of the same files.
+#[test]
+fn parts_of_services_have_their_long_forms() {
+    let file = "services:
+  a:
+    image: ${COMPOSE_PROJECT_NAME}-a
+    container_name: ''
+    volumes: ['v:/x/:nocopy,ro', '/a/:/b', '~/x:/y', {type: tmpfs, target: /t, tmpfs: {size: 1m}}]
+    gpus: all
+    depends_on: {off: {condition: service_started, required: false}}
+    devices: [/dev/x, '/dev/y:/dev/z:r']
+    post_start: [{command: \"sh -c 'a b'\"}]
+    extra_hosts: {z: 1.2.3.4, a: ['::1', '[::2]']}
+    mem_swappiness: 60
+    label_file: l.labels
+    labels: [q=1]
+    provider: {type: p, options: {a: 1, b: [true]}}
+    blkio_config: {device_read_bps: [{path: /d, rate: 1k}]}
+    deploy: {resources: {reservations: {devices: [{count: all}, {count: '2'}, {device_ids: [x]}]}}}
+  off: {image: x, profiles: [p]}
+  d: {image: d, links: [c]}
+  b:
+    build:
+      context: ~/b
+      additional_contexts: {y: ./r, z: ~/q}
+      ssh: {default: , k: ./id}
+      dockerfile_inline: |
+        RUN echo $(seq 3)
+  c:
+    build: {dockerfile: '', ssh: [default, k=./id]}
+volumes: {v: , unused: }
+configs: {unused: {content: x}}
+---
+services:
+  b: {image: second}
+";
+    let files = BTreeMap::from([("/p/compose.yaml", file), ("/p/l.labels", "A=1\nq=2\n")]);
+    let mut options = options(&["compose.yaml"]);
+    options.variables.insert("HOME".into(), "/home/me".into());
+    let project = project(&files, &options);
+    let expected = serde_json::json!({
+        "name": "p",
+        "services": {
+            "a": {
+                "image": "p-a",
+                "volumes": [
+                    { "type": "volume", "source": "v", "target": "/x", "read_only": true, "volume": { "nocopy": true } },
+                    { "type": "bind", "source": "/a/", "target": "/b", "bind": {} },
+                    { "type": "bind", "source": "/home/me/x", "target": "/y", "bind": {} },
+                    { "type": "tmpfs", "target": "/t", "tmpfs": { "size": "1048576" } },
+                ],
+                "gpus": [{ "count": -1 }],
+                "depends_on": { "off": { "condition": "service_started", "required": false } },
+                "devices": [
+                    { "source": "/dev/x", "target": "/dev/x", "permissions": "rwm" },
+                    { "source": "/dev/y", "target": "/dev/z", "permissions": "r" },
+                ],
+                "post_start": [{ "command": ["sh", "-c", "a b"] }],
+                "extra_hosts": ["a=::1", "a=::2", "z=1.2.3.4"],
+                "mem_swappiness": "60",
+                "label_file": ["/p/l.labels"],
+                "labels": { "q": "1", "A": "1" },
+                "provider": { "type": "p", "options": { "a": ["1"], "b": ["true"] } },
+                "blkio_config": { "device_read_bps": [{ "path": "/d", "rate": "1024" }] },
+                "deploy": { "resources": { "reservations": { "devices": [
+                    { "count": -1 }, { "count": 2 }, { "device_ids": ["x"] },
+                ] } } },
+            },
+            "b": {
+                "image": "second",
+                "build": {
+                    "context": "/home/me/b",
+                    "additional_contexts": { "y": "/p/r", "z": "/home/me/q" },
+                    "ssh": ["default", "k=/p/id"],
+                    "dockerfile_inline": "RUN echo $(seq 3)\n",
+                },
+                "networks": { "default": null },
+            },
+            "d": {
+                "image": "d",
+                "links": ["c"],
+                "depends_on": { "c": { "condition": "service_started", "required": true, "restart": true } },
+                "networks": { "default": null },
+            },
+            "c": {
+                "build": { "context": "/p", "dockerfile": "Dockerfile", "ssh": ["default", "k=/p/id"] },
+                "networks": { "default": null },
+            },
+        },
+        "volumes": { "v": { "name": "p_v" } },
+        "networks": { "default": { "name": "p_default" } },
+    });
+    assert_eq!(project.model, expected, "{:#}", project.model);
+    assert_eq!(builds(&project, &[]).unwrap()[0].ssh, ["default", "k=/p/id"]);
+}
+
+#[test]
+fn the_project_is_named_by_the_environment_and_includes_count_from_here() {
+    let files = BTreeMap::from([
+        (
+            "/p/compose.yaml",
+            "name: written\ninclude: [{path: sub/c.yaml, env_file: here.env, project_directory: other}]\nservices:\n  a: {image: 'x:${COMPOSE_PROJECT_NAME}'}\n",
+        ),
+        ("/p/sub/c.yaml", "services:\n  b: {build: {target: t}, image: 'b:$HERE'}\n"),
+        ("/p/here.env", "HERE=1\n"),
+    ]);
+    let mut options = options(&["compose.yaml"]);
+    let model = project(&files, &options).model;
+    assert_eq!((&model["name"], &model["services"]["a"]["image"]), (&"written".into(), &"x:written".into()));
+    assert_eq!(model["services"]["b"]["image"], "b:1");
+    assert_eq!(model["services"]["b"]["build"]["context"], "/p/other");
+    // A file over another that says nothing of the context leaves it as it is.
+    let over = BTreeMap::from([
+        ("/p/compose.yaml", "services:\n  a: {build: sub}\n"),
+        ("/p/over.yaml", "services:\n  a: {build: {target: t}}\n"),
+    ]);
+    let both = Options { files: vec!["/p/compose.yaml".into(), "/p/over.yaml".into()], ..options.clone() };
+    assert_eq!(project(&over, &both).model["services"]["a"]["build"]["context"], "/p/sub");
+    options.variables.insert("COMPOSE_PROJECT_NAME".into(), "Named".into());
+    assert_eq!(project(&files, &options).model["services"]["a"]["image"], "x:named");
+}
+
+#[test]
+fn services_are_chosen_with_what_they_need() {
+    let files = BTreeMap::from([(
+        "/p/compose.yaml",
+        "services:\n  a: {image: a, depends_on: [b], volumes: ['v:/v']}\n  b: {image: b, networks: [n]}\n  c: {image: c, volumes: ['w:/w']}\nvolumes: {v: , w: }\nnetworks: {n: , m: }\n",
+    )]);
+    let mut project = project(&files, &options(&["compose.yaml"]));
+    let error = project.select(&["x".to_owned()]).unwrap_err().to_string();
+    assert!(error.contains("no service `x`: there are a, b, c"), "{error}");
+    project.select(&["a".to_owned()]).unwrap();
+    let keys = |kind: &str| project.model[kind].as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!((keys("services"), keys("volumes")), (vec!["a".to_owned(), "b".to_owned()], vec!["v".to_owned()]));
+    assert_eq!(keys("networks"), ["n", "default"]);
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::error::{Error, Kind, Result};
 
 /// Changes when facts hold something else, so that what an older version kept is read anew.
-const FORMAT: &str = "layer-facts-1";
+const FORMAT: &str = "layer-facts-2";
 
 /// Layers that are kept in memory.
 const KEPT: usize = 256;

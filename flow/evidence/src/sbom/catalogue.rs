@@ -12,6 +12,8 @@ use crate::licence::Licence;
 pub enum Ecosystem {
     Debian,
     Npm,
+    /// Of another kind, as the package URL says; a buildpack lists it.
+    Other,
 }
 
 /// One package; the same version found in several places is one.
@@ -55,6 +57,7 @@ impl Catalogue {
         let mut catalogue = Self { os, packages: BTreeMap::new() };
         catalogue.add_debian(&files);
         catalogue.add_npm(&files);
+        catalogue.add_listed(&files);
         catalogue
     }
 
@@ -136,6 +139,31 @@ impl Catalogue {
             complete.push(package);
         }
         complete.into_iter().for_each(|package| self.add(package));
+    }
+
+    /// What buildpacks say that they brought.
+    fn add_listed(&mut self, files: &Files<'_>) {
+        for (path, fact) in files {
+            let Fact::Listed(packages) = fact else { continue };
+            for listed in packages {
+                let npm = listed.purl.starts_with("pkg:npm/");
+                self.add(Package {
+                    ecosystem: if npm { Ecosystem::Npm } else { Ecosystem::Other },
+                    purl: listed.purl.clone(),
+                    name: listed.name.clone(),
+                    version: listed.version.clone(),
+                    source: None,
+                    licences: listed.licences.clone(),
+                    hash: None,
+                    description: None,
+                    homepage: None,
+                    maintainer: None,
+                    resolved: None,
+                    locations: BTreeSet::from([format!("/{path}")]),
+                    depends: BTreeSet::new(),
+                });
+            }
+        }
     }
 
     fn add(&mut self, package: Package) {

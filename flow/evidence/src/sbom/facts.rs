@@ -27,6 +27,8 @@ pub enum Fact {
     Copyright(Vec<Licence>),
     Npm(NpmManifest),
     NpmLock(NpmLock),
+    /// A bill of materials that a buildpack left.
+    Listed(Vec<ListedPackage>),
     /// A symbolic link, by the path that it leads to.
     Link(String),
 }
@@ -82,4 +84,14 @@ pub struct LockedPackage {
     pub resolved: Option<String>,
     pub licence: Option<Licence>,
     pub depends: Vec<String>,
+}
+
+/// A package of a bill of materials in the image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedPackage {
+    /// The package URL; `pkg:generic/…` where the list has none.
+    pub purl: String,
+    pub name: String,
+    pub version: String,
+    pub licences: Vec<Licence>,
 }

@@ -12,7 +12,7 @@ use tar::EntryType;
 use super::{
     copyright, dpkg,
     facts::{Fact, LayerFacts},
-    npm, os_release,
+    listed, npm, os_release,
 };
 use crate::error::{Error, Kind, Result};
 
@@ -161,6 +161,7 @@ fn take<R: Read>(facts: &mut LayerFacts, path: String, entry: &mut tar::Entry<'_
         Interest::StatusFile => Some(Fact::Debian(dpkg::parse(&text(entry, &path, 4 << 20)?, false)?)),
         Interest::Copyright => Some(Fact::Copyright(copyright::parse(&beginning(entry, 1 << 20)?))),
         Interest::Npm => npm::manifest(&beginning(entry, 1 << 20)?).map(Fact::Npm),
+        Interest::Listed => listed::parse(&text(entry, &path, listed::LIMIT)?).map(Fact::Listed),
         Interest::NpmLock => npm::lock(&text(entry, &path, 64 << 20)?).map(Fact::NpmLock),
     };
     match fact {
@@ -179,6 +180,7 @@ enum Interest {
     Copyright,
     Npm,
     NpmLock,
+    Listed,
 }
 
 impl Interest {
@@ -200,6 +202,9 @@ impl Interest {
         }
         if path.ends_with("package.json") && npm::is_manifest(path) {
             return Self::Npm;
+        }
+        if listed::is_list(path) {
+            return Self::Listed;
         }
         Self::None
     }

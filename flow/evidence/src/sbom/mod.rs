@@ -1,7 +1,8 @@
 //! The software bill of materials of an image: what its layers hold, as CycloneDX 1.6.
 //!
 //! Layers are read as streams, once each ([`LayerCache`]); only files that speak of packages are kept. Debian packages come from
-//! dpkg's database, npm packages from what is installed and from lock files. Files outside of packages are not listed.
+//! dpkg's database, npm packages from what is installed and from lock files,
+//! what buildpacks brought from the lists that they leave. Files outside of packages are not listed.
 
 pub mod cache;
 pub mod catalogue;
@@ -10,6 +11,7 @@ pub mod cyclonedx;
 pub mod dpkg;
 pub mod facts;
 pub mod layer;
+pub mod listed;
 pub mod npm;
 pub mod origin;
 pub mod os_release;

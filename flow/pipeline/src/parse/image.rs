@@ -4,8 +4,8 @@ use super::{PART, RESERVED, keys, refuse_latest, step::variables};
 use crate::{
     check::Needs,
     diagnostics::{nearest, suggest},
-    file::{ImageBuild, Tag},
-    read::{Located, Reader, clip},
+    file::{Buildpacks, ImageBuild, Tag},
+    read::{Fields, Located, NO_HINT, Reader, clip},
     yaml::Node,
 };
 
@@ -17,19 +17,85 @@ pub(super) fn image(r: &mut Reader, node: &Node) -> Option<(ImageBuild, Needs)> 
     let dockerfile = fields.get("dockerfile").and_then(|node| r.path(node));
     let context = fields.get("context").and_then(|node| r.path(node)).unwrap_or_default();
     let target = fields.get("target").and_then(|node| r.text(node)).map(|text| text.value);
+    let buildpacks = buildpacks(r, &fields);
     let tag = fields.get("tag").and_then(|node| tag(r, node));
     let needs = fields.entry("needs").map(|(_, node)| r.texts(node));
     let name = name?;
     let image = ImageBuild {
         context,
-        dockerfile: dockerfile.unwrap_or_else(|| "Dockerfile".into()),
+        dockerfile,
         target,
         args,
+        buildpacks,
         tag: tag.unwrap_or_else(|| Tag("{commit}-{build}".into())),
         needs: Vec::new(),
         name: name.value,
+        name_at: name.at,
     };
     Some((image, Needs { at: name.at, given: needs }))
+}
+
+/// What is said of buildpacks, where anything is.
+fn buildpacks(r: &mut Reader, fields: &Fields<'_>) -> Option<Buildpacks> {
+    let first = keys::BUILDPACKS.iter().find(|key| fields.get(key).is_some())?;
+    for other in keys::DOCKERFILE {
+        if let Some((key, _)) = fields.entry(other) {
+            let hint = format!("take out either `{other}` or `{first}`");
+            let message = format!(
+                "`{other}` is for images that a Dockerfile makes, and `{first}` says that buildpacks make this one"
+            );
+            r.error(key.at, message, hint);
+        }
+    }
+    let mut packs = Buildpacks::default();
+    let named = |r: &mut Reader, key: &str| fields.get(key).and_then(|node| image_name(r, node));
+    if let Some(builder) = named(r, "builder") {
+        (packs.builder, packs.builder_at) = (Some(builder.value), Some(builder.at));
+    }
+    if let Some(run_image) = named(r, "run-image") {
+        (packs.run_image, packs.run_image_at) = (Some(run_image.value), Some(run_image.at));
+    }
+    for item in fields.get("buildpacks").map_or(&[][..], |node| r.list(node)) {
+        if let Some(one) = image_name(r, item) {
+            packs.buildpacks.push(one.value);
+            packs.buildpacks_at.push(one.at);
+        }
+    }
+    if packs.buildpacks.len() > MOST_BUILDPACKS {
+        r.error(packs.buildpacks_at[MOST_BUILDPACKS], format!("more than {MOST_BUILDPACKS} buildpacks"), NO_HINT);
+    }
+    packs.env = fields.get("env").map(|node| variables(r, node, "env")).unwrap_or_default();
+    packs.descriptor = fields.get("descriptor").and_then(|node| r.path(node));
+    if let Some(node) = fields.get("default-process")
+        && let Some(process) = r.text(node)
+    {
+        let valid = process.value.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+        match valid && !process.value.is_empty() {
+            true => packs.process = Some(process.value),
+            false => {
+                let hint = "processes have names such as `web`: letters, digits, `.`, `_` and `-`".to_owned();
+                r.error(process.at, format!("`{}` is not the name of a process", clip(&process.value)), hint);
+            }
+        }
+    }
+    Some(packs)
+}
+
+/// Buildpacks of one image.
+const MOST_BUILDPACKS: usize = 100;
+
+/// A builder, a buildpack or a run image: an image, a directory or file of the repository, an address, an id.
+fn image_name(r: &mut Reader, node: &Node) -> Option<Located<String>> {
+    let text = r.text(node)?;
+    if text.value.trim().is_empty() || text.value.chars().any(char::is_control) {
+        r.error(text.at, "this names nothing", "name an image, or a directory of the repository".to_owned());
+        return None;
+    }
+    if text.value.ends_with(":latest") {
+        refuse_latest(r, text.at, "an image that an image is made with");
+        return None;
+    }
+    Some(text)
 }
 
 /// As long as the id of a run in a project whose name is as long as names may be.

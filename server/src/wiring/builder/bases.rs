@@ -26,7 +26,7 @@ fn oci(platform: &build::Platform) -> Platform {
 impl Work<'_> {
     /// `root` is where files of the context lie.
     pub(super) async fn base(
-        &mut self,
+        &self,
         name: &str,
         platform: &build::Platform,
         root: &std::path::Path,
@@ -49,7 +49,7 @@ impl Work<'_> {
     }
 
     /// A base of the person's own. Without a lock it stays what it is until `--pull` asks the archive again, or it is changed.
-    async fn file(&mut self, name: &str, wanted: &build::Platform, root: &std::path::Path) -> Result<(String, Digest)> {
+    async fn file(&self, name: &str, wanted: &build::Platform, root: &std::path::Path) -> Result<(String, Digest)> {
         let loaded = recipes::load(&recipes::Below(root), name, "").await?;
         let platform = loaded.recipe.platform().unwrap_or_else(build::Platform::host);
         if platform != *wanted {
@@ -91,7 +91,7 @@ impl Work<'_> {
     }
 
     /// A base of our own. It stays what it is until `--pull` asks the archive again.
-    async fn assembled(&mut self, name: &str) -> Result<(String, Digest)> {
+    async fn assembled(&self, name: &str) -> Result<(String, Digest)> {
         if let Some(known) = self.remembered(name).await? {
             return Ok(known);
         }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io::{Read, Seek},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use build::{ImageConfig, Platform, config::History};
@@ -186,16 +186,9 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-/// What `docker save` wrote before it wrote OCI layouts, and other tools still do.
-async fn docker(home: &Home, path: &Path, manifest: &[u8]) -> Result<Vec<Loaded>> {
-    let images: Vec<DockerImage> = serde_json::from_slice(manifest)
-        .map_err(|e| Fault::usage(format!("manifest.json of {} is malformed: {e}", path.display())))?;
-    let wanted: Vec<String> =
-        images.iter().flat_map(|image| image.layers.iter().chain([&image.config])).cloned().collect();
-    // Every file that is named, as a blob; links stand for the layer that they point to.
-    let mut blobs: BTreeMap<String, Stored> = BTreeMap::new();
-    let mut links: BTreeMap<String, String> = BTreeMap::new();
-    let spool = tempfile::tempdir_in(&home.data).map_err(broken(path))?;
+/// Every file of an archive that is named, in a directory, and the links, which stand for the layer that they point to.
+fn spooled(path: &Path, into: &Path, wanted: &[String]) -> Result<(Vec<(String, PathBuf)>, BTreeMap<String, String>)> {
+    let (mut files, mut links) = (Vec::new(), BTreeMap::new());
     let file = std::fs::File::open(path).map_err(broken(path))?;
     let mut archive = tar::Archive::new(Reader::new(file).map_err(broken(path))?);
     for entry in archive.entries().map_err(broken(path))?.take(MOST_ENTRIES) {
@@ -205,11 +198,27 @@ async fn docker(home: &Home, path: &Path, manifest: &[u8]) -> Result<Vec<Loaded>
             let parent = Path::new(&name).parent().unwrap_or(Path::new(""));
             links.insert(name.clone(), plain(&parent.join(target)));
         } else if entry.header().entry_type().is_file() && (wanted.contains(&name) || name.ends_with(".tar")) {
-            let temporary = spool.path().join("blob");
-            let mut out = std::fs::File::create(&temporary).map_err(broken(path))?;
+            let spooled = into.join(files.len().to_string());
+            let mut out = std::fs::File::create(&spooled).map_err(broken(path))?;
             std::io::copy(&mut entry, &mut out).map_err(broken(path))?;
-            blobs.insert(name, store(home, &temporary).await?);
+            files.push((name, spooled));
         }
+    }
+    Ok((files, links))
+}
+
+/// What `docker save` wrote before it wrote OCI layouts, and other tools still do.
+async fn docker(home: &Home, path: &Path, manifest: &[u8]) -> Result<Vec<Loaded>> {
+    let images: Vec<DockerImage> = serde_json::from_slice(manifest)
+        .map_err(|e| Fault::usage(format!("manifest.json of {} is malformed: {e}", path.display())))?;
+    let wanted: Vec<String> =
+        images.iter().flat_map(|image| image.layers.iter().chain([&image.config])).cloned().collect();
+    let spool = tempfile::tempdir_in(&home.data).map_err(broken(path))?;
+    let (files, links) = tokio::task::block_in_place(|| spooled(path, spool.path(), &wanted))?;
+    let mut blobs: BTreeMap<String, Stored> = BTreeMap::new();
+    for (name, file) in files {
+        blobs.insert(name, store(home, &file).await?);
+        std::fs::remove_file(&file).map_err(broken(path))?;
     }
     let mut loaded = Vec::new();
     for image in images {

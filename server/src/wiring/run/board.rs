@@ -108,7 +108,8 @@ impl Board {
         self.log(step, StreamKind::Note, text);
     }
 
-    fn log(&self, step: &str, stream: StreamKind, text: &str) {
+    /// What a program of a part says.
+    pub fn log(&self, step: &str, stream: StreamKind, text: &str) {
         (self.sink)(step, stream, text, self.now());
     }
 

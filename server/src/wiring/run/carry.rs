@@ -13,6 +13,7 @@ use records::{Artifact, Commit, Digest, Image, Run, RunId, TestSummary};
 use super::{
     board::{Board, Watch},
     images::{self, Build},
+    packs::{self, Packed},
 };
 use crate::{
     fault::{Class, Fault, Result},
@@ -41,7 +42,7 @@ pub struct Attempt<'a> {
 impl Attempt<'_> {
     /// Runs the steps and builds the images. What is in the graph stays there, also when this fails.
     pub async fn carry(&self, graph: &mut Graph) -> Result<Vec<Image>> {
-        let (steps, builds) = tokio::select! {
+        let (steps, builds, packed) = tokio::select! {
             biased;
             () = self.cancel.cancelled() => return Err(self.cancelled()),
             prepared = self.prepare(graph).boxed() => prepared?,
@@ -61,12 +62,15 @@ impl Attempt<'_> {
         if self.cancel.is_cancelled() {
             return Err(self.cancelled());
         }
+        let graph = &*graph;
         let exports = builds.iter().map(|build| images::export(self, build, graph).boxed());
-        futures::future::try_join_all(exports).await
+        // Buildpacks run in containers of their own, not as vertices: they begin when the steps have succeeded.
+        let packed = packed.iter().map(|packed| packs::export(self, packed).boxed());
+        futures::future::try_join_all(exports.chain(packed)).await
     }
 
     /// Resolves every name to a digest and describes all that is to be done.
-    async fn prepare(&self, graph: &mut Graph) -> Result<(pipeline::Lowered, Vec<Build<'_>>)> {
+    async fn prepare(&self, graph: &mut Graph) -> Result<(pipeline::Lowered, Vec<Build<'_>>, Vec<Packed<'_>>)> {
         let resolved = self.step_images().await?;
         let place = Place {
             run: self.id,
@@ -77,12 +81,16 @@ impl Attempt<'_> {
             scope: Scope::Within(format!("run/{}", self.id)),
         };
         let steps = self.parsed.lower(graph, &place).map_err(|e| Fault::usage(e.to_string()))?;
-        let mut builds = Vec::new();
+        let (mut builds, mut packed) = (Vec::new(), Vec::new());
         for image in self.parsed.images.iter().filter(|image| self.wants(&image.name)) {
+            if let Some(by_buildpacks) = packs::wanted(self, image).await? {
+                packed.push(by_buildpacks);
+                continue;
+            }
             let after = steps.vertices(&image.needs);
             builds.push(images::lower(self, image, graph, &after).await?);
         }
-        Ok((steps, builds))
+        Ok((steps, builds, packed))
     }
 
     fn cancelled(&self) -> Fault {

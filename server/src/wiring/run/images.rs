@@ -1,6 +1,6 @@
 //! The images of a run: from Dockerfiles at the commit to manifests in the registry.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use build::{Lowered, Plan, ResolvedBase};
 use futures::FutureExt;
@@ -30,6 +30,49 @@ pub struct Build<'a> {
     revision: (CommitId, Timestamp),
 }
 
+/// A path of the context, from the top of the repository.
+pub fn inside(image: &ImageBuild, name: &str) -> String {
+    if image.context.is_empty() { name.to_owned() } else { format!("{}/{name}", image.context) }
+}
+
+/// The Dockerfile that stands in the context, where none is named.
+pub async fn dockerfile(attempt: &Attempt<'_>, image: &ImageBuild) -> Result<Option<String>> {
+    for name in ["Dockerfile", "Containerfile"] {
+        let path = inside(image, name);
+        if attempt.tree.text(&path).await?.is_some() {
+            return Ok(Some(path));
+        }
+    }
+    Ok(None)
+}
+
+/// An image by its name: a recipe in the context, a base of Shipway's own, or what the registry has.
+pub async fn base(attempt: &Attempt<'_>, image: &ImageBuild, name: &str) -> Result<ResolvedBase> {
+    let Attempt { shop, tree, board, .. } = *attempt;
+    let say = |text: &str| board.note(&image.name, text);
+    let (repository, digest) = match recipes::is_file(name) {
+        true => {
+            let beside = recipes::InTree { files: tree, directory: &image.context };
+            let loaded = recipes::load(&beside, name, &inside(image, "")).await?;
+            let base = shop.bases.recipe(&loaded, name, &say).await?;
+            (base.repository, base.digest)
+        }
+        false => shop.bases.resolve(name, &say).await?,
+    };
+    let found = shop.images.describe(&repository, &digest).await.map_err(Fault::usage)?;
+    Ok(ResolvedBase { name: name.to_owned(), repository, digest, config: found.config, layers: found.layers })
+}
+
+/// What an image says of itself: the commit that last changed what it is made from, that commit's time, and where it is from.
+pub fn annotations(attempt: &Attempt<'_>, revision: &CommitId, at: Timestamp) -> BTreeMap<String, String> {
+    let annotations = [
+        ("org.opencontainers.image.revision", Some(revision.to_string())),
+        ("org.opencontainers.image.created", Some(at.to_string())),
+        ("org.opencontainers.image.source", attempt.source.clone()),
+    ];
+    annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
 /// Reads the Dockerfile and the context of an image and adds its vertices.
 pub async fn lower<'a>(
     attempt: &Attempt<'_>,
@@ -38,15 +81,16 @@ pub async fn lower<'a>(
     after: &[usize],
 ) -> Result<Build<'a>> {
     let Attempt { shop, tree, commit, board, .. } = *attempt;
-    let inside =
-        |name: &str| if image.context.is_empty() { name.to_owned() } else { format!("{}/{name}", image.context) };
-    let path = inside(&image.dockerfile);
+    let path = match &image.dockerfile {
+        Some(named) => inside(image, named),
+        None => dockerfile(attempt, image).await?.unwrap_or_else(|| inside(image, "Dockerfile")),
+    };
     let text = tree.text(&path).await?;
     let text = text.ok_or_else(|| Fault::usage(format!("image {}: {} has no {path}", image.name, tree.name())))?;
     let broken = |e: build::Error| Fault::usage(e.to_string());
     let dockerfile = build::dockerfile::parse(&path, &text).map_err(|e| Fault::usage(e.to_string()))?;
     let mut ignore = build::Ignore::default();
-    for name in [format!("{path}.dockerignore"), inside(".dockerignore")] {
+    for name in [format!("{path}.dockerignore"), inside(image, ".dockerignore")] {
         if let Some(text) = tree.text(&name).await? {
             ignore = build::Ignore::parse(&name, &text).map_err(broken)?;
             break;
@@ -72,31 +116,13 @@ pub async fn lower<'a>(
             );
             return Err(Fault::usage(reason));
         }
-        let say = |text: &str| board.note(&image.name, text);
-        let resolved = match recipes::is_file(&name) {
-            true => {
-                let beside = recipes::InTree { files: tree, directory: &image.context };
-                let shown = if image.context.is_empty() { String::new() } else { format!("{}/", image.context) };
-                match recipes::load(&beside, &name, &shown).await {
-                    Ok(loaded) => {
-                        shop.bases.recipe(&loaded, &name, &say).await.map(|base| (base.repository, base.digest))
-                    }
-                    Err(fault) => Err(fault),
-                }
-            }
-            false => shop.bases.resolve(&name, &say).await,
-        };
-        let (repository, digest) = match resolved {
-            Ok(found) => found,
+        let resolved = match base(attempt, image, &name).await {
+            Ok(resolved) => resolved,
             // The Dockerfile's own error shows the line.
             Err(fault) if fault.class == Class::NotFound => continue,
             Err(fault) => return Err(crate::wiring::at(place, fault)),
         };
-        let found = shop.images.describe(&repository, &digest).await.map_err(Fault::usage)?;
-        bases.insert(
-            name.clone(),
-            ResolvedBase { name, repository, digest, config: found.config, layers: found.layers },
-        );
+        bases.insert(name, resolved);
     }
     let fetcher = Fetcher { registry: &shop.registry, checkouts: shop.checkouts.clone(), guarded: true };
     let plan = loop {
@@ -143,17 +169,21 @@ pub async fn lower<'a>(
 pub async fn export(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result<Image> {
     let board = attempt.board;
     match push(attempt, build, graph).await {
-        Ok(image) => {
-            board.note(&image.repository, &format!("pushed {}:{} as {}", image.repository, image.tag, image.digest));
-            let image = record(attempt.shop, image).await?;
-            board.pass(&image.repository, false);
-            Ok(image)
-        }
+        Ok(image) => pushed(attempt, image, false).await,
         Err(fault) => {
             board.fail(&build.image.name, &fault.message, None);
             Err(fault)
         }
     }
+}
+
+/// Writes down that an image is in the registry.
+pub async fn pushed(attempt: &Attempt<'_>, image: Image, cached: bool) -> Result<Image> {
+    let board = attempt.board;
+    board.note(&image.repository, &format!("pushed {}:{} as {}", image.repository, image.tag, image.digest));
+    let image = record(attempt.shop, image).await?;
+    board.pass(&image.repository, cached);
+    Ok(image)
 }
 
 /// Writes an image down. What an earlier server wrote of the same image stays as it is, with the time at which it was built.
@@ -169,7 +199,7 @@ async fn record(shop: &Workshop, image: Image) -> Result<Image> {
 }
 
 async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result<Image> {
-    let Attempt { shop, id: run, commit, source, .. } = attempt;
+    let Attempt { shop, id: run, commit, .. } = attempt;
     let Build { image, plan, lowered, revision: (revision, changed_at) } = build;
     let epoch = changed_at.as_second();
     let times = epochs(attempt, build).await?;
@@ -184,12 +214,7 @@ async fn push(attempt: &Attempt<'_>, build: &Build<'_>, graph: &Graph) -> Result
     let made = ids.iter().zip(times).map(|(vertex, epoch)| from.layer(vertex, epoch).boxed());
     let layers = futures::future::try_join_all(made).await?;
     let tag = image.tag.render(&commit.id, run);
-    let annotations = [
-        ("org.opencontainers.image.revision", Some(revision.to_string())),
-        ("org.opencontainers.image.created", Some(changed_at.to_string())),
-        ("org.opencontainers.image.source", source.clone()),
-    ];
-    let annotations = annotations.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    let annotations = annotations(attempt, revision, *changed_at);
     let options = build::export::ExportOptions { epoch, annotations, ..Default::default() };
     let exported = build::export::export(&shop.registry, &image.name, &[&tag], lowered, &layers, &options).await;
     let exported = exported.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;

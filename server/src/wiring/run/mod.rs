@@ -6,6 +6,7 @@
 pub mod board;
 pub mod carry;
 mod images;
+mod packs;
 mod work;
 
 use std::{

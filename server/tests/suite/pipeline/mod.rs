@@ -2,6 +2,7 @@
 
 mod images;
 mod mistakes;
+mod packs;
 mod remote;
 mod steps;
 

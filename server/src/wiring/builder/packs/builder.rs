@@ -12,17 +12,21 @@ use buildpack::{
     detect::{Available, Catalog},
     labels,
 };
+use futures::FutureExt;
 use sandbox::{Mount, MountKind, View};
 
-use super::{super::Work, broken, runner::unique, tree::failed};
+use super::{Engine, broken, engine, runner::unique, sources::Found, tree::failed};
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::{executor::Root, workshop::Workshop},
+    wiring::executor::Root,
 };
 
 /// The most bytes of a descriptor in an image, and the most buildpacks of one.
 const MOST_TEXT: u64 = 1 << 20;
 const MOST_BUILDPACKS: usize = 4_096;
+
+/// Where builds have their files, below a data directory.
+pub const SCRATCH: &str = "buildpacks";
 
 /// Where buildpacks lie in builders.
 pub const BUILDPACKS: &str = "/cnb/buildpacks";
@@ -55,13 +59,9 @@ pub struct Builder {
 }
 
 impl Bench {
-    /// A place for the build's files. What a build that was killed left is swept away.
+    /// A place for the build's files. What a build that was killed left is swept away when the workshop is opened.
     pub fn new(data: &Path) -> Result<Self> {
-        let root = data.join("buildpacks");
-        match std::fs::remove_dir_all(&root) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("remove", &root)(e)),
-            _ => {}
-        }
+        let root = data.join(SCRATCH);
         std::fs::create_dir_all(&root).map_err(failed("make", &root))?;
         let directory = tempfile::tempdir_in(&root).map_err(failed("make a directory in", &root))?;
         let (catalog, mounts, identity, views) = (Catalog::default(), Vec::new(), Vec::new(), Vec::new());
@@ -159,29 +159,22 @@ fn read(root: &Root, path: &str, file: &str) -> Result<Option<String>> {
     }
 }
 
-impl Work<'_> {
+impl Engine<'_> {
     /// A mounted view of an image of the local store, and the key of its snapshot.
-    pub(super) async fn mounted(&self, shop: &Workshop, image: &ResolvedBase) -> Result<(View, String)> {
-        let unpacked = shop.images.unpack(&image.repository, &image.digest).await;
+    pub(super) async fn mounted(&self, image: &ResolvedBase) -> Result<(View, String)> {
+        let unpacked = self.shop.images.unpack(&image.repository, &image.digest).await;
         let unpacked = unpacked.map_err(|text| Fault::new(Class::Unavailable, text))?;
         let top = unpacked.top.ok_or_else(|| Fault::usage(format!("{} has no files", image.name)))?;
-        let view = shop.sandbox.snapshots().view(&unique(), &top, false);
+        let view = self.shop.sandbox.snapshots().view(&unique(), &top, false);
         Ok((view.map_err(|e| Fault::from_error(Class::Unavailable, &e))?, top))
     }
 
     /// The builder by its name: a directory with `builder.toml`, or an image.
-    pub(super) async fn builder(
-        &mut self,
-        shop: &Workshop,
-        name: &str,
-        bench: &mut Bench,
-        root: &Path,
-    ) -> Result<Builder> {
-        let directory = Path::new(name);
-        if directory.is_dir() {
-            return Box::pin(self.builder_directory(shop, directory, bench, root)).await;
+    pub(super) async fn builder(&self, name: &str, bench: &mut Bench) -> Result<Builder> {
+        if let Found::Directory(directory) = self.sources.find(&self.sources.here()?, name).await? {
+            return self.builder_directory(name, &directory, bench).boxed().await;
         }
-        let (mut builder, view) = self.build_image(shop, name, root).await?;
+        let (mut builder, view) = self.build_image(name).await?;
         {
             let root = Root::open(view.path()).map_err(failed("open", view.path()))?;
             let text = |file: &str| read(&root, &format!("/cnb/{file}"), &format!("{name}: /cnb/{file}"));
@@ -208,12 +201,13 @@ impl Work<'_> {
     }
 
     /// The image that buildpacks run on.
-    async fn build_image(&mut self, shop: &Workshop, name: &str, root: &Path) -> Result<(Builder, View)> {
+    async fn build_image(&self, name: &str) -> Result<(Builder, View)> {
         let image = self
-            .base(name, &build::Platform::host(), root)
+            .sources
+            .image(name)
             .await
             .map_err(|fault| Fault { message: format!("the builder {name}: {}", fault.message), ..fault })?;
-        let (view, top) = self.mounted(shop, &image).await?;
+        let (view, top) = self.mounted(&image).await?;
         let split = |entry: &String| entry.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         let env: Vec<(String, String)> = image.config.config.env.iter().filter_map(split).collect();
         let number = |wanted: &str| -> Result<u32> {
@@ -228,16 +222,10 @@ impl Work<'_> {
         Ok((Builder { name: name.to_owned(), image, top, owner, env, order, runs, build_config: None }, view))
     }
 
-    async fn builder_directory(
-        &mut self,
-        shop: &Workshop,
-        directory: &Path,
-        bench: &mut Bench,
-        root: &Path,
-    ) -> Result<Builder> {
+    async fn builder_directory(&self, name: &str, directory: &Path, bench: &mut Bench) -> Result<Builder> {
         let file = directory.join("builder.toml");
-        let text = std::fs::read_to_string(&file).map_err(|e| {
-            Fault::usage(format!("{} is no builder: cannot read builder.toml: {e}", directory.display()))
+        let text = self.sources.text(&file).await?.ok_or_else(|| {
+            Fault::usage(format!("{name} is no builder: it has no builder.toml"))
                 .hint("a directory for --builder has builder.toml; one buildpack is named with --buildpack")
         })?;
         let toml = descriptor::Builder::parse(&file.display().to_string(), &text).map_err(broken)?;
@@ -245,7 +233,7 @@ impl Work<'_> {
             return Err(Fault::usage(format!("{} names no image to build on", file.display()))
                 .hint("add [build] with image = \"…\""));
         }
-        let (mut builder, view) = self.build_image(shop, &toml.build.image, root).await?;
+        let (mut builder, view) = self.build_image(&toml.build.image).await?;
         // What the build image holds itself is at hand too.
         let identity = builder.image.digest.to_string();
         bench.add_image(&toml.build.image, view, &identity, true)?;
@@ -254,9 +242,9 @@ impl Work<'_> {
             if place.is_empty() {
                 return Err(Fault::usage(format!("{}: a buildpack has neither uri nor image", file.display())));
             }
-            self.given(shop, place, directory, bench).await?;
+            self.given(place, directory, bench).await?;
         }
-        builder.name = directory.display().to_string();
+        builder.name = name.to_owned();
         builder.order = toml.order;
         builder.runs = toml.run.images;
         if !toml.build.env.is_empty() {
@@ -269,7 +257,7 @@ impl Work<'_> {
                     all.insert(format!("{}.delim", one.name), one.delim.clone());
                 }
             }
-            super::write_variables(&place, &all)?;
+            engine::write_variables(&place, &all)?;
             bench.identity.push(format!("build-config {all:?}"));
             builder.build_config = Some(bench.at("build-config"));
         }

@@ -16,7 +16,7 @@ use records::Digest;
 use serde::{Deserialize, Serialize};
 use store::{Change, Expect};
 
-use super::{super::Home, broken, export::Packer, tree};
+use super::{super::Home, Shelf, broken, export::Packer, tree};
 use crate::fault::{Class, Fault, Result};
 
 /// The kind under which it is kept, by the name of the image, or by the context of one without a name.
@@ -37,12 +37,12 @@ pub struct Left {
 
 impl Left {
     /// What the last build left, as far as it is still there.
-    pub async fn load(home: &Home, key: &str) -> Result<Self> {
-        let Some(entry) = home.records.log().get(LEFT, key).await? else { return Ok(Self::default()) };
+    pub async fn load(shelf: Shelf<'_>, key: &str) -> Result<Self> {
+        let Some(entry) = shelf.records.log().get(LEFT, key).await? else { return Ok(Self::default()) };
         let mut left: Self = serde_json::from_slice(&entry.value).unwrap_or_default();
         let mut gone = BTreeSet::new();
         for (sum, blob) in &left.blobs {
-            if home.blobs.size(blob).await?.is_none() {
+            if shelf.blobs.size(blob).await?.is_none() {
                 gone.insert(sum.clone());
             }
         }
@@ -53,7 +53,7 @@ impl Left {
     }
 
     /// Unpacks cached layers where buildpacks look for them. Their metadata is written already.
-    pub async fn restore(&self, home: &Home, found: &[Found], ground: &Ground, scratch: &Path) -> Result<()> {
+    pub async fn restore(&self, shelf: Shelf<'_>, found: &[Found], ground: &Ground, scratch: &Path) -> Result<()> {
         for one in found {
             let id = buildpack::escaped(&one.id);
             for (name, layer) in &one.layers {
@@ -62,7 +62,7 @@ impl Left {
                 let work = tempfile::tempdir_in(scratch).map_err(tree::failed("make a directory in", scratch))?;
                 let options =
                     ApplyOptions { whiteouts: Whiteouts::Plain, diff_id: sum.parse().ok(), ..ApplyOptions::default() };
-                let reader = home.blobs.read(blob, 0, None).await?;
+                let reader = shelf.blobs.read(blob, 0, None).await?;
                 let applied = apply_blob(reader, work.path().to_owned(), options).await;
                 applied.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
                 let from = work.path().join(ground.layers.inside.trim_start_matches('/')).join(&id).join(name);
@@ -89,7 +89,7 @@ impl Left {
         let left = Self { image: Some(image.clone()), cache: export::cache_of(&kept), blobs };
         let value = serde_json::to_vec(&left).map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
         let change = Change { kind: LEFT.into(), key: key.to_owned(), expect: Expect::Any, value, delete: false };
-        packer.home.records.log().append(vec![change]).await?;
+        packer.shelf.records.log().append(vec![change]).await?;
         Ok(())
     }
 }

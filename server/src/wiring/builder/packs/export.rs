@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use store::{Change, Expect};
 
 use super::{
-    super::{Home, Made, describe, names, output::Packing},
-    broken,
+    super::{Made, describe, output::Packing},
+    Shelf, broken,
 };
 use crate::fault::{Class, Fault, Result};
 
@@ -38,13 +38,13 @@ pub struct Documents {
 }
 
 /// Reads an image's configuration and layers.
-pub async fn documents(home: &Home, repository: &str, digest: &Digest) -> Result<Documents> {
+pub async fn documents(shelf: Shelf<'_>, repository: &str, digest: &Digest) -> Result<Documents> {
     let wrong = |e: &(dyn std::error::Error + 'static)| Fault::from_error(Class::Unavailable, e);
-    let (info, content) = home.registry.manifest(repository, digest).await.map_err(|e| wrong(&e))?;
+    let (info, content) = shelf.registry.manifest(repository, digest).await.map_err(|e| wrong(&e))?;
     let (document, media_type) = Document::parse(&info.media_type, &content).map_err(|e| wrong(&e))?;
     let whole = || Fault::usage(format!("{repository}@{digest} is no image of one platform"));
     let config = document.config.ok_or_else(whole)?;
-    let config = store::blobs::get(&*home.blobs, &config.digest, MOST_CONFIG).await?;
+    let config = store::blobs::get(&**shelf.blobs, &config.digest, MOST_CONFIG).await?;
     let config: Value = serde_json::from_slice(&config)
         .map_err(|e| Fault::usage(format!("the configuration of {repository}@{digest} cannot be read: {e}")))?;
     let ids = config["rootfs"]["diff_ids"].as_array().cloned().unwrap_or_default();
@@ -76,10 +76,10 @@ pub struct Previous {
 
 impl Previous {
     /// An image, where buildpacks made it and all of it is there.
-    pub async fn of(home: &Home, repository: &str, digest: &Digest) -> Option<Self> {
-        let documents = documents(home, repository, digest).await.ok()?;
+    pub async fn of(shelf: Shelf<'_>, repository: &str, digest: &Digest) -> Option<Self> {
+        let documents = documents(shelf, repository, digest).await.ok()?;
         let lifecycle = labels::read::<Lifecycle>(&documents.config, labels::LIFECYCLE).ok()??;
-        if !describe::is_whole(&home.registry, repository, digest).await {
+        if !describe::is_whole(shelf.registry, repository, digest).await {
             return None;
         }
         let layers = documents.layers.into_iter().map(|layer| (layer.diff_id.to_string(), layer)).collect();
@@ -121,7 +121,7 @@ struct Kept {
 
 /// Writes layers into the store; the same files are packed once.
 pub struct Packer<'a> {
-    pub home: &'a Home,
+    pub shelf: Shelf<'a>,
     pub packing: &'a Packing,
     pub owner: (u32, u32),
     /// For what is not in the store yet.
@@ -144,10 +144,10 @@ impl Packer<'_> {
         };
         let Packing { compression, level, .. } = self.packing.clone();
         let key = format!("{sum}/{compression:?}{}", level.map(|level| format!("-{level}")).unwrap_or_default());
-        let log = self.home.records.log();
+        let log = self.shelf.records.log();
         if let Some(entry) = log.get(PACKED, &key).await?
             && let Ok(kept) = serde_json::from_slice::<Kept>(&entry.value)
-            && self.home.blobs.size(&kept.digest).await? == Some(kept.size)
+            && self.shelf.blobs.size(&kept.digest).await? == Some(kept.size)
         {
             return Ok(LayerInfo { media_type: kept.media_type, digest: kept.digest, size: kept.size, diff_id: sum });
         }
@@ -164,9 +164,9 @@ impl Packer<'_> {
             Ok((file, diff_id, out.hasher.finish(), out.size))
         });
         let (file, diff_id, digest, size) = packed.await?;
-        if self.home.blobs.size(&digest).await?.is_none() && !self.home.blobs.adopt(file.path(), &digest).await? {
+        if self.shelf.blobs.size(&digest).await?.is_none() && !self.shelf.blobs.adopt(file.path(), &digest).await? {
             let reader = tokio::fs::File::open(file.path()).await.map_err(super::tree::failed("open", file.path()))?;
-            let stored = self.home.registry.store_reader(reader, Some(&digest)).await;
+            let stored = self.shelf.registry.store_reader(reader, Some(&digest)).await;
             stored.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
         }
         let kept = Kept { media_type: compression.media_type().to_owned(), digest, size };
@@ -213,16 +213,17 @@ fn layer_type(media_type: &str, docker: bool) -> &str {
     pair.map_or(media_type, |(oci, other)| if docker { other } else { oci })
 }
 
-/// Puts an image into the local store, without a name.
+/// Puts an image into a repository, without a tag.
 pub async fn put(
-    home: &Home,
+    shelf: Shelf<'_>,
+    into: &str,
     config: &Value,
     layers: &[LayerInfo],
     annotations: &BTreeMap<String, String>,
     docker: bool,
 ) -> Result<Made> {
     let unavailable = |e: image::Error| Fault::from_error(Class::Unavailable, &e);
-    let stored = home.registry.store(config.to_string().into_bytes()).await.map_err(unavailable)?;
+    let stored = shelf.registry.store(config.to_string().into_bytes()).await.map_err(unavailable)?;
     let [manifest_type, config_type] = match docker {
         false => [media::OCI_MANIFEST, media::OCI_CONFIG],
         true => [media::DOCKER_MANIFEST, media::DOCKER_CONFIG],
@@ -237,6 +238,6 @@ pub async fn put(
     if !docker && !annotations.is_empty() {
         manifest["annotations"] = json!(annotations);
     }
-    let pushed = home.registry.put_image(names::UNTAGGED, &[], manifest_type, manifest.to_string().into_bytes()).await;
-    Ok((names::UNTAGGED.to_owned(), pushed.map_err(unavailable)?.digest, stored.digest))
+    let pushed = shelf.registry.put_image(into, &[], manifest_type, manifest.to_string().into_bytes()).await;
+    Ok((into.to_owned(), pushed.map_err(unavailable)?.digest, stored.digest))
 }

@@ -52,7 +52,7 @@ impl Work<'_> {
                 (base.repository, base.digest)
             }
         };
-        let app = documents(self.home, &repository, &digest).await?;
+        let app = documents(self.home.shelf(), &repository, &digest).await?;
         let label = labels::read::<Lifecycle>(&app.config, labels::LIFECYCLE).map_err(broken)?;
         let own = label.and_then(|label| label.run_names().names().next().map(str::to_owned));
         let name = wanted.run_image.clone().or(own).ok_or_else(|| {
@@ -60,7 +60,7 @@ impl Work<'_> {
                 .hint("only images that buildpacks made can be rebased; name the run image with --run-image")
         })?;
         let run = self.base(&name, &host, Path::new("/")).await?;
-        let under = documents(self.home, &run.repository, &run.digest).await?;
+        let under = documents(self.home.shelf(), &run.repository, &run.digest).await?;
         let by: HashMap<String, build::LayerInfo> =
             app.layers.iter().chain(&under.layers).map(|layer| (layer.digest.to_string(), layer.clone())).collect();
         let image = |documents: &export::Documents| Image {
@@ -86,7 +86,8 @@ impl Work<'_> {
             annotations.insert("org.opencontainers.image.base.name".into(), run.repository.clone());
             annotations.insert("org.opencontainers.image.base.digest".into(), run.digest.to_string());
         }
-        let (repository, digest, config) = export::put(self.home, &done.config, &layers, &annotations, docker).await?;
+        let (repository, digest, config) =
+            export::put(self.home.shelf(), names::UNTAGGED, &done.config, &layers, &annotations, docker).await?;
         let mut tags = wanted.tags.clone();
         if tags.is_empty()
             && let Ok(name) = wanted.image.parse::<Reference>()

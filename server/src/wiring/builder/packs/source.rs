@@ -2,23 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use build::{Fetched, Remote};
+use build::{ContextTree, Fetched, Ignore, Remote, StatCache};
 use buildpack::{
     descriptor::{Descriptor, GroupEntry, Package},
     labels,
     project::Named,
 };
+use futures::{FutureExt, future::BoxFuture};
 use image::layer::{ApplyOptions, Whiteouts, apply, apply_blob};
 
 use super::{
-    super::{Work, load, remotes},
-    broken,
+    Engine, broken,
     builder::Bench,
-    project, tree,
+    project,
+    sources::Found,
+    tree::{self, Tree},
 };
 use crate::{
     fault::{Class, Fault, Result},
-    wiring::workshop::Workshop,
+    wiring::local,
 };
 
 /// What a name stands for.
@@ -38,9 +40,9 @@ fn split(text: &str) -> (&str, &str) {
     text.rsplit_once('@').unwrap_or((text, ""))
 }
 
-impl Work<'_> {
+impl Engine<'_> {
     /// Makes a buildpack available, and says which it is. Paths are relative to `here`.
-    pub(super) async fn given(&mut self, shop: &Workshop, text: &str, here: &Path, bench: &mut Bench) -> Result<Given> {
+    pub(super) async fn given(&self, text: &str, here: &Path, bench: &mut Bench) -> Result<Given> {
         if matches!(text, "from=builder" | "urn:cnb:builder") {
             return Ok(Given::Order);
         }
@@ -53,17 +55,15 @@ impl Work<'_> {
                 .hint("name the buildpack's image instead, for example docker://docker.io/team/buildpack:1.2.3"));
         }
         if let Some(image) = text.strip_prefix("docker://").or_else(|| text.strip_prefix("docker-image://")) {
-            return self.given_image(shop, image.trim_start_matches('/'), here, bench).await;
+            return self.given_image(image.trim_start_matches('/'), bench).await;
         }
         if text.starts_with("https://") || text.starts_with("http://") {
-            return self.given_address(text, here, bench).await;
+            return self.given_address(text, bench).await;
         }
-        let path = here.join(text.strip_prefix("file://").unwrap_or(text));
-        if path.is_dir() {
-            return Box::pin(self.given_directory(shop, &path, bench)).await;
-        }
-        if path.is_file() {
-            return self.given_file(shop, &path, bench).await;
+        match self.sources.find(here, text.strip_prefix("file://").unwrap_or(text)).await? {
+            Found::Directory(path) => return self.given_directory(&path, bench).await,
+            Found::File(path) => return self.given_file(&path, bench).await,
+            Found::Nothing => {}
         }
         let (id, version) = split(text);
         if bench.catalog.find(id, version).is_some() {
@@ -80,7 +80,7 @@ impl Work<'_> {
         if text.starts_with(['.', '/']) || text.parse::<image::Reference>().is_err() {
             return Err(missing(""));
         }
-        match self.given_image(shop, text, here, bench).await {
+        match self.given_image(text, bench).await {
             Err(fault) if matches!(fault.class, Class::NotFound | Class::Unavailable) => {
                 Err(missing(&format!(", and as an image: {}", fault.message)))
             }
@@ -89,11 +89,11 @@ impl Work<'_> {
     }
 
     /// A buildpack in an image: a buildpackage.
-    async fn given_image(&mut self, shop: &Workshop, name: &str, root: &Path, bench: &mut Bench) -> Result<Given> {
-        let image = self.base(name, &build::Platform::host(), root).await?;
+    async fn given_image(&self, name: &str, bench: &mut Bench) -> Result<Given> {
+        let image = self.sources.image(name).await?;
         let config = serde_json::json!({ "config": { "Labels": image.config.config.labels } });
         let label = labels::read::<labels::Buildpackage>(&config, labels::BUILDPACKAGE).map_err(broken)?;
-        let (view, _) = self.mounted(shop, &image).await?;
+        let (view, _) = self.mounted(&image).await?;
         let before = bench.catalog.all.len();
         let count = bench.add_image(name, view, image.digest.as_str(), false)?;
         match label {
@@ -108,64 +108,78 @@ impl Work<'_> {
         }
     }
 
-    async fn given_address(&mut self, url: &str, here: &Path, bench: &mut Bench) -> Result<Given> {
+    async fn given_address(&self, url: &str, bench: &mut Bench) -> Result<Given> {
         self.progress.note(&format!("fetching {url}"));
-        let fetcher = self.home.fetcher();
         let remote = Remote::File { url: url.to_owned(), checksum: None };
-        let fetched = Self::unless_cancelled(&self.cancel, remotes::fetch(&fetcher, &remote)).await?;
+        let fetched = tokio::select! {
+            biased;
+            () = self.cancel.cancelled() => Err(local::cancelled(&self.cancel)),
+            fetched = self.sources.fetch(&remote) => fetched,
+        }?;
         let Fetched::File { digest, .. } = fetched else {
             return Err(Fault::usage(format!("{url} is no archive of a buildpack")));
         };
-        let reader = self.home.blobs.read(&digest, 0, None).await?;
+        let reader = self.shop.blobs.read(&digest, 0, None).await?;
         let unpacked = tree::made(bench.place()?)?;
         let applied = apply_blob(reader, unpacked.clone(), archive()).await;
         applied.map_err(|e| Fault::usage(format!("{url} is no archive of a buildpack: {e}")))?;
-        self.add_directory(&unpacked, url, here, bench).await
+        self.add_unpacked(&unpacked, url, bench).await
     }
 
     /// An archive of a directory, or an image as a file (`.cnb`).
-    async fn given_file(&mut self, shop: &Workshop, path: &Path, bench: &mut Bench) -> Result<Given> {
+    async fn given_file(&self, path: &Path, bench: &mut Bench) -> Result<Given> {
         let shown = path.display().to_string();
-        let loaded = match load::load(self.home, path).await {
-            Ok(mut loaded) => loaded.pop(),
-            Err(_) => None,
-        };
-        if let Some(loaded) = loaded {
-            let name = format!("{}@{}", super::super::names::UNTAGGED, loaded.digest);
-            return self.given_image(shop, &name, path, bench).await;
+        if let Some(name) = self.sources.loaded(path).await? {
+            return self.given_image(&name, bench).await;
         }
+        let path = self.sources.file(self.shop, path, &bench.place()?).await?;
         let unpacked = tree::made(bench.place()?)?;
-        let (from, to) = (path.to_owned(), unpacked.clone());
+        let (from, to) = (path, unpacked.clone());
         let applied = tokio::task::spawn_blocking(move || {
             let file = std::fs::File::open(&from).map_err(tree::failed("open", &from))?;
             let applied = apply(std::io::BufReader::new(file), &to, &archive());
             applied.map_err(|e| Fault::usage(format!("{} is no archive of a buildpack: {e}", from.display())))
         });
         applied.await.map_err(|e| Fault::from_error(Class::Internal, &e))??;
-        self.add_directory(&unpacked, &shown, path, bench).await
+        self.add_unpacked(&unpacked, &shown, bench).await
     }
 
-    async fn given_directory(&mut self, shop: &Workshop, path: &Path, bench: &mut Bench) -> Result<Given> {
+    fn given_directory<'f>(&'f self, path: &'f Path, bench: &'f mut Bench) -> BoxFuture<'f, Result<Given>> {
+        self.read_directory(path, bench).boxed()
+    }
+
+    async fn read_directory(&self, path: &Path, bench: &mut Bench) -> Result<Given> {
         let package = path.join("package.toml");
-        if let Ok(text) = std::fs::read_to_string(&package) {
+        if let Some(text) = self.sources.text(&package).await? {
             let package = Package::parse(&package.display().to_string(), &text).map_err(broken)?;
             for module in &package.dependencies {
                 let place = if module.uri.is_empty() { &module.image } else { &module.uri };
-                self.given(shop, place, path, bench).await?;
+                self.given(place, path, bench).await?;
             }
             if !matches!(package.buildpack.uri.as_str(), "" | "." | "./") {
-                return self.given(shop, &package.buildpack.uri, path, bench).await;
+                return self.given(&package.buildpack.uri, path, bench).await;
             }
         }
-        self.add_directory(path, &path.display().to_string(), path, bench).await
+        let taken = Tree::of(self.sources.directory(path).await?, |_, _| true, true)?;
+        let taken = taken.of_platform(&build::Platform::host());
+        self.add(taken, &path.display().to_string(), bench).await
     }
 
     /// Takes a buildpack's directory as it is now.
-    async fn add_directory(&mut self, from: &Path, name: &str, _: &Path, bench: &mut Bench) -> Result<Given> {
-        let from = std::fs::canonicalize(from).map_err(tree::failed("open", from))?;
-        let taken = self.tree(&from, |_, _| true, true).await?;
+    async fn add_unpacked(&self, from: &Path, name: &str, bench: &mut Bench) -> Result<Given> {
+        let from = from.to_owned();
+        let scanned = tokio::task::spawn_blocking(move || {
+            ContextTree::scan(&from, Ignore::default(), StatCache::default()).map_err(|e| Fault::usage(e.to_string()))
+        });
+        let scanned = scanned.await.map_err(|e| Fault::from_error(Class::Internal, &e))??;
+        let taken = Tree::of(scanned, |_, _| true, true)?.of_platform(&build::Platform::host());
+        self.add(taken, name, bench).await
+    }
+
+    /// Takes a buildpack's files.
+    async fn add(&self, taken: Tree, name: &str, bench: &mut Bench) -> Result<Given> {
         let place = bench.place()?;
-        taken.write(self.home, &place).await?;
+        taken.write(self.shop, &place).await?;
         let file = format!("{name}/buildpack.toml");
         let text = std::fs::read_to_string(place.join("buildpack.toml"))
             .map_err(|e| Fault::usage(format!("{name} is no buildpack: cannot read buildpack.toml: {e}")))?;
@@ -176,22 +190,16 @@ impl Work<'_> {
     }
 
     /// A buildpack that the project's file names.
-    pub(super) async fn named(
-        &mut self,
-        shop: &Workshop,
-        named: &Named,
-        file: &Path,
-        bench: &mut Bench,
-    ) -> Result<Given> {
+    pub(super) async fn named(&self, named: &Named, file: &Path, bench: &mut Bench) -> Result<Given> {
         let here = file.parent().map(Path::to_owned).unwrap_or_else(|| PathBuf::from("."));
         if named.script.is_some() {
             let place = tree::made(bench.place()?)?;
             project::script(named, &place)?;
-            return self.add_directory(&place, &format!("{}: {}", file.display(), named.id), &here, bench).await;
+            return self.add_unpacked(&place, &format!("{}: {}", file.display(), named.id), bench).await;
         }
         match named.uri.is_empty() {
             true => Ok(entry(&named.id, &named.version)),
-            false => self.given(shop, &named.uri, &here, bench).await,
+            false => self.given(&named.uri, &here, bench).await,
         }
     }
 }
