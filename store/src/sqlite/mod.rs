@@ -76,7 +76,7 @@ impl SqliteLog {
         let mut connection = connect(path, Some(synchronous)).await?;
         schema::prepare(&mut connection, path).await?;
         let (head, kinds) = schema::read(&mut connection).await?;
-        let readers = Readers::open(path, READERS).await?;
+        let readers = Readers::new(path, READERS);
 
         let shared = Arc::new(Shared { tail: RwLock::new(Tail::new(head, kinds)), head: watch::Sender::new(head) });
         let (jobs, queue) = mpsc::channel(QUEUE);

@@ -1,44 +1,48 @@
 //! Reading: a few connections, each used by one query at a time.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::{AssertSqlSafe, Row, SqliteConnection, sqlite::SqliteRow};
-use tokio::sync::{Mutex, MutexGuard, Semaphore, SemaphorePermit};
+use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, Semaphore, SemaphorePermit};
 
 use super::{connect, failed, schema::HEAD};
 use crate::{Entry, Error, Kind, Page, Result, Seq, expect::after_prefix};
 
 /// Not sqlx's own pool: that one waits with a time limit, which a paused test clock lets pass at once.
 pub(super) struct Readers {
+    path: PathBuf,
     free: Semaphore,
-    connections: Vec<Mutex<SqliteConnection>>,
+    /// Opened when they are first needed: whoever reads one thing after the other needs one.
+    connections: Vec<Mutex<Option<SqliteConnection>>>,
 }
 
 /// A connection, and the right to it.
 struct Held<'a> {
-    connection: MutexGuard<'a, SqliteConnection>,
+    connection: MappedMutexGuard<'a, SqliteConnection>,
     _permit: SemaphorePermit<'a>,
 }
 
 const COLUMNS: &str = "log.seq, log.created, log.kind, log.key, log.value, log.deleted";
 
 impl Readers {
-    pub(super) async fn open(path: &Path, count: usize) -> Result<Self> {
-        let mut connections = Vec::new();
-        for _ in 0..count {
-            connections.push(Mutex::new(connect(path, None).await?));
-        }
-        Ok(Self { free: Semaphore::new(count), connections })
+    pub(super) fn new(path: &Path, count: usize) -> Self {
+        let connections = (0..count).map(|_| Mutex::new(None)).collect();
+        Self { path: path.to_owned(), free: Semaphore::new(count), connections }
     }
 
     async fn acquire(&self) -> Result<Held<'_>> {
         let stopped = || Error::new(Kind::Io, "the log is closed");
         let permit = self.free.acquire().await.map_err(|_| stopped())?;
-        // A permit means that at least one is free; waiting for the first covers the instant in which another gives its own back.
-        let connection = match self.connections.iter().find_map(|connection| connection.try_lock().ok()) {
+        // A permit means that at least one is free, and those at the front are opened first; waiting for the first covers the instant
+        // in which another gives its own back.
+        let mut connection = match self.connections.iter().find_map(|connection| connection.try_lock().ok()) {
             Some(connection) => connection,
             None => self.connections.first().ok_or_else(stopped)?.lock().await,
         };
+        if connection.is_none() {
+            *connection = Some(connect(&self.path, None).await?);
+        }
+        let connection = MutexGuard::try_map(connection, Option::as_mut).map_err(|_| stopped())?;
         Ok(Held { connection, _permit: permit })
     }
 
