@@ -136,7 +136,7 @@ fn clock() -> Clock {
 }
 
 async fn start(root: &Path, sandbox: &Sandbox, log: Arc<dyn Log>) -> Node {
-    let network = sandbox.network().unwrap();
+    let network = sandbox.network().await.unwrap();
     let mut config = NodeConfig::new("here", root.join("node"));
     config.host_ip = Some(network.gateway().into());
     config.pod_cidr = network.pods().to_string();

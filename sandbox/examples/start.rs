@@ -40,7 +40,8 @@ async fn measure(sandbox: &Sandbox, runs: usize) -> Result<(), Failure> {
             let mut spec = ContainerSpec::new(format!("c{n}"), view.path(), ["/bin/echo", "hello"]);
             let before = Instant::now();
             if network {
-                spec.network = NetworkMode::Join(sandbox.network()?.create(&format!("n{n}"), Lifetime::Server).await?);
+                spec.network =
+                    NetworkMode::Join(sandbox.network().await?.create(&format!("n{n}"), Lifetime::Server).await?);
             }
             networks.push(before.elapsed());
             let start = Instant::now();

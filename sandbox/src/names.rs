@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use data_encoding::HEXLOWER;
+
 /// Eight hexadecimal digits from the root directory and the instance's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Tag(String);
@@ -13,7 +15,7 @@ impl Tag {
         hasher.update(root.as_os_str().as_encoded_bytes());
         hasher.update(b"\0");
         hasher.update(instance.as_bytes());
-        Self(hex(&hasher.finish().as_ref()[..4]))
+        Self(HEXLOWER.encode(&hasher.finish().as_ref()[..4]))
     }
 
     /// Interface names have at most 15 bytes.
@@ -38,14 +40,6 @@ impl Tag {
     pub(crate) fn cgroup(&self) -> String {
         format!("shipway-{}", self.0)
     }
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        use std::fmt::Write as _;
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::{
-    Config, Container, ContainerSpec, Error, Found, Lifetime, Network, Result, Snapshots,
+    Config, Container, ContainerSpec, Error, Found, Lifetime, Network, NetworkConfig, Result, Snapshots,
     cgroup::Hierarchies,
     container::{self, Inner, helpers::Helpers},
     helper::record::{self, Record},
@@ -27,7 +27,15 @@ use crate::{
 pub struct Sandbox {
     shared: Arc<Shared>,
     snapshots: Snapshots,
-    network: Option<Network>,
+    network: Option<Arc<Late>>,
+}
+
+/// A network that is made when it is first asked for: to make it and to remove it takes longer than many a build without it.
+struct Late {
+    config: NetworkConfig,
+    /// Network namespaces of containers that an earlier process left running.
+    used: HashSet<PathBuf>,
+    made: tokio::sync::OnceCell<Network>,
 }
 
 /// What containers need of the sandbox.
@@ -72,10 +80,10 @@ impl Sandbox {
             Ok((config, root, lock, hierarchies, tag, kept, snapshots))
         });
         let (config, root, lock, hierarchies, tag, kept, snapshots) = blocking.await.map_err(|_| Error::Closed)??;
-        let network = match config.network.enabled {
-            true => Some(Network::open(&root.join("network"), tag.clone(), config.network, &kept.netns).await?),
-            false => None,
-        };
+        let late = Late { config: config.network, used: kept.netns, made: tokio::sync::OnceCell::new() };
+        let network = late.config.enabled.then(|| Arc::new(late));
+        // What an earlier process left is taken over, or removed, now.
+        let left = network.is_some() && root.join("network").exists();
         let shared = Arc::new(Shared {
             root,
             tag,
@@ -86,16 +94,27 @@ impl Sandbox {
             _lock: lock,
         });
         shared.helpers.refill();
-        Ok(Self { shared, snapshots, network })
+        let sandbox = Self { shared, snapshots, network };
+        if left {
+            sandbox.network().await?;
+        }
+        Ok(sandbox)
     }
 
     pub fn snapshots(&self) -> &Snapshots {
         &self.snapshots
     }
 
-    /// Fails when the sandbox was opened without a network.
-    pub fn network(&self) -> Result<&Network> {
-        self.network.as_ref().ok_or_else(|| Error::Invalid("the sandbox was opened without a network".into()))
+    /// The network, made when it is first asked for. Fails when the sandbox was opened without one.
+    pub async fn network(&self) -> Result<&Network> {
+        let none = || Error::Invalid("the sandbox was opened without a network".into());
+        let late = self.network.as_ref().ok_or_else(none)?;
+        let make = || async {
+            self.check_open()?;
+            let Shared { root, tag, .. } = &*self.shared;
+            Network::open(&root.join("network"), tag.clone(), late.config.clone(), &late.used).await
+        };
+        late.made.get_or_try_init(make).await
     }
 
     /// Starts a container. It runs when this returns.
@@ -150,14 +169,22 @@ impl Sandbox {
                 end(&directory, &shared.hierarchies, &shared.tag)?;
             }
             let group = shared.tag.cgroup();
-            shared.hierarchies.remove(&group).map_err(Error::io("remove cgroup", Path::new(&group)))?;
-            snapshots.close()
+            shared.hierarchies.remove(&group).map_err(Error::io("remove cgroup", Path::new(&group)))
         });
         blocking.await.map_err(|_| Error::Closed)??;
-        if let Some(network) = &self.network {
-            network.close().await?;
-        }
-        Ok(())
+        let closed = tokio::task::spawn_blocking(move || snapshots.close());
+        let network = async {
+            let Some(late) = &self.network else { return Ok(()) };
+            // Whoever is making it now is waited for; nobody begins any more.
+            match late.made.get_or_try_init(|| async { Err(Error::Closed) }).await {
+                Ok(network) => network.close().await,
+                Err(_) => Ok(()),
+            }
+        };
+        // Both wait for the kernel most of the time.
+        let (closed, network) = tokio::join!(closed, network);
+        closed.map_err(|_| Error::Closed)??;
+        network
     }
 
     fn check_open(&self) -> Result<()> {

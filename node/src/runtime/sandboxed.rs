@@ -150,7 +150,7 @@ impl Runtime for Sandboxed {
     }
 
     async fn create_pod(&self, pod: &PodSandbox) -> RuntimeResult<PodNetwork> {
-        let network = self.sandbox.network().map_err(machine)?;
+        let network = self.sandbox.network().await.map_err(machine)?;
         let netns = match network.adopt(&pod.uid) {
             Some(netns) => netns,
             None => network.create(&pod.uid, Lifetime::Kept).await.map_err(machine)?,
@@ -159,7 +159,7 @@ impl Runtime for Sandboxed {
     }
 
     async fn start_container(&self, start: &StartContainer) -> RuntimeResult<Timestamp> {
-        let network = self.sandbox.network().map_err(machine)?;
+        let network = self.sandbox.network().await.map_err(machine)?;
         let netns = network
             .adopt(&start.id.pod)
             .ok_or_else(|| RuntimeError::Machine(format!("pod {} has no network", start.id.pod)))?;
@@ -262,12 +262,12 @@ impl Runtime for Sandboxed {
                 self.remove_container(&id).await?;
             }
         }
-        self.sandbox.network().map_err(machine)?.remove(uid).await.map_err(machine)?;
+        self.sandbox.network().await.map_err(machine)?.remove(uid).await.map_err(machine)?;
         Ok(())
     }
 
     async fn list(&self) -> RuntimeResult<Vec<SurvivingPod>> {
-        let network = self.sandbox.network().map_err(machine)?;
+        let network = self.sandbox.network().await.map_err(machine)?;
         let mut pods: BTreeMap<String, SurvivingPod> = BTreeMap::new();
         for found in self.sandbox.list().map_err(machine)? {
             // Steps of pipelines run in the same sandbox under names of another form.

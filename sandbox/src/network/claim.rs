@@ -57,7 +57,7 @@ pub(super) fn claim(netlink: &mut Netlink, file: &Path, bridge: &str, ranges: &[
         .map_err(Error::net(format!("give {} to the bridge {bridge}", gateway(pods))))?;
     let carrier = carrier(bridge);
     if links::index(&carrier[0]).is_err() {
-        links::add_carrier(netlink, [&carrier[0], &carrier[1]], index)
+        links::add_carrier(netlink, [&carrier[0], &carrier[1]], bridge)
             .map_err(Error::net(format!("give a carrier to the bridge {bridge}")))?;
     }
     record::write(file, &Claimed { pods }).map_err(Error::io("write", file))?;

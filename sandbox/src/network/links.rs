@@ -55,12 +55,26 @@ pub(super) fn list(netlink: &mut Netlink) -> io::Result<Vec<(String, u32)>> {
         .collect())
 }
 
+/// The group that the links of a bridge belong to, from its name. One request removes all of them: each by itself would wait for the
+/// rest of the kernel to have noticed.
+fn group(bridge: &str) -> u32 {
+    let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bridge.as_bytes());
+    // Never 0, the group of links that are in none.
+    sum.as_ref().iter().take(4).fold(0, |group, byte| group << 8 | u32::from(*byte)) | 1
+}
+
+/// Removes the bridge and its carrier. Fine when they are not there.
+pub(super) fn delete_group(netlink: &mut Netlink, bridge: &str) -> io::Result<()> {
+    delete_links(netlink, LinkAttribute::Group(group(bridge)))
+}
+
 /// Makes a bridge that is up. Fails when the name is taken.
 pub(super) fn add_bridge(netlink: &mut Netlink, name: &str, mtu: u32) -> io::Result<()> {
     let mut link = up();
     link.attributes = vec![
         LinkAttribute::IfName(name.into()),
         LinkAttribute::Mtu(mtu),
+        LinkAttribute::Group(group(name)),
         LinkAttribute::Address(hardware_address(name).to_vec()),
         LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
     ];
@@ -78,8 +92,12 @@ fn hardware_address(name: &str) -> [u8; 6] {
 
 /// Fine when it is not there.
 pub(super) fn delete(netlink: &mut Netlink, name: &str) -> io::Result<()> {
+    delete_links(netlink, LinkAttribute::IfName(name.into()))
+}
+
+fn delete_links(netlink: &mut Netlink, which: LinkAttribute) -> io::Result<()> {
     let mut link = LinkMessage::default();
-    link.attributes = vec![LinkAttribute::IfName(name.into())];
+    link.attributes = vec![which];
     match netlink.change(RouteNetlinkMessage::DelLink(link), 0) {
         Err(error) if error.raw_os_error() == Some(libc::ENODEV) => Ok(()),
         result => result,
@@ -115,13 +133,14 @@ pub(super) fn add_pair(
 
 /// A pair of links on this host, one of them on the bridge: with it the bridge always has a carrier. Without one the kernel
 /// drops what is sent through it for up to a second after the first pod has come.
-pub(super) fn add_carrier(netlink: &mut Netlink, names: [&str; 2], bridge: u32) -> io::Result<()> {
+pub(super) fn add_carrier(netlink: &mut Netlink, names: [&str; 2], bridge: &str) -> io::Result<()> {
     let mut peer = LinkMessage::default();
     peer.attributes = vec![LinkAttribute::IfName(names[1].into())];
     let mut link = up();
     link.attributes = vec![
         LinkAttribute::IfName(names[0].into()),
-        LinkAttribute::Controller(bridge),
+        LinkAttribute::Group(group(bridge)),
+        LinkAttribute::Controller(index(bridge)?),
         LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),

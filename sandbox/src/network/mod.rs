@@ -165,11 +165,23 @@ fn teardown(tag: &Tag, services: Option<Subnet>) -> Result<()> {
         links::delete_local_block(&mut netlink, services)
             .map_err(Error::net(format!("remove the route to {services}")))?;
     }
-    nftables::remove(&tag.table()).map_err(Error::net("remove the nftables rules of the bridge"))?;
-    firewall::close(&tag.table()).map_err(Error::net("take the bridge out of this host's firewall"))?;
+    let table = tag.table();
+    let rules = std::thread::spawn(move || {
+        nftables::remove(&table).map_err(Error::net("remove the nftables rules of the bridge"))?;
+        firewall::close(&table).map_err(Error::net("take the bridge out of this host's firewall"))
+    });
+    // The kernel lets both wait.
+    let links = remove_links(&mut netlink, tag);
+    let joined = rules.join().map_err(|_| Error::Closed)?;
+    links.and(joined)
+}
+
+fn remove_links(netlink: &mut Netlink, tag: &Tag) -> Result<()> {
     let bridge = tag.bridge();
+    links::delete_group(netlink, &bridge).map_err(Error::net(format!("remove the links of {bridge}")))?;
+    // Those of an earlier version are in no group.
     for link in [&claim::carrier(&bridge)[0], &bridge] {
-        links::delete(&mut netlink, link).map_err(Error::net(format!("remove the link {link}")))?;
+        links::delete(netlink, link).map_err(Error::net(format!("remove the link {link}")))?;
     }
     Ok(())
 }

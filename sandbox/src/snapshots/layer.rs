@@ -7,10 +7,11 @@ use std::{
     time::SystemTime,
 };
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 use super::{DEEPEST, not_found};
-use crate::{Error, Result, names::hex};
+use crate::{Error, Result};
 
 #[derive(Debug, Clone)]
 pub(super) struct Layer {
@@ -31,7 +32,7 @@ pub(super) struct Meta {
 
 /// Keys are free text; directory names are short, so that many lower directories fit one mount.
 pub(super) fn directory_name(key: &str) -> String {
-    hex(&aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes()).as_ref()[..12])
+    HEXLOWER.encode(&aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, key.as_bytes()).as_ref()[..12])
 }
 
 /// Reads all layers. Second: directories that are not to be trusted, with all that stood on them.

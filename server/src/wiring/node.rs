@@ -30,7 +30,7 @@ pub async fn start(
     admission: Arc<dyn Admission>,
     clock: Clock,
 ) -> Result<Node> {
-    let network = sandbox.network().map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
+    let network = sandbox.network().await.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
     let services = network.services();
     let node_config = NodeConfig {
         listen: config.node_listen,

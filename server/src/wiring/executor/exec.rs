@@ -129,7 +129,7 @@ pub async fn network(sandbox: &Sandbox, name: &str, wanted: graph::Network) -> R
         graph::Network::Bridge if sandbox::rootless::in_user_namespace() => Ok(NetworkMode::Host),
         graph::Network::Bridge => {
             let said = |e| machine("cannot make the container's network", e);
-            let network = sandbox.network().map_err(said)?;
+            let network = sandbox.network().await.map_err(said)?;
             Ok(NetworkMode::Join(network.create(name, Lifetime::Server).await.map_err(said)?))
         }
     }
