@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
 /// A content digest, always valid: algorithm, colon, lower-case hex of the right length.
@@ -17,12 +18,12 @@ pub struct InvalidDigest(pub String);
 impl Digest {
     /// The digest of a 32-byte SHA-256 sum.
     pub fn sha256(sum: &[u8; 32]) -> Self {
-        Self(format!("sha256:{}", hex(sum)))
+        Self(format!("sha256:{}", HEXLOWER.encode(sum)))
     }
 
     /// The digest of a 64-byte SHA-512 sum.
     pub fn sha512(sum: &[u8; 64]) -> Self {
-        Self(format!("sha512:{}", hex(sum)))
+        Self(format!("sha512:{}", HEXLOWER.encode(sum)))
     }
 
     /// `sha256` or `sha512`.
@@ -43,15 +44,6 @@ impl Digest {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
 }
 
 impl FromStr for Digest {

@@ -14,6 +14,7 @@ use std::{
     },
 };
 
+use data_encoding::HEXLOWER;
 use graph::{Origin, vertex::SelectedKind};
 
 use crate::{Error, Result, ignore::Ignore};
@@ -315,7 +316,7 @@ fn hash(root: &Path, entries: &mut [ContextEntry]) -> Result<()> {
         let mut done = Vec::new();
         let mut buffer = vec![0; 128 << 10];
         while let Some((index, path)) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
-            done.push((*index, crate::hex(&sha256_file(path, &mut buffer).map_err(|e| (*index, e))?)));
+            done.push((*index, HEXLOWER.encode(&sha256_file(path, &mut buffer).map_err(|e| (*index, e))?)));
         }
         Ok(done)
     };

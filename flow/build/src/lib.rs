@@ -31,13 +31,3 @@ pub use lower::{
 };
 pub use lower::{csv, size};
 pub use tags::{TagFacts, TagStrategy};
-
-/// Lower-case hex.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
-        // Writing to a String cannot fail.
-        let _ = write!(out, "{byte:02x}");
-        out
-    })
-}

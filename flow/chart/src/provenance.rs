@@ -4,6 +4,7 @@
 mod keys;
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 use pgp::{
     composed::{ArmorOptions, CleartextSignedMessage},
     crypto::hash::HashAlgorithm,
@@ -35,7 +36,7 @@ fn wrong(why: impl Into<String>) -> Error {
 }
 
 fn sum(archive: &[u8]) -> String {
-    let hex: String = digest(&SHA256, archive).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = HEXLOWER.encode(digest(&SHA256, archive).as_ref());
     format!("sha256:{hex}")
 }
 

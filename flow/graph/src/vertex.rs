@@ -416,6 +416,8 @@ fn address(vertex: &Vertex, ids: &[VertexId]) -> VertexId {
 
 #[cfg(test)]
 mod tests {
+    use data_encoding::HEXLOWER;
+
     use super::*;
 
     /// The addresses of what earlier versions made: another form would throw away every cache there is.
@@ -458,7 +460,7 @@ mod tests {
             let text = serde_json::json!({ "v": 1, "op": said, "inputs": &ids, "scope": scope }).to_string();
             let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
             let vertex = Vertex { name: "n".into(), group: "g".into(), op, inputs: vec![0], after: Vec::new(), scope };
-            let hex: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex: String = HEXLOWER.encode(sum.as_ref());
             assert_eq!(address(&vertex, &ids).to_string(), format!("sha256:{hex}"), "{text}");
         }
     }

@@ -7,6 +7,7 @@ use std::{
 
 use aws_lc_rs::digest::{Context, SHA256};
 pub use chart::load::Kind as EntryKind;
+use data_encoding::HEXLOWER;
 pub use kustomize::path::within;
 use kustomize::{FileError, Files};
 use serde::{Deserialize, Serialize};
@@ -122,7 +123,7 @@ pub fn digest(parts: &[&[u8]]) -> String {
         context.update(&(part.len() as u64).to_le_bytes());
         context.update(part);
     }
-    context.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(context.finish().as_ref())
 }
 
 /// What a tree answers, as a digest. What is not there has an answer too.

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use data_encoding::HEXLOWER;
 use graph::{Origin, Selected, SelectedKind};
 
 use super::{
@@ -236,7 +237,7 @@ impl Hasher {
             let known = new.get(&file.from).or_else(|| old.get(&file.from)).filter(|(known, _)| known == stamp);
             match known {
                 Some(known) => {
-                    file.content = crate::hex(&known.1);
+                    file.content = HEXLOWER.encode(&known.1);
                     let known = *known;
                     new.insert(file.from.clone(), known);
                 }
@@ -245,7 +246,7 @@ impl Hasher {
         }
         *read += todo.len();
         for (index, stamp, digest) in self.read(files, &todo)? {
-            files[index].content = crate::hex(&digest);
+            files[index].content = HEXLOWER.encode(&digest);
             if self.cache.settled(&stamp) {
                 new.insert(files[index].from.clone(), (stamp, digest));
             }

@@ -1,6 +1,7 @@
 //! From the ranges in `Chart.yaml` to the versions in `Chart.lock`.
 
 use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
 
 use super::Index;
 use crate::{
@@ -119,6 +120,6 @@ pub fn lock_digest(wanted: &[Dependency], locked: &[Dependency]) -> String {
         .into_iter()
         .fold(json, |json, c| json.replace(c, &format!("\\u{:04x}", c as u32)));
     let hash = digest(&SHA256, json.as_bytes());
-    let hex: String = hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = HEXLOWER.encode(hash.as_ref());
     format!("sha256:{hex}")
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
+use data_encoding::HEXLOWER;
 use serde_json::{Map, Value};
 
 use super::facts::{LockedPackage, NpmLock, NpmManifest};
@@ -156,7 +157,7 @@ fn integrity(text: &str) -> Option<(String, String)> {
         |(prefix, algorithm, size)| {
             let value = text.split_whitespace().find_map(|one| one.strip_prefix(prefix))?;
             let sum = BASE64_STANDARD.decode(value.split('?').next()?).ok().filter(|sum| sum.len() == size)?;
-            Some((algorithm.to_owned(), sum.iter().map(|byte| format!("{byte:02x}")).collect()))
+            Some((algorithm.to_owned(), HEXLOWER.encode(&sum)))
         },
     )
 }

@@ -2,6 +2,7 @@
 
 use aws_lc_rs::{constant_time, digest};
 use base64::Engine;
+use data_encoding::HEXLOWER;
 use records::Timestamp;
 use serde::{Deserialize, Serialize};
 use store::Expect;
@@ -80,7 +81,7 @@ fn is_name(text: &str) -> bool {
 
 fn hash(secret: &str) -> String {
     let sum = digest::digest(&digest::SHA256, secret.as_bytes());
-    sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(sum.as_ref())
 }
 
 impl Registry {

@@ -16,6 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use futures::{Stream, StreamExt};
 use records::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -446,7 +447,7 @@ fn new_id() -> Result<String> {
     aws_lc_rs::rand::fill(&mut bytes).map_err(|e| Error::new(Kind::Io, "no random numbers are to be had").caused(e))?;
     bytes[6] = (bytes[6] & 0x0f) | 0x40;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = HEXLOWER.encode(&bytes);
     Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
 }
 

@@ -8,6 +8,7 @@ use std::{
 };
 
 use clap::Args;
+use data_encoding::HEXLOWER;
 use helm::{Cluster, Driver, Helm, Life, Owner, Say, Storage};
 use kube::{
     Client, Config,
@@ -283,7 +284,7 @@ fn own_id() -> String {
     identity("self").unwrap_or_else(|| {
         let mut bytes = [0; 16];
         let _ = aws_lc_rs::rand::fill(&mut bytes);
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&bytes)
     })
 }
 

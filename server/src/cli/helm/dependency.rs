@@ -14,6 +14,7 @@ use chart::{
     version::compatible,
 };
 use clap::{Args, Subcommand};
+use data_encoding::HEXLOWER;
 
 use super::{
     access::{Access, shown_text},
@@ -159,7 +160,7 @@ impl<'o> Work<'o> {
     fn repository(&self, url: &str) -> Repository {
         let made = || {
             let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, url.as_bytes());
-            let hex: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex: String = HEXLOWER.encode(sum.as_ref());
             Repository { name: format!("{UNMANAGED}{hex}"), url: url.to_owned(), access: self.options.access.clone() }
         };
         self.repositories.with_url(url).cloned().unwrap_or_else(made)
@@ -287,7 +288,7 @@ impl<'o> Work<'o> {
 fn held(fetched: &Fetched, digest: &str) -> Result<()> {
     let wanted = digest.strip_prefix("sha256:").unwrap_or(digest);
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &fetched.archive);
-    let found: String = sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found: String = HEXLOWER.encode(sum.as_ref());
     if wanted.is_empty() || wanted.eq_ignore_ascii_case(&found) {
         return Ok(());
     }

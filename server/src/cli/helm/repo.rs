@@ -9,6 +9,7 @@ use std::{
 use aws_lc_rs::digest::{SHA256, digest};
 use chart::{Flavor, Loader, Warnings, repository::Index};
 use clap::{Args, Subcommand, ValueEnum};
+use data_encoding::HEXLOWER;
 use serde_json::json;
 
 use super::{
@@ -281,7 +282,7 @@ fn index(own: &Own) -> Result<ExitCode> {
             "" => name,
             base => format!("{base}/{name}"),
         };
-        let sum: String = digest(&SHA256, &content).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sum: String = HEXLOWER.encode(digest(&SHA256, &content).as_ref());
         index.add(chart.metadata, url, sum, now.clone());
     }
     if let Some(path) = &own.merge {

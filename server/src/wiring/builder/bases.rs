@@ -1,6 +1,7 @@
 //! What names of images stand for in a build on this machine: base images that Shipway assembles, the local store, registries.
 
 use build::{ResolvedBase, base::NAMES};
+use data_encoding::HEXLOWER;
 use image::{Reference, oci::Platform};
 use records::Digest;
 use store::{Change, Expect};
@@ -57,7 +58,7 @@ impl Work<'_> {
         }
         let key = serde_json::to_vec(&loaded.definition).map_err(|e| Fault::from_error(Class::Internal, &e))?;
         let key = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &key);
-        let key: String = key.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let key: String = HEXLOWER.encode(key.as_ref());
         if loaded.lock.is_none()
             && let Some(known) = self.remembered(&key).await?
         {
@@ -176,7 +177,7 @@ impl Home {
     async fn fetch(&self, outside: &Reference, platform: &Platform, named: bool) -> Result<(String, Digest)> {
         let repository = names::repository(outside);
         let tags: Vec<&str> = outside.tag.as_deref().into_iter().filter(|_| named).collect();
-        let pulled = self.client.pull(outside, &self.registry, &repository, &tags, Some(platform)).await;
+        let pulled = self.client()?.pull(outside, &self.registry, &repository, &tags, Some(platform)).await;
         match pulled {
             Ok(digest) => Ok((repository, digest)),
             Err(error) => {

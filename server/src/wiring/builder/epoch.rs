@@ -23,9 +23,9 @@ pub struct Dates {
 
 impl Dates {
     /// `set` is what the build was told; the environment's `SOURCE_DATE_EPOCH` holds where it was told nothing.
-    pub async fn of(root: &Path, set: Option<&String>) -> Result<Self> {
+    pub async fn of(root: PathBuf, set: Option<&String>) -> Result<Self> {
         let set = set.cloned().or_else(|| std::env::var("SOURCE_DATE_EPOCH").ok()).filter(|text| !text.is_empty());
-        let mut dates = Self { root: root.to_owned(), image: None, commit: None, known: Mutex::default() };
+        let mut dates = Self { root, image: None, commit: None, known: Mutex::default() };
         if let Some(text) = set {
             let seconds = text.parse::<i64>().ok().filter(|seconds| (0..=253_402_300_799).contains(seconds));
             let wrong =
@@ -33,7 +33,7 @@ impl Dates {
             dates.image = Some(seconds.ok_or_else(wrong)?);
             return Ok(dates);
         }
-        if let Some((commit, time)) = last_change(root, &[String::new()]).await {
+        if let Some((commit, time)) = last_change(&dates.root, &[String::new()]).await {
             (dates.image, dates.commit) = (Some(time), Some(commit));
         }
         Ok(dates)
@@ -68,6 +68,11 @@ impl Dates {
 
 /// The last commit that changed something at these paths below a directory, and its time; `None` where there is no git, or no such commit.
 async fn last_change(root: &Path, paths: &[String]) -> Option<(String, i64)> {
+    // A process is dear where it has nothing to say.
+    let in_git = || root.ancestors().any(|directory| directory.join(".git").symlink_metadata().is_ok());
+    if std::env::var_os("GIT_DIR").is_none() && !in_git() {
+        return None;
+    }
     let mut git = Command::new("git");
     git.arg("-C").arg(root).args(["--literal-pathspecs", "log", "-1", "--format=%H %ct", "--"]);
     git.args(paths.iter().map(|path| if path.is_empty() { "." } else { path }));

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -74,7 +74,8 @@ pub struct Home {
     pub blobs: Arc<dyn Blobs>,
     pub registry: Registry,
     pub clock: Clock,
-    pub client: client::Client,
+    /// Made when it is first needed: it reads all certificates that this machine trusts.
+    client: OnceLock<client::Client>,
     log: Arc<SqliteLog>,
     mark: Mark,
 }
@@ -100,14 +101,23 @@ impl Home {
         let blobs: Arc<dyn Blobs> = Arc::new(Relaxed::open(&data.join("blobs")).await?);
         let clock = clock::system();
         let registry = Registry::new(blobs.clone(), log.clone(), data.join("uploads"), clock.clone());
+        let records = Records::new(log.clone());
+        let client = OnceLock::new();
+        Ok(Self { data, place: place.clone(), records, blobs, registry, clock, client, log, mark })
+    }
+
+    /// What speaks to other registries.
+    pub fn client(&self) -> Result<&client::Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
         let options = client::Options {
-            plain_http: place.insecure_registry.iter().cloned().collect(),
+            plain_http: self.place.insecure_registry.iter().cloned().collect(),
             credentials: Arc::new(credentials),
             ..client::Options::default()
         };
         let client = client::Client::new(options).map_err(|e| Fault::from_error(Class::Internal, &e))?;
-        let records = Records::new(log.clone());
-        Ok(Self { data, place: place.clone(), records, blobs, registry, clock, client, log, mark })
+        Ok(self.client.get_or_init(|| client))
     }
 
     /// Where contexts that come as an archive lie while they are built from.

@@ -32,7 +32,8 @@ use build::{
     Attempt, ContextTree, Fresh, Ignore, Lowered, Named, Plan, ResolvedBase, StatCache, diagnostic::Diagnostic,
     dockerfile::Dockerfile,
 };
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use data_encoding::HEXLOWER;
+use futures::{FutureExt, StreamExt, TryStreamExt, future::Either};
 use graph::{Cancel, Graph, Network};
 use image::Reference;
 use records::{Digest, Timestamp};
@@ -225,9 +226,10 @@ impl Work<'_> {
         if packs::wanted(request, &root)? {
             return self.packs(&root).await;
         }
-        let ground = self.ground(root, name, text).await?;
+        // Git is asked while the files are looked at.
+        let dates = epoch::Dates::of(root.clone(), request.build_args.get("SOURCE_DATE_EPOCH"));
+        let (ground, dates) = tokio::try_join!(self.ground(root, name, text), dates)?;
         let file = build::dockerfile::parse(&ground.name, &ground.text).map_err(|e| Fault::usage(e.to_string()))?;
-        let dates = epoch::Dates::of(&ground.root, request.build_args.get("SOURCE_DATE_EPOCH")).await?;
         let mut built = Built::default();
         let mut targets = Vec::new();
         let mut platforms = request.platforms.clone();
@@ -398,7 +400,7 @@ impl Work<'_> {
 
     async fn scan(&self, root: &Path, ignore: Ignore) -> Result<ContextTree> {
         let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, root.as_os_str().as_encoded_bytes());
-        let name: String = sum.as_ref()[..12].iter().map(|b| format!("{b:02x}")).collect();
+        let name: String = HEXLOWER.encode(&sum.as_ref()[..12]);
         let now = i64::try_from((self.home.clock)().as_nanosecond()).unwrap_or_default();
         let cache = match packed::holds(self.home, root) {
             true => StatCache::default(),
@@ -504,8 +506,9 @@ impl Work<'_> {
             self.progress.happened(&Happening::AllCached { names });
         } else {
             self.open_caches(&graph).await?;
-            self.run(targets, &lowered, &graph, built).await?;
+            self.run(targets, &lowered, &graph, image.then_some(dates), built).await?;
             if image {
+                self.progress.note("exporting layers");
                 for ((made, lowered), key) in images.iter_mut().zip(&lowered).zip(&keys) {
                     if made.is_none() {
                         *made = Some(self.export(lowered, &graph, dates, key).await?);
@@ -618,7 +621,7 @@ impl Work<'_> {
         let shop = self.shop().await?;
         for place in &request.cache_from {
             let _span = tracing::info_span!("open cache", place = %place);
-            let opened = shop.imports.open(place, &home.client, &home.registry);
+            let opened = shop.imports.open(place, home.client()?, &home.registry);
             match Self::unless_cancelled(&cancel, async { Ok(opened.await) }).await? {
                 Ok(0) => progress.note(&format!("there is no cache at {place} yet")),
                 Ok(count) => progress.note(&format!("cache {place} has {count} results")),
@@ -631,8 +634,16 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Does what is not done yet.
-    async fn run(&mut self, targets: &[Target], lowered: &[Lowered], graph: &Graph, built: &mut Built) -> Result<()> {
+    /// Does what is not done yet. With `dates` the layers of an image are to be made of it: each is compressed as soon as its files are
+    /// there, while others are still worked on.
+    async fn run(
+        &mut self,
+        targets: &[Target],
+        lowered: &[Lowered],
+        graph: &Graph,
+        dates: Option<&epoch::Dates>,
+        built: &mut Built,
+    ) -> Result<()> {
         for (_, content) in targets.iter().flat_map(|target| &target.plan.inline) {
             store::blobs::put(&*self.home.blobs, content.clone()).await?;
         }
@@ -641,7 +652,23 @@ impl Work<'_> {
         let (cancel, secrets) = (self.cancel.clone(), Arc::new(self.request.secrets.clone()));
         let options = graph::Options { secrets, cancel: cancel.clone(), fail_fast: true };
         let shop = self.shop().await?;
-        let report = shop.scheduler.run(graph, &wanted, watch.clone(), options).boxed().await;
+        let running = shop.scheduler.run(graph, &wanted, watch.clone(), options).boxed();
+        let report = match dates {
+            None => running.await,
+            Some(dates) => {
+                let ahead = self.layers(lowered, graph, dates, Some(&watch)).boxed_local();
+                match futures::future::select(running, ahead).await {
+                    Either::Left((report, ahead)) if report.failures().next().is_none() && !cancel.is_cancelled() => {
+                        watch.all_ready(&wanted);
+                        drop(ahead.await);
+                        report
+                    }
+                    Either::Left((report, _)) => report,
+                    // What went wrong comes up again when the image is made.
+                    Either::Right((_, rest)) => rest.await,
+                }
+            }
+        };
         (built.done, built.cached) = watch.counts();
         if cancel.is_cancelled() {
             return Err(local::cancelled(&cancel));
@@ -652,27 +679,45 @@ impl Work<'_> {
         }
     }
 
-    async fn export(&mut self, lowered: &Lowered, graph: &Graph, dates: &epoch::Dates, key: &str) -> Result<Made> {
-        let request = self.request;
-        let mut times = Vec::new();
-        for paths in &lowered.layer_paths {
-            let base = lowered.base.as_ref().map_or(0, |base| layers::base_epoch(&base.config));
-            times.push(dates.layer(paths, base).await?);
-        }
-        let (home, progress) = (self.home, self.progress.clone());
+    /// The layers of images, one after the other. With `watch` each is begun when its files are there, else they are.
+    async fn layers(
+        &self,
+        lowered: &[Lowered],
+        graph: &Graph,
+        dates: &epoch::Dates,
+        watch: Option<&watch::Watch>,
+    ) -> Result<Vec<Option<build::LayerInfo>>> {
+        let (home, packing) = (self.home, &self.request.packing);
         let shop = self.shop().await?;
         let from = layers::Layers {
             snapshots: shop.sandbox.snapshots(),
             blobs: &home.blobs,
             log: &**home.records.log(),
-            compression: request.packing.compression,
-            level: request.packing.level,
+            compression: packing.compression,
+            level: packing.level,
         };
-        progress.note("exporting layers");
-        let ids: Vec<String> = lowered.layer_vertices.iter().map(|(vertex, _)| graph.id(*vertex).to_string()).collect();
+        let made = lowered.iter().flat_map(|lowered| {
+            let base = lowered.base.as_ref().map_or(0, |base| layers::base_epoch(&base.config));
+            let parts = lowered.layer_vertices.iter().zip(&lowered.layer_paths);
+            parts.map(move |((vertex, _), paths)| (*vertex, paths, base))
+        });
+        let from = &from;
+        let made = made.map(|(vertex, paths, base)| {
+            async move {
+                if let Some(watch) = watch {
+                    watch.ready(vertex).await;
+                }
+                from.layer(&graph.id(vertex).to_string(), dates.layer(paths, base).await?).await
+            }
+            .boxed()
+        });
         // Each compresses on all processors, and holds some megabytes: a few at a time.
-        let made = ids.iter().zip(times).map(|(vertex, epoch)| from.layer(vertex, epoch).boxed());
-        let layers: Vec<_> = futures::stream::iter(made).buffered(LAYERS).try_collect().await?;
+        futures::stream::iter(made).buffered(LAYERS).try_collect().await
+    }
+
+    async fn export(&mut self, lowered: &Lowered, graph: &Graph, dates: &epoch::Dates, key: &str) -> Result<Made> {
+        let (home, request) = (self.home, self.request);
+        let layers = self.layers(std::slice::from_ref(lowered), graph, dates, None).await?;
         let epoch = image_epoch(dates, lowered);
         let options = build::ExportOptions {
             epoch,
@@ -714,7 +759,7 @@ impl Work<'_> {
             self.request.annotations_of(&platform_of(&lowered.config)),
         ]);
         let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, all.to_string().as_bytes());
-        sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(sum.as_ref())
     }
 
     /// An image that an earlier build made of the very same.

@@ -262,7 +262,7 @@ pub async fn push(home: &Home, repository: &str, digest: &Digest, names: &[Refer
     for name in names {
         let to = names::outside(name);
         let reference = ManifestRef::Digest(digest.clone());
-        let pushed = home.client.push(&home.registry, repository, &reference, &to).await;
+        let pushed = home.client()?.push(&home.registry, repository, &reference, &to).await;
         pushed.map_err(|e| Fault::new(Class::Unavailable, format!("cannot push {to}: {e}")))?;
         push_referrers(home, repository, digest, &to).await?;
     }
@@ -282,7 +282,7 @@ async fn push_referrers(home: &Home, repository: &str, digest: &Digest, to: &Ref
             for referrer in home.registry.referrers(place, &subject, None).await.map_err(failed)? {
                 let target = Reference { tag: None, digest: Some(referrer.digest.clone()), ..to.clone() };
                 let reference = ManifestRef::Digest(referrer.digest);
-                home.client.push(&home.registry, place, &reference, &target).await.map_err(failed)?;
+                home.client()?.push(&home.registry, place, &reference, &target).await.map_err(failed)?;
             }
         }
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use build::{ContextTree, Fetched, Ignore, Remote, StatCache};
+use data_encoding::HEXLOWER;
 use futures::StreamExt;
 use image::Registry;
 use records::Digest;
@@ -182,7 +183,7 @@ pub async fn git(home: &Fetcher<'_>, url: &str, checksum: Option<&str>, keep_git
         return Err(Fault::usage(format!("{url} stands for commit {commit}, and --checksum says {checksum}")));
     }
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, format!("{address} {keep_git}").as_bytes());
-    let name: String = sum.as_ref()[..8].iter().map(|b| format!("{b:02x}")).collect();
+    let name: String = HEXLOWER.encode(&sum.as_ref()[..8]);
     let root = home.checkouts.join(format!("{name}-{commit}"));
     if !root.is_dir() {
         let new = root.with_extension("new");

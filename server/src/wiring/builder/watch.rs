@@ -1,13 +1,14 @@
 //! What people see of a build: each vertex by itself, and why it failed.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use build::{Lowered, diagnostic::Diagnostic};
 use graph::{Event, Graph, Observer, StreamKind};
 use records::Timestamp;
+use tokio::sync::watch;
 
 use crate::clock::Clock;
 
@@ -66,6 +67,8 @@ pub struct Watch {
     progress: Arc<dyn Progress>,
     clock: Clock,
     state: Mutex<State>,
+    /// Vertices whose results are there.
+    ready: watch::Sender<BTreeSet<usize>>,
 }
 
 #[derive(Default)]
@@ -85,7 +88,18 @@ impl Watch {
         let names = graph.vertices().iter().map(|vertex| vertex.name.clone()).collect();
         let places = lowered.iter().flat_map(|lowered| lowered.places.clone()).collect();
         let users = lowered.iter().flat_map(|lowered| lowered.users.clone()).collect();
-        Self { names, places, users, progress, clock, state: Mutex::default() }
+        Self { names, places, users, progress, clock, state: Mutex::default(), ready: watch::Sender::default() }
+    }
+
+    /// The results of these vertices are there, whoever told of it.
+    pub fn all_ready(&self, vertices: &[usize]) {
+        self.ready.send_modify(|ready| ready.extend(vertices));
+    }
+
+    /// Waits until the result of a vertex is there.
+    pub async fn ready(&self, vertex: usize) {
+        // The sender lives as long as this is borrowed.
+        let _ = self.ready.subscribe().wait_for(|ready| ready.contains(&vertex)).await;
     }
 
     /// Vertices that were done, and those that were found.
@@ -164,5 +178,10 @@ impl Observer for Watch {
         };
         drop(state);
         self.progress.happened(&happening);
+        if let Happening::Finished { vertex, .. } = happening {
+            self.ready.send_modify(|ready| {
+                ready.insert(vertex);
+            });
+        }
     }
 }

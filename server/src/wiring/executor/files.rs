@@ -6,6 +6,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER;
 use graph::{Error, FileSource, Origin, Selected, SelectedKind};
 use records::{Artifact, Digest};
 use source::{EntryKind, ExportFile, Repositories};
@@ -137,7 +138,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<String> {
         }
     };
     super::sparse::copy(&mut source, &target, |data| hasher.borrow_mut().update(data), hole)?;
-    Ok(hasher.into_inner().finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(HEXLOWER.encode(hasher.into_inner().finish().as_ref()))
 }
 
 fn make(path: &Path) -> io::Result<()> {

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use data_encoding::HEXLOWER;
 use graph::{CacheMount, Error, Exec, ExecContext, Output, Sharing};
 use nix::fcntl::{Flock, FlockArg};
 use sandbox::{Mount, MountKind, View};
@@ -163,7 +164,7 @@ impl Caches {
 
     fn name(id: &str) -> String {
         let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, id.as_bytes());
-        sum.as_ref()[..12].iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(&sum.as_ref()[..12])
     }
 
     /// Where the directory of a cache lies, if it is there.

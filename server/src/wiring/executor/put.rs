@@ -19,6 +19,7 @@ use std::{
 };
 
 use build::{chmod::Modes, pattern::unescape};
+use data_encoding::HEXLOWER;
 use graph::{Copy, Selected, SelectedKind};
 use nix::{
     errno::Errno,
@@ -359,7 +360,7 @@ impl Hash {
     }
 
     pub fn hex(self) -> String {
-        self.0.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+        HEXLOWER.encode(self.0.finish().as_ref())
     }
 }
 

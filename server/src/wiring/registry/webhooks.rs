@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 
 use aws_lc_rs::hmac;
+use data_encoding::HEXLOWER;
 use image::registry::{
     Registry,
     cleanup::pattern::fits,
@@ -191,7 +192,7 @@ async fn post(http: &reqwest::Client, hook: &Webhook, body: &Value) -> Result<()
 /// `sha256=` and the HMAC of the body in hex.
 fn signature(secret: &str, body: &str) -> String {
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body.as_bytes());
-    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = HEXLOWER.encode(tag.as_ref());
     format!("sha256={hex}")
 }
 

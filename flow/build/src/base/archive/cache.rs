@@ -6,6 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use data_encoding::HEXLOWER;
+
 use crate::{Error, Result};
 
 /// A directory: `sha256/<hex>` for contents, `current/<name>` for what a name stood for last.
@@ -118,7 +120,7 @@ fn hash(file: &mut File) -> std::io::Result<String> {
     let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {
-            0 => return Ok(crate::hex(hasher.finish().as_ref())),
+            0 => return Ok(HEXLOWER.encode(hasher.finish().as_ref())),
             read => hasher.update(&buffer[..read]),
         }
     }

@@ -1,5 +1,7 @@
 //! Whom a signature on an archive is believed.
 
+use std::sync::{Arc, LazyLock};
+
 use pgp::{
     composed::{CleartextSignedMessage, Deserializable, SignedPublicKey},
     crypto::hash::HashAlgorithm,
@@ -16,11 +18,19 @@ const DEBIAN: &str = include_str!("../keys/debian-archive.asc");
 /// A day: how far a clock may be behind the archive's.
 const SKEW: i64 = 24 * 3600;
 
-/// Public keys that are trusted to sign an archive.
+/// Public keys that are trusted to sign an archive. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Keyring {
-    keys: Vec<SignedPublicKey>,
+pub struct Keyring(Keys);
+
+#[derive(Debug, Clone)]
+enum Keys {
+    /// Those that come with Shipway. They are read when the first signature is looked at: verifying what binds them takes a while.
+    Debian,
+    Given(Arc<[SignedPublicKey]>),
 }
+
+static DEBIAN_KEYS: LazyLock<Result<Vec<SignedPublicKey>, String>> =
+    LazyLock::new(|| read(DEBIAN).map_err(|e| e.to_string()));
 
 /// A text whose signature was verified.
 #[derive(Debug, Clone)]
@@ -34,30 +44,25 @@ pub struct SignedText {
 
 impl Keyring {
     /// The keys of the Debian archive that come with Shipway (releases 12 and 13).
-    pub fn debian() -> Result<Self> {
-        Self::from_armored(DEBIAN)
+    pub fn debian() -> Self {
+        Self(Keys::Debian)
     }
 
     /// Reads ASCII-armored public keys. Every user id and subkey must be bound to its primary key by a valid signature.
     pub fn from_armored(text: &str) -> Result<Self> {
-        let wrong = |reason: String| Error::malformed("the keyring", reason);
-        let (found, _) = SignedPublicKey::from_string_many(text).map_err(|e| wrong(e.to_string()))?;
-        let mut keys = Vec::new();
-        for key in found {
-            let key = key.map_err(|e| wrong(e.to_string()))?;
-            let fingerprint = fingerprint(&key);
-            key.verify_bindings().map_err(|e| wrong(format!("key {fingerprint}: {e}")))?;
-            keys.push(key);
+        Ok(Self(Keys::Given(read(text)?.into())))
+    }
+
+    fn keys(&self) -> Result<&[SignedPublicKey], String> {
+        match &self.0 {
+            Keys::Debian => DEBIAN_KEYS.as_deref().map_err(Clone::clone),
+            Keys::Given(keys) => Ok(keys),
         }
-        if keys.is_empty() {
-            return Err(wrong("has no key in it".into()));
-        }
-        Ok(Self { keys })
     }
 
     /// Primary fingerprints in upper-case hex.
     pub fn fingerprints(&self) -> Vec<String> {
-        self.keys.iter().map(fingerprint).collect()
+        self.keys().unwrap_or_default().iter().map(fingerprint).collect()
     }
 
     /// Takes the text out of a cleartext-signed document if one of the keys signed it. With `now`, the key must not be expired at
@@ -109,7 +114,7 @@ impl Keyring {
             return Err("a signature has expired".into());
         }
         let mut reason = None;
-        for key in &self.keys {
+        for key in self.keys()? {
             match verify_with(key, signature, text, created, at) {
                 Some(Ok(())) => return Ok((fingerprint(key), created)),
                 Some(Err(why)) => reason = Some(why),
@@ -121,6 +126,22 @@ impl Keyring {
             None => "it is signed by a key that is not trusted".into(),
         }))
     }
+}
+
+fn read(text: &str) -> Result<Vec<SignedPublicKey>> {
+    let wrong = |reason: String| Error::malformed("the keyring", reason);
+    let (found, _) = SignedPublicKey::from_string_many(text).map_err(|e| wrong(e.to_string()))?;
+    let mut keys = Vec::new();
+    for key in found {
+        let key = key.map_err(|e| wrong(e.to_string()))?;
+        let fingerprint = fingerprint(&key);
+        key.verify_bindings().map_err(|e| wrong(format!("key {fingerprint}: {e}")))?;
+        keys.push(key);
+    }
+    if keys.is_empty() {
+        return Err(wrong("has no key in it".into()));
+    }
+    Ok(keys)
 }
 
 /// `None` when the signature does not name the key; else whether it holds.
@@ -191,7 +212,7 @@ mod tests {
 
     #[test]
     fn debians_keys_are_the_pinned_ones() {
-        let mut found = Keyring::debian().unwrap().fingerprints();
+        let mut found = Keyring::debian().fingerprints();
         found.sort();
         // As printed by https://ftp-master.debian.org/keys.html.
         assert_eq!(

@@ -1,7 +1,11 @@
 //! Fetching files of a mirror: bounded in size and time, tried again when the network fails.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use data_encoding::HEXLOWER;
 use futures::{FutureExt, future::BoxFuture};
 
 use super::cache::Cache;
@@ -15,9 +19,10 @@ const STALL: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// Speaks HTTP to mirrors.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Mirrors {
-    client: reqwest::Client,
+    /// Made when it is first needed: it reads all certificates that this machine trusts.
+    client: Arc<OnceLock<reqwest::Client>>,
 }
 
 /// Why a request gave nothing.
@@ -28,14 +33,17 @@ enum Failure {
 }
 
 impl Mirrors {
-    pub fn new() -> Result<Self> {
+    fn client(&self) -> Result<&reqwest::Client> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
         let client = reqwest::Client::builder()
             .user_agent(concat!("shipway/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT)
             .read_timeout(STALL)
             .build()
             .map_err(|e| failed("the mirror", "no HTTP client could be made", e))?;
-        Ok(Self { client })
+        Ok(self.client.get_or_init(|| client))
     }
 
     /// A small document, at most `limit` bytes.
@@ -87,7 +95,7 @@ impl Mirrors {
                 if read < size {
                     return Err(Failure::Passing(altered(url, &format!("{size} bytes"), &format!("{read} bytes"))));
                 }
-                let found = crate::hex(hasher.finish().as_ref());
+                let found = HEXLOWER.encode(hasher.finish().as_ref());
                 if found != sha256 {
                     return Err(Failure::Final(altered(url, &format!("sha256:{sha256}"), &format!("sha256:{found}"))));
                 }
@@ -116,7 +124,7 @@ impl Mirrors {
     }
 
     async fn request(&self, url: &str) -> Result<reqwest::Response, Failure> {
-        let sent = self.client.get(url).send().await;
+        let sent = self.client().map_err(Failure::Final)?.get(url).send().await;
         let response = sent.map_err(|e| {
             let passing = !e.is_builder() && !e.is_redirect();
             let error = failed(url, &causes(&e), e);

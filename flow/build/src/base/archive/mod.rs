@@ -62,7 +62,7 @@ impl Archive {
         let cache = Cache::open(&options.cache)?;
         Ok(Self {
             options,
-            mirrors: mirror::Mirrors::new()?,
+            mirrors: mirror::Mirrors::default(),
             cache,
             snapshots: tokio::sync::Mutex::default(),
             verified: std::sync::Mutex::default(),

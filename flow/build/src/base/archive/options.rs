@@ -77,7 +77,7 @@ impl ArchiveOptions {
             components: vec!["main".into()],
             architecture: architecture.into(),
             cache: cache.into(),
-            keyring: Keyring::debian()?,
+            keyring: Keyring::debian(),
             refresh: Refresh::After(DEFAULT_FRESH),
         })
     }

@@ -67,7 +67,7 @@ pub async fn export(home: &Home, shop: &Workshop, graph: &Graph, wanted: &[usize
     let digest = artifact(home, &Index { version: VERSION, vertices, mounts }).await?;
     let reference = ManifestRef::Digest(digest.clone());
     let sent = match &to.place {
-        Where::Registry(name) => home.client.push(&home.registry, REPOSITORY, &reference, name).await.map(drop),
+        Where::Registry(name) => home.client()?.push(&home.registry, REPOSITORY, &reference, name).await.map(drop),
         Where::Directory(directory) => {
             image::layout::save_directory(&home.registry, REPOSITORY, &[reference], directory).await
         }

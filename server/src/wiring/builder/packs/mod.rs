@@ -163,7 +163,7 @@ impl Work<'_> {
     pub(super) async fn packs(&mut self, root: &Path) -> Result<Built> {
         refuse(self.request)?;
         let started = (self.home.clock)();
-        let dates = epoch::Dates::of(root, self.request.build_args.get("SOURCE_DATE_EPOCH")).await?;
+        let dates = epoch::Dates::of(root.to_owned(), self.request.build_args.get("SOURCE_DATE_EPOCH")).await?;
         let shop = self.shop().await?.clone();
         let request = self.request;
         let annotations = request.annotations_of(&build::Platform::host());

@@ -7,6 +7,7 @@ use std::{
 };
 
 use build::ContextTree;
+use data_encoding::HEXLOWER;
 use graph::{FileSource, Selected, vertex::SelectedKind};
 
 use crate::{
@@ -24,7 +25,7 @@ pub struct Tree {
 /// SHA-256 in hex.
 pub fn sum(bytes: &[u8]) -> String {
     let sum = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes);
-    sum.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
+    HEXLOWER.encode(sum.as_ref())
 }
 
 /// What everybody may do with a file whose owner may do `mode`, less writing: buildpacks run as somebody else.
