@@ -138,3 +138,22 @@ fn entry_at(row: &SqliteRow, first: usize) -> sqlx::Result<Entry> {
         deleted: row.try_get::<i64, _>(first + 5)? != 0,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listing_reads_no_more_of_the_index_than_its_part() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("records.db");
+        let _log = super::super::SqliteLog::open(&path).await.unwrap();
+        let mut connection = connect(&path, None).await.unwrap();
+        for (ends, bounds) in [(true, "(kind=? AND key>? AND key<?)"), (false, "(kind=? AND key>?)")] {
+            let query = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {}", listing(ends)));
+            let plan = sqlx::query(query).fetch_all(&mut connection).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|row| row.try_get("detail").unwrap()).collect();
+            assert!(plan.iter().any(|step| step.contains("live") && step.contains(bounds)), "{plan:?}");
+        }
+    }
+}

@@ -173,13 +173,15 @@ impl Work {
             return archive::unpack(&place.path(), &into.path(), self.owner)
                 .map_err(|e| format!("cannot unpack `{}`: {e}", path.display()));
         }
+        let end;
         let exists = root.directory(&target).ok();
         let (into, name): (Place, &OsStr) = match exists {
             Some(directory) => (directory, name),
             None if into_directory || copy.parents => (root.make(&target, base).map_err(said)?, name),
             None => {
-                let parent = target.parent().unwrap_or(Path::new("/"));
-                (root.make(parent, base).map_err(said)?, target.file_name().unwrap_or_default())
+                end = root.end_of(&target);
+                let parent = end.parent().unwrap_or(Path::new("/"));
+                (root.make(parent, base).map_err(said)?, end.file_name().unwrap_or_default())
             }
         };
         self.entry(&place.path(), &into.entry(name), Path::new(""), 0, true).map_err(said)

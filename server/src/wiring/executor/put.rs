@@ -103,12 +103,14 @@ impl Work<'_> {
                 return archive::unpack(&real, &into.path(), owner).map_err(io::Error::other);
             }
         }
+        let end;
         let (into, name) = match root.directory(target).ok() {
             Some(directory) => (directory, name),
             None if into_directory => (root.make(target, self.owner)?, name),
             None => {
-                let parent = target.parent().unwrap_or(Path::new("/"));
-                (root.make(parent, self.owner)?, target.file_name().unwrap_or_default())
+                end = root.end_of(target);
+                let parent = end.parent().unwrap_or(Path::new("/"));
+                (root.make(parent, self.owner)?, end.file_name().unwrap_or_default())
             }
         };
         self.entry(&into, name, file, &mut vec![0; 128 << 10])

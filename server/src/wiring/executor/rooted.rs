@@ -15,6 +15,9 @@ use nix::{
     sys::stat::Mode,
 };
 
+/// Links that are followed one after the other.
+const MOST_LINKS: usize = 40;
+
 /// A root file system.
 pub struct Root {
     directory: fs::File,
@@ -61,6 +64,29 @@ impl Root {
     /// Opens a directory, links followed inside the root.
     pub fn directory(&self, path: &Path) -> io::Result<Place> {
         self.open_at(path, OFlag::O_PATH | OFlag::O_DIRECTORY)
+    }
+
+    /// The path at which a file is written that is written to `path`: where that is a link, what it points at, whether it is there or not.
+    pub fn end_of(&self, path: &Path) -> PathBuf {
+        let mut path = path.to_owned();
+        let Ok(root) = fs::read_link(format!("/proc/self/fd/{}", self.directory.as_raw_fd())) else { return path };
+        for _ in 0..MOST_LINKS {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { break };
+            let Ok(place) = self.directory(parent) else { break };
+            let (Ok(link), Ok(real)) = (fs::read_link(place.entry(name)), place.real()) else { break };
+            let Ok(inside) = real.strip_prefix(&root) else { break };
+            let mut next = PathBuf::from("/");
+            // An absolute link takes the place of the directory. Above the root there is the root.
+            for component in inside.join(link).components() {
+                match component {
+                    Component::Normal(name) => next.push(name),
+                    Component::ParentDir => drop(next.pop()),
+                    _ => {}
+                }
+            }
+            path = next;
+        }
+        path
     }
 
     /// Whether there is a directory, and no link to one.
@@ -154,6 +180,39 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn what_is_written_to_a_link_is_written_to_what_it_points_at() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path();
+        fs::create_dir_all(root.join("r/d")).unwrap();
+        for (link, to) in [
+            ("r/l", "f"),
+            ("r/gone", "nowhere"),
+            ("r/absolute", "/r/f"),
+            ("r/twice", "l"),
+            ("r/up", "../../../x"),
+            ("in", "r/d"),
+            ("r/d/side", "../f"),
+            ("r/round", "round"),
+        ] {
+            symlink(to, root.join(link)).unwrap();
+        }
+        let open = Root::open(root).unwrap();
+        for (path, end) in [
+            ("/r/l", "/r/f"),
+            ("/r/gone", "/r/nowhere"),
+            ("/r/absolute", "/r/f"),
+            ("/r/twice", "/r/f"),
+            ("/r/up", "/x"),
+            ("/in/side", "/r/f"),
+            ("/r/plain", "/r/plain"),
+            ("/not/there", "/not/there"),
+            ("/r/round", "/r/round"),
+        ] {
+            assert_eq!(open.end_of(Path::new(path)), Path::new(end), "{path}");
+        }
+    }
 
     #[test]
     fn links_never_lead_out_of_the_root() {
