@@ -168,3 +168,84 @@ fn same_content(one: &Path, other: &Path, metadata: &Metadata) -> io::Result<boo
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::super::tree::{How, make};
+    use super::*;
+
+    /// What stands in an upper directory, by path; directories that hide what is below end in `!`, deletions in `?`.
+    fn listing(directory: &Path) -> Vec<String> {
+        let mut found: Vec<String> = walkdir::WalkDir::new(directory)
+            .min_depth(1)
+            .into_iter()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let path = entry.path().strip_prefix(directory).unwrap().display().to_string();
+                let metadata = entry.path().symlink_metadata().unwrap();
+                let hides = matches!(xattr::get(entry.path(), opaque_attribute()), Ok(Some(_)));
+                match (image::layer::is_whiteout(entry.path(), &metadata), hides) {
+                    (true, _) => path + "?",
+                    (_, true) => path + "!",
+                    _ => path,
+                }
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    #[test]
+    fn changes_are_what_overlayfs_makes_of_them() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        if xattr::set(directory.path(), opaque_attribute(), b"y").is_err() {
+            eprintln!("SKIPPED: the temporary directory has no extended attributes that overlayfs could use");
+            return;
+        }
+        for name in ["low/same", "low/again", "low/gone", "low/deep/in", "low/moved", "high/deep", "root", "upper"] {
+            fs::create_dir_all(at(name)).unwrap();
+        }
+        for name in ["same/file", "again/old", "gone/file", "deep/in/file", "moved/file", "mode", "one", "hidden", "file"] {
+            fs::write(at("low").join(name), name).unwrap();
+        }
+        fs::hard_link(at("low/one"), at("low/two")).unwrap();
+        fs::write(at("high/mode"), "above").unwrap();
+        make_whiteout(fs::File::open(at("high")).unwrap(), "hidden".as_ref()).unwrap();
+        let tree = make(&[at("high"), at("low")], &at("root"), How::Copy).unwrap();
+        let root = |name: &str| at("root").join(name);
+        assert_eq!(fs::read_to_string(root("mode")).unwrap(), "above");
+        assert!(!root("hidden").exists() && root("deep/in/file").exists());
+
+        fs::remove_dir_all(root("again")).unwrap();
+        // The file system likes to give the number of the directory that has just gone.
+        fs::create_dir(root("again")).unwrap();
+        fs::remove_dir_all(root("gone")).unwrap();
+        // Written in place, with the old time: only the kernel's own tells.
+        let time = fs::metadata(root("deep/in/file")).unwrap().modified().unwrap();
+        fs::write(root("deep/in/file"), "deep/in/FILE").unwrap();
+        fs::File::options().write(true).open(root("deep/in/file")).unwrap().set_modified(time).unwrap();
+        fs::rename(root("moved"), root("elsewhere")).unwrap();
+        // Of two names one goes: the other file is what it was.
+        fs::remove_file(root("two")).unwrap();
+        // A new name of an old file takes the old one along.
+        fs::hard_link(root("file"), root("more")).unwrap();
+        symlink("nowhere", root("link")).unwrap();
+        let metadata = fs::metadata(root("mode")).unwrap();
+        fs::set_permissions(root("mode"), metadata.permissions()).unwrap();
+        fs::write(root("same/lent"), "").unwrap();
+        fs::remove_file(root("same/lent")).unwrap();
+        let untouched = HashSet::from([PathBuf::from("same")]);
+
+        take(&at("root"), &at("upper"), &tree, &untouched).unwrap();
+        let expected = [
+            "again!", "deep", "deep/in", "deep/in/file", "elsewhere", "elsewhere/file", "file", "gone?", "link", "mode", "more",
+            "moved?", "two?",
+        ];
+        assert_eq!(listing(&at("upper")), expected);
+        let links = fs::metadata(at("upper/more")).unwrap().nlink();
+        assert_eq!(links, 2, "both names are of one file");
+    }
+}
