@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == "sandbox-helper") {
         sandbox::helper_main(arguments)
     }
-    match rootless::enter() {
+    match rootless::enter(sandbox::Wanted::Auto) {
         Ok(None) => {}
         Ok(Some(code)) => return code,
         Err(missing) => {

@@ -40,6 +40,11 @@ pub(crate) fn essentials(root: &Path) -> Vec<Missing> {
     }
     let mut found = Vec::new();
     kernel(&mut found);
+    if crate::isolation::chrooted() {
+        found.extend(crate::isolation::missing());
+        found.extend(crate::isolation::ground(root));
+        return found;
+    }
     capabilities(&mut found);
     overlay(root, &mut found);
     cgroups(&mut found);

@@ -26,7 +26,10 @@ use nix::{
     unistd::{ForkResult, Pid, fork},
 };
 
-use crate::Missing;
+use crate::{
+    Missing,
+    isolation::{self, Isolation, Wanted},
+};
 use ids::Ids;
 
 /// Set for the process inside, to what its ids are.
@@ -68,10 +71,36 @@ pub(crate) fn proc_is_covered() -> bool {
 ///
 /// # Errors
 /// What the machine lacks for that, and how to get it.
-pub fn enter() -> Result<Option<ExitCode>, Vec<Missing>> {
-    if entered() || (nix::unistd::geteuid().is_root() && may_mount()) {
-        return Ok(None);
+pub fn enter(wanted: Wanted) -> Result<Option<ExitCode>, Vec<Missing>> {
+    let privileged = nix::unistd::geteuid().is_root() && may_mount();
+    let chroot = || {
+        let missing = isolation::missing();
+        if missing.is_empty() {
+            isolation::choose(Isolation::Chroot);
+            return Ok(None);
+        }
+        Err(missing)
+    };
+    match wanted {
+        Wanted::Chroot if !entered() => chroot(),
+        _ if entered() || privileged => Ok(None),
+        Wanted::Auto => namespace().or_else(|mut missing| chroot().map_err(|more| {
+            // An ordinary user outside of a container is not helped by that.
+            if confined() {
+                missing.extend(more);
+            }
+            missing
+        })),
+        _ => namespace(),
     }
+}
+
+/// Whether a filter forbids system calls, as in a container.
+fn confined() -> bool {
+    isolation::status("Seccomp") == Some(2)
+}
+
+fn namespace() -> Result<Option<ExitCode>, Vec<Missing>> {
     let ids = Ids::find();
     let failed = |what: &str, why: &dyn std::fmt::Display| {
         vec![Missing { what: what.into(), why: why.to_string(), fix: "start it as root".into() }]
@@ -79,6 +108,7 @@ pub fn enter() -> Result<Option<ExitCode>, Vec<Missing>> {
     let pipe = || nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| failed("a pipe", &e));
     let (ready, tell) = pipe()?;
     let (mapped, go) = pipe()?;
+    let (settled, settle) = pipe()?;
     // The path counts: what it is called stays reachable in the new tree, the link of /proc does not.
     let program = fs::read_link("/proc/self/exe").map_err(|e| failed("/proc", &e))?;
     let directory = std::env::current_dir().unwrap_or_else(|_| "/".into());
@@ -86,15 +116,15 @@ pub fn enter() -> Result<Option<ExitCode>, Vec<Missing>> {
     match unsafe { fork() } {
         Err(error) => Err(failed("another process", &error)),
         Ok(ForkResult::Child) => {
-            drop((ready, go));
+            drop((ready, go, settled));
             let text = inside(tell, mapped, &program, &directory, &ids);
-            eprintln!("error: {text}");
+            let _ = fs::File::from(settle).write_all(text.as_bytes());
             // SAFETY: ends the child without running what belongs to the parent.
             unsafe { libc::_exit(6) }
         }
         Ok(ForkResult::Parent { child }) => {
-            drop((tell, mapped));
-            match map(child, ready, go, &ids) {
+            drop((tell, mapped, settle));
+            match map(child, ready, go, &ids).and_then(|()| started(settled)) {
                 Ok(()) => Ok(Some(wait(child))),
                 Err(missing) => {
                     let _ = kill(child, Signal::SIGKILL);
@@ -108,10 +138,7 @@ pub fn enter() -> Result<Option<ExitCode>, Vec<Missing>> {
 
 /// What an ordinary user gets here, for people: one sentence each; none when nothing is less than for root.
 pub fn limits() -> Vec<String> {
-    if !in_user_namespace() {
-        return Vec::new();
-    }
-    let mut limits = Vec::new();
+    let mut limits = isolation::limits();
     if single_user() {
         limits.push(format!(
             "there are no subordinate ids for this user, so that only files of root can be made: {}",
@@ -123,9 +150,23 @@ pub fn limits() -> Vec<String> {
 
 fn may_mount() -> bool {
     const SYS_ADMIN: u64 = 1 << 21;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
-    effective.is_some_and(|bits| bits & SYS_ADMIN != 0)
+    isolation::status("CapEff").is_some_and(|bits| bits & SYS_ADMIN != 0)
+}
+
+/// Waits until the program runs in its namespace: then the pipe is closed, and nothing was said.
+fn started(settled: OwnedFd) -> Result<(), Vec<Missing>> {
+    let mut text = String::new();
+    match fs::File::from(settled).read_to_string(&mut text) {
+        Ok(_) if text.is_empty() => Ok(()),
+        Ok(_) => {
+            let fix = "let this container mount in a user namespace: no AppArmor profile that forbids it (docker run \
+                       --security-opt apparmor=unconfined), a seccomp profile with mount, umount2 and pivot_root";
+            Err(vec![Missing { what: "mounts in a user namespace".into(), why: text, fix: fix.into() }])
+        }
+        Err(error) => {
+            Err(vec![Missing { what: "a pipe".into(), why: error.to_string(), fix: "start it as root".into() }])
+        }
+    }
 }
 
 /// Waits until the child is in its namespace, and says who is who there.
@@ -137,13 +178,39 @@ fn map(child: Pid, ready: OwnedFd, go: OwnedFd, ids: &Ids) -> Result<(), Vec<Mis
             true => "the kernel refuses user namespaces".to_owned(),
             false => format!("the kernel refuses user namespaces: {text}"),
         };
-        let fix = "allow them (sysctl user.max_user_namespaces=15000, kernel.unprivileged_userns_clone=1, \
-                   kernel.apparmor_restrict_unprivileged_userns=0; in a container a seccomp profile with unshare and mount), or start it as root";
-        return Err(vec![Missing { what: "user namespaces".into(), why, fix: fix.into() }]);
+        let fix = allow();
+        return Err(vec![Missing { what: "user namespaces".into(), why, fix }]);
     }
     ids.write(child)?;
     let _ = fs::File::from(go).write_all(b"go");
     Ok(())
+}
+
+/// How this machine is made to allow user namespaces, as far as it can be seen from here what forbids them.
+fn allow() -> String {
+    if confined() {
+        return "the seccomp profile of this container forbids them to who has no CAP_SYS_ADMIN: use one that allows \
+                unshare, mount, umount2, pivot_root and the calls of the new mount API (docker run --security-opt \
+                seccomp=FILE or seccomp=unconfined; in a Pod seccompProfile: {type: Unconfined} or {type: Localhost})"
+            .into();
+    }
+    let setting = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).unwrap_or_default();
+        text.trim().parse::<u64>().ok()
+    };
+    let wrong: Vec<&str> = [
+        ("user.max_user_namespaces", "user.max_user_namespaces=15000", 0),
+        ("kernel.unprivileged_userns_clone", "kernel.unprivileged_userns_clone=1", 0),
+        ("kernel.apparmor_restrict_unprivileged_userns", "kernel.apparmor_restrict_unprivileged_userns=0", 1),
+    ]
+    .into_iter()
+    .filter(|(name, _, bad)| setting(name) == Some(*bad))
+    .map(|(_, fix, _)| fix)
+    .collect();
+    match wrong.is_empty() {
+        true => "allow them (a security module may forbid them), or start it as root".into(),
+        false => format!("as root: sysctl {}; or start it as root", wrong.join(" ")),
+    }
 }
 
 /// In the child: new namespaces, a root without cgroups, and the program again. Returns only why it failed.

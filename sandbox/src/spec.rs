@@ -112,7 +112,8 @@ impl ContainerSpec {
         if !self.rootfs.is_absolute() {
             return invalid(format!("the root file system `{}` is not an absolute path", self.rootfs.display()));
         }
-        if matches!(self.network, NetworkMode::Host) && !crate::rootless::in_user_namespace() {
+        let confined = crate::rootless::in_user_namespace() || crate::isolation::chrooted();
+        if matches!(self.network, NetworkMode::Host) && !confined {
             return invalid("the host's network is only for containers of a user namespace".into());
         }
         for mount in &self.mounts {

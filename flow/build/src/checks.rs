@@ -109,7 +109,8 @@ fn looks_secret(name: &str) -> bool {
         ["apikey", "auth", "credential", "credentials", "key", "password", "passwd", "pword", "secret", "token"];
     let name = name.to_ascii_lowercase();
     let mut parts = name.split(['_', '-', '.']);
-    let public = name.contains("public") || name.ends_with("_file") || name.ends_with("_path") || name.ends_with("_id");
+    const ABOUT: [&str; 7] = ["_file", "_path", "_id", "_version", "_url", "_name", "_type"];
+    let public = name.contains("public") || ABOUT.iter().any(|end| name.ends_with(end));
     !public && parts.any(|part| WORDS.contains(&part))
 }
 

@@ -187,6 +187,9 @@ async fn a_fresh_index_costs_no_request_and_a_stale_one_is_asked_for() {
     // Nor does a mirror that cannot be reached stop anybody who has what is needed.
     mirror.failures.store(100, Ordering::SeqCst);
     assert_eq!(assemble(&definition, &mirror.archive(&cache, ALWAYS), &store).await.unwrap(), image);
+    // Who asks what there is now is told that nobody knows.
+    let asked = mirror.archive(&cache, Refresh::Now).snapshot("trixie", now()).await;
+    assert!(matches!(asked, Err(build::Error::Fetch { .. })), "the index of before is taken for that of now");
     // And it is not asked again at once.
     let archive = mirror.archive(&cache, hour);
     let much_later = later + Duration::from_secs(7200);

@@ -34,16 +34,54 @@ pub const OPAQUE_ATTRIBUTE: &str = "trusted.overlay.opaque";
 /// As [`OPAQUE_ATTRIBUTE`], where the process is in a user namespace and may set no trusted attributes (`userxattr` of overlayfs).
 pub const USER_OPAQUE_ATTRIBUTE: &str = "user.overlay.opaque";
 
+/// Marks an empty file as a deletion where no device node can stand for one: on an overlayfs of somebody else.
+pub const USER_WHITEOUT_ATTRIBUTE: &str = "user.overlay.whiteout";
+
 /// The attribute that overlayfs reads where this process mounts.
 pub fn opaque_attribute() -> &'static str {
+    const SYS_ADMIN: u64 = 1 << 21;
     static KNOWN: std::sync::OnceLock<&str> = std::sync::OnceLock::new();
     KNOWN.get_or_init(|| {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        match map.split_whitespace().eq(["0", "0", "4294967295"]) || map.is_empty() {
+        let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let (map, status) = (read("/proc/self/uid_map"), read("/proc/self/status"));
+        let effective =
+            status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
+        let whole = map.split_whitespace().eq(["0", "0", "4294967295"]) || map.is_empty();
+        match whole && effective.is_none_or(|bits| bits & SYS_ADMIN != 0) {
             true => OPAQUE_ATTRIBUTE,
             false => USER_OPAQUE_ATTRIBUTE,
         }
     })
+}
+
+/// Whether a file stands for a deletion: a character device 0/0, or an empty file that is marked as one.
+pub fn is_whiteout(file: &std::path::Path, metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let kind = metadata.file_type();
+    let marked = |name| matches!(xattr::get(file, name), Ok(Some(_)));
+    (kind.is_char_device() && metadata.rdev() == 0)
+        || (kind.is_file()
+            && metadata.len() == 0
+            && (marked("trusted.overlay.whiteout") || marked(USER_WHITEOUT_ATTRIBUTE)))
+}
+
+/// Makes what stands for the deletion of `name` in a directory, in which there is no such name.
+pub fn make_whiteout(directory: impl std::os::fd::AsFd, name: &std::ffi::OsStr) -> std::io::Result<()> {
+    use nix::{
+        errno::Errno,
+        fcntl::{OFlag, openat},
+        sys::stat::{Mode, SFlag, mknodat},
+    };
+    use xattr::FileExt;
+    match mknodat(directory.as_fd(), name, SFlag::S_IFCHR, Mode::empty(), 0) {
+        // Such a node means something to an overlayfs that the directory itself lies on: it lets nobody make one.
+        Err(Errno::EPERM) => {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+            let file = openat(directory.as_fd(), name, flags, Mode::from_bits_truncate(0o600))?;
+            std::fs::File::from(file).set_xattr(USER_WHITEOUT_ATTRIBUTE, b"y")
+        }
+        made => Ok(made?),
+    }
 }
 
 /// How a layer is compressed.
@@ -123,5 +161,32 @@ impl std::io::Write for ChannelWriter {
 
     fn flush(&mut self) -> std::io::Result<()> {
         self.flush_buffer()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_file_that_is_marked_stands_for_a_deletion() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        std::fs::write(at("gone"), "").unwrap();
+        std::fs::write(at("empty"), "").unwrap();
+        match xattr::set(at("gone"), USER_WHITEOUT_ATTRIBUTE, b"y") {
+            Err(error) if error.raw_os_error() == Some(nix::libc::ENOTSUP) => {
+                eprintln!("SKIPPED: the temporary directory has no extended attributes");
+                return;
+            }
+            set => set.unwrap(),
+        }
+        make_whiteout(std::fs::File::open(directory.path()).unwrap(), "made".as_ref()).unwrap();
+        let mut layer = Vec::new();
+        let options = WriteOptions { compression: Compression::None, ..WriteOptions::default() };
+        write(directory.path(), &options, &mut layer).unwrap();
+        let mut archive = tar::Archive::new(&layer[..]);
+        let names: Vec<_> = archive.entries().unwrap().map(|e| e.unwrap().path().unwrap().into_owned()).collect();
+        assert_eq!(names, ["empty", ".wh.gone", ".wh.made"].map(PathBuf::from));
     }
 }

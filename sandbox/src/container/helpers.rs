@@ -27,6 +27,8 @@ impl Helpers {
         };
         let program = match mounts::readonly_clone(Path::new(program)) {
             Ok(program) => Some(program),
+            // Nothing can be mounted; what runs without namespaces is not kept from this program anyway.
+            Err(_) if crate::isolation::chrooted() => None,
             Err(error) => {
                 tracing::warn!(%error, "the helper runs from a writable mount of its binary");
                 None

@@ -96,6 +96,7 @@ async fn begin(
             NetworkMode::Join(netns) => Some(netns.path().to_path_buf()),
         },
         host_network: matches!(spec.network, NetworkMode::Host),
+        chroot: crate::isolation::chrooted(),
         cgroup: cgroup.to_owned(),
         stdin: spec.stdin && !spec.terminal,
         stdout,

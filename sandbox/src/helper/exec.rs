@@ -58,7 +58,7 @@ pub(super) fn exec(socket: &mut Socket, request: ExecRequest, descriptors: Vec<O
     let console =
         request.terminal.then(|| Console::listen(&own.0)).transpose().map_err(|e| context("opening a terminal", e))?;
     let (failed, failing) = pipe().map_err(|error| context("making a pipe", error))?;
-    let program = Program::new(&request.argv, &env, identity, failing)?;
+    let program = Program::new(&request.argv, &env, identity, failing, true)?;
     let cwd = request.cwd.unwrap_or_else(|| record.cwd.clone());
     let fail = |error: libcontainer::error::LibcontainerError| Failure::Other(chain(&error));
     let mut builder = ContainerBuilder::new(RUNTIME_ID.into(), SyscallType::default())

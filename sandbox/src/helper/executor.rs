@@ -110,6 +110,8 @@ pub(super) struct Program {
     pub path: Rc<Vec<String>>,
     pub identity: Rc<Identity>,
     filters: Rc<Vec<BpfProgram>>,
+    /// The capabilities that can be handed on at all.
+    had: u64,
     /// Whether it lives in a user namespace of one user.
     single_user: bool,
     /// Why it could not be started is written here; closed by a successful `execve`.
@@ -122,11 +124,14 @@ impl Program {
         env: &[(String, String)],
         identity: Identity,
         failed: OwnedFd,
+        filtered: bool,
     ) -> Result<Self, Failure> {
         let c_string =
             |text: String| CString::new(text).map_err(|_| Failure::Invalid("a NUL byte in the command".into()));
         let path = env.iter().rev().find(|(name, _)| name == "PATH").map_or("", |(_, value)| value);
         let filters = match identity.seccomp {
+            // Without the right to, a filter could only be had together with "no new privileges".
+            Seccomp::Default if !filtered => Vec::new(),
             Seccomp::Default => seccomp::default_profile().map_err(|error| Failure::Other(error.to_string()))?.into(),
             Seccomp::Unconfined => Vec::new(),
         };
@@ -137,8 +142,23 @@ impl Program {
             identity: Rc::new(identity),
             filters: Rc::new(filters),
             failed: Rc::new(failed),
+            had: own()?,
             single_user: crate::rootless::single_user(),
         })
+    }
+
+    /// Becomes the program, or says why not: `failed`, or what went wrong here.
+    pub(super) fn run_or_say(&self, failed: Option<io::Error>) -> ! {
+        let failure = match failed {
+            Some(error) => Failure::Other(format!("entering its root directory: {error}")),
+            None => self.become_it(),
+        };
+        let text = serde_json::to_vec(&failure).unwrap_or_default();
+        // SAFETY: plain system calls; nothing of this half-made process may run on, no destructor included.
+        unsafe {
+            libc::write(self.failed.as_raw_fd(), text.as_ptr().cast(), text.len());
+            libc::_exit(127)
+        }
     }
 
     /// Returns only when it failed.
@@ -177,8 +197,8 @@ impl Program {
             // Leaving root clears all capabilities by itself, with these flags off.
             check("clearing keep-capabilities", libc::prctl(libc::PR_SET_KEEPCAPS, 0, 0, 0, 0).into())?;
             check("setting the user", libc::syscall(libc::SYS_setresuid, who.uid, who.uid, who.uid))?;
-            let kept =
-                if who.uid == 0 { who.capabilities & own().map_err(|e| ("reading capabilities", e))? } else { 0 };
+            // The root directory may have no `/proc` that would tell them now.
+            let kept = if who.uid == 0 { who.capabilities & self.had } else { 0 };
             set_capabilities(kept).map_err(|error| ("setting capabilities", error))?;
             // Without its monitor nobody would reap it, write its log or find it.
             check("tying it to its monitor", libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0).into())?;
@@ -267,13 +287,7 @@ fn set_capabilities(bits: u64) -> io::Result<()> {
 
 impl Executor for Program {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
-        let failure = self.become_it();
-        let text = serde_json::to_vec(&failure).unwrap_or_default();
-        // SAFETY: plain system calls; nothing of this half-made process may run on, no destructor included.
-        unsafe {
-            libc::write(self.failed.as_raw_fd(), text.as_ptr().cast(), text.len());
-            libc::_exit(127)
-        }
+        self.run_or_say(None)
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {

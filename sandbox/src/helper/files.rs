@@ -33,6 +33,11 @@ fn open_in(root: impl AsFd, path: &Path, flags: OFlag) -> Result<OwnedFd, Errno>
     Err(Errno::EAGAIN)
 }
 
+/// A path of the root, whatever it is.
+pub(super) fn open_path(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+    open_in(root, path, OFlag::O_PATH)
+}
+
 /// The text of a file; empty when there is none.
 pub(super) fn read_text(root: impl AsFd, path: &str) -> io::Result<String> {
     let file = match open_in(root, Path::new(path), OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY) {

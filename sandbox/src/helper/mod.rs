@@ -4,11 +4,13 @@
 //! descriptors that it needs and answers with [`wire::Reply`]s. Single-threaded, so that the runtime may fork, change its
 //! directory and join namespaces as it likes. Nothing of it runs in the server.
 
+mod chroot;
 mod exec;
 mod executor;
 mod files;
 mod monitor;
 mod oci;
+pub(crate) mod place;
 mod pump;
 pub(crate) mod record;
 mod run;

@@ -14,6 +14,7 @@ use libcontainer::{
 };
 
 use super::{
+    chroot,
     executor::{self, Program},
     files, monitor, oci, pump,
     record::{self, Identity, Record, Started},
@@ -41,7 +42,11 @@ pub(super) fn run(socket: &mut Socket, mut run: Run, descriptors: Vec<OwnedFd>) 
         Failure::Invalid(format!("the root file system {} cannot be opened: {error}", run.rootfs.display()))
     })?;
     let who = resolve_user(&root, &run.user, &run.groups)?;
-    let capabilities = executor::bits(&run.capabilities)?;
+    let mut capabilities = executor::bits(&run.capabilities)?;
+    if run.chroot {
+        chroot::refuse(&run)?;
+        capabilities &= !chroot::KEPT_BACK;
+    }
     complete_environment(&mut run, &who.home);
     let mut record = Record {
         id: run.id.clone(),
@@ -67,12 +72,14 @@ pub(super) fn run(socket: &mut Socket, mut run: Run, descriptors: Vec<OwnedFd>) 
     record.save(&run.directory).map_err(|error| context("writing its record", error))?;
     files::make_directory(&root, &run.cwd)
         .map_err(|error| Failure::Invalid(format!("the working directory {} cannot be made: {error}", run.cwd)))?;
-    let configuration = oci::configuration(&run, capabilities, &hierarchies)
-        .map_err(|error| context("writing its configuration", error))?;
     let bundle = run.directory.join("bundle");
-    fs::create_dir(&bundle)
-        .and_then(|()| fs::write(bundle.join("config.json"), configuration.to_string()))
-        .map_err(|error| context("writing its configuration", error))?;
+    if !run.chroot {
+        let configuration = oci::configuration(&run, capabilities, &hierarchies)
+            .map_err(|error| context("writing its configuration", error))?;
+        fs::create_dir(&bundle)
+            .and_then(|()| fs::write(bundle.join("config.json"), configuration.to_string()))
+            .map_err(|error| context("writing its configuration", error))?;
+    }
 
     let mut streams = Streams::open(&run, descriptors).map_err(|error| context("opening its streams", error))?;
     let console = run
@@ -81,7 +88,10 @@ pub(super) fn run(socket: &mut Socket, mut run: Run, descriptors: Vec<OwnedFd>) 
         .transpose()
         .map_err(|e| context("opening its terminal", e))?;
     let (failed, failing) = pipe().map_err(|error| context("making a pipe", error))?;
-    let program = Program::new(&run.argv, &run.env, record.identity.clone(), failing)?;
+    let program = Program::new(&run.argv, &run.env, record.identity.clone(), failing, !run.chroot)?;
+    if run.chroot {
+        return rooted(socket, &run, record, &root, program, streams, failed);
+    }
     // From here on these are in the hands of the program and the kernel.
     let (argv, env) = (std::mem::take(&mut run.argv), std::mem::take(&mut run.env));
     drop((argv, env));
@@ -141,6 +151,55 @@ pub(super) fn run(socket: &mut Socket, mut run: Run, descriptors: Vec<OwnedFd>) 
     undo(&hierarchies, &record, &root);
     let written = record::write(&run.directory.join("exit.json"), &exit);
     // Who waits is told also when there was no room to write it down: on a full disk, how a command ended must not be lost.
+    let _ = socket.send(&Reply::Exited(exit), &[] as &[OwnedFd]);
+    written.map_err(|error| context("writing its end", error))
+}
+
+/// The same for a program that gets a root directory only.
+fn rooted(
+    socket: &mut Socket,
+    run: &Run,
+    mut record: Record,
+    root: &OwnedFd,
+    program: Program,
+    mut streams: Streams,
+    failed: OwnedFd,
+) -> Result<(), Failure> {
+    let context = |what: &str, error: io::Error| Failure::Other(format!("{what}: {error}"));
+    let placed = match chroot::place(run, root) {
+        Ok(placed) => placed,
+        Err(failure) => {
+            files::remove_stubs(root, &record.stubs);
+            return Err(failure);
+        }
+    };
+    let ran = (|| {
+        let given = std::mem::take(&mut streams.given);
+        let pid = chroot::start(run, root, &program, given).map_err(|error| context("starting it", error))?;
+        // The pipe is closed with the last end of it that can be written to.
+        drop(program);
+        let process = pidfd(pid).map_err(|error| context("finding its process", error))?;
+        if let Err(failure) = why_not(failed) {
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+            return Err(failure);
+        }
+        let at = pump::now_millis();
+        record.started = Some(Started { pid, ticks: record::start_ticks(pid).unwrap_or(0), at });
+        record.save(&run.directory).map_err(|error| context("writing its record", error))?;
+        let with = [process.try_clone().map_err(|error| context("copying a descriptor", error))?];
+        // A server that has gone is found out by the monitor.
+        let _ = socket.send(&Reply::Started { pid, at }, &with);
+        drop(with);
+        let ends_with_server = run.lifetime == crate::Lifetime::Server;
+        let monitor = monitor::Monitor { socket, process, pid, pump: streams.pump.take(), ends_with_server };
+        monitor.until_end().map_err(|error| context("waiting for its end", error))
+    })();
+    chroot::end_all();
+    let undone = placed.undo();
+    files::remove_stubs(root, &record.stubs);
+    let exit = ran?;
+    undone.map_err(|error| context("putting its mounts back", error))?;
+    let written = record::write(&run.directory.join("exit.json"), &exit);
     let _ = socket.send(&Reply::Exited(exit), &[] as &[OwnedFd]);
     written.map_err(|error| context("writing its end", error))
 }

@@ -50,6 +50,9 @@ pub(crate) struct Run {
     /// The host's network in place of one of its own.
     #[serde(default)]
     pub host_network: bool,
+    /// A root directory in place of namespaces.
+    #[serde(default)]
+    pub chroot: bool,
     /// Relative to the root of each hierarchy.
     pub cgroup: String,
     pub limits: Limits,

@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Layer, Store, layer};
+use super::{Layer, Store, changes, layer, tree};
 use crate::{
     Error, Result,
     mounts::{self, Overlay},
@@ -23,6 +23,8 @@ pub struct Active {
     directory: PathBuf,
     path: PathBuf,
     mounted: bool,
+    /// The tree as it was, where it is a real one.
+    tree: Option<tree::Tree>,
 }
 
 impl Active {
@@ -46,10 +48,16 @@ impl Active {
             path: directory.join("fs"),
             directory,
             mounted: false,
+            tree: None,
         };
         make_upper(&active.directory, lower.first().map(PathBuf::as_path))?;
         if mount && !lower.is_empty() {
             active.path = active.directory.join("rootfs");
+            if crate::isolation::chrooted() {
+                let made = tree::make(&lower, &active.path, tree::How::Copy);
+                active.tree = Some(made.map_err(Error::io("copy layers to", &active.path))?);
+                return Ok(active);
+            }
             let (upper, work) = (active.directory.join("fs"), active.directory.join("work"));
             Overlay { lower: &lower, upper: Some((&upper, &work)), target: &active.path }
                 .mount(store.base.as_fd())
@@ -77,6 +85,15 @@ impl Active {
     /// stays and this one is dropped.
     pub fn commit(mut self) -> Result<()> {
         self.unmount()?;
+        if let Some(tree) = self.tree.take() {
+            let said = Error::io("read what was changed in", &self.path);
+            let upper = self.directory.join("fs");
+            let taken = crate::helper::place::untouched(&self.directory).and_then(|untouched| {
+                changes::take(&self.path, &upper, &tree, &untouched.into_iter().collect())
+            });
+            taken.map_err(said)?;
+        }
+        let _ = fs::remove_file(self.directory.join("untouched.json"));
         for name in ["work", "rootfs"] {
             let path = self.directory.join(name);
             match fs::remove_dir_all(&path) {
@@ -121,6 +138,7 @@ impl Active {
 
 impl Drop for Active {
     fn drop(&mut self) {
+        super::put_back(&self.directory);
         if let Err(error) = self.unmount() {
             tracing::warn!(%error, "a snapshot in the making stays mounted until the next start");
         }

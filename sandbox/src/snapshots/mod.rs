@@ -8,7 +8,9 @@
 //! boot of the machine lasts, so that a power failure costs work but never gives a broken tree.
 
 mod active;
+mod changes;
 mod layer;
+mod tree;
 mod view;
 mod worker;
 
@@ -228,6 +230,11 @@ impl Store {
                 mounts::unmount(&point).map_err(Error::io("unmount", &point))?;
             }
         }
+        for place in ["active", "views"] {
+            for left in read_dir(&self.root.join(place))? {
+                put_back(&left);
+            }
+        }
         self.discard_all(&self.root.join("active"), |_| false)?;
         self.discard_all(&self.root.join("views"), |view| used.contains(&view.join("rootfs")))?;
         for view in read_dir(&self.root.join("views"))? {
@@ -246,6 +253,13 @@ impl Store {
             }
         }
         Ok(())
+    }
+}
+
+/// What a program without mounts was given goes back to where it belongs.
+fn put_back(directory: &Path) {
+    if let Err(error) = crate::helper::place::undo(directory) {
+        tracing::warn!(%error, path = %directory.display(), "what was lent to a container cannot be put back");
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Store, active};
+use super::{Store, active, tree};
 use crate::{
     Error, Result,
     mounts::{self, Overlay},
@@ -33,7 +33,7 @@ impl View {
             return Err(Error::Exists { what: "view", name: name.into() });
         }
         let lower = store.hold(key)?;
-        let view = Self {
+        let mut view = Self {
             store: store.clone(),
             name: name.into(),
             key: key.into(),
@@ -44,6 +44,16 @@ impl View {
         active::make_upper(&view.directory, lower.first().map(PathBuf::as_path))?;
         let file = view.directory.join("key");
         fs::write(&file, key).map_err(Error::io("write", &file))?;
+        if crate::isolation::chrooted() {
+            match (writable, lower.as_slice()) {
+                (false, [one]) => view.path.clone_from(one),
+                _ => {
+                    let how = if writable { tree::How::Copy } else { tree::How::Link };
+                    tree::make(&lower, &view.path, how).map_err(Error::io("put a snapshot together in", &view.path))?;
+                }
+            }
+            return Ok(view);
+        }
         let (upper, work) = (view.directory.join("fs"), view.directory.join("work"));
         let mounted = match (writable, lower.as_slice()) {
             (true, _) => {
@@ -101,8 +111,12 @@ impl Drop for View {
         if self.kept {
             return;
         }
+        super::put_back(&self.directory);
         self.store.release(&self.key);
-        let done = mounts::unmount(&self.path).map_err(Error::io("unmount", &self.path));
+        let done = match crate::isolation::chrooted() {
+            true => Ok(()),
+            false => mounts::unmount(&self.path).map_err(Error::io("unmount", &self.path)),
+        };
         if let Err(error) = done.and_then(|()| self.store.worker.discard(&self.directory)) {
             tracing::warn!(%error, "a view stays until the next start");
         }

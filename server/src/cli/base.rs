@@ -114,10 +114,13 @@ pub async fn main(options: Options) -> Result<ExitCode> {
         _ => {}
     }
     let home = Home::open(&options.place, &|text| eprintln!("{text}")).await?;
+    let terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate());
+    let mut terminate = terminate.map_err(|e| Fault::from_error(Class::Internal, &e))?;
     let done = tokio::select! {
         done = run(&home, &options.command) => done,
         // What is being written is invisible until it is whole.
-        _ = tokio::signal::ctrl_c() => Err(Fault::new(Class::Failed, "cancelled: Ctrl-C")),
+        _ = tokio::signal::ctrl_c() => Err(Fault::new(Class::Signalled(2), "cancelled: Ctrl-C")),
+        _ = terminate.recv() => Err(Fault::new(Class::Signalled(15), "cancelled: SIGTERM")),
     };
     let closed = home.close().await;
     let code = done?;
@@ -130,7 +133,7 @@ async fn run(home: &Home, command: &Command) -> Result<ExitCode> {
         Command::Build(build) => assemble(home, build).await,
         Command::Lock { file, json } => {
             let loaded = load(&file.file).await?;
-            let newer = chosen(home, &loaded, &file.file, false).await?;
+            let newer = chosen(home, &loaded, &file.file, Refresh::Now).await?;
             put(&loaded, &newer)?;
             let changes = loaded.lock.as_ref().map(|lock| lock.changes(&newer));
             match (json, changes) {
@@ -147,7 +150,7 @@ async fn run(home: &Home, command: &Command) -> Result<ExitCode> {
                 return Err(Fault::not_found(format!("there is no lock file {}", loaded.lock_path))
                     .hint(format!("write it with `shipway base lock {}`", file.file.display())));
             };
-            let newer = chosen(home, &loaded, &file.file, false).await?;
+            let newer = chosen(home, &loaded, &file.file, Refresh::Now).await?;
             let changes = lock.changes(&newer);
             match (json, changes.is_empty()) {
                 (true, _) => tell(&loaded, &newer, &changes)?,
@@ -169,11 +172,9 @@ async fn load(file: &Path) -> Result<Loaded> {
     recipes::load(&recipes::Below(&directory), &name, &shown).await
 }
 
-/// The packages as they would be now. The archive is asked, unless nothing may be.
-async fn chosen(home: &Home, loaded: &Loaded, file: &Path, offline: bool) -> Result<BaseLock> {
-    let bases = home.bases_with(|options| {
-        options.refresh = if offline { Refresh::Offline } else { Refresh::After(std::time::Duration::ZERO) };
-    })?;
+/// The packages as they would be now. The archive is asked as `refresh` says.
+async fn chosen(home: &Home, loaded: &Loaded, file: &Path, refresh: Refresh) -> Result<BaseLock> {
+    let bases = home.bases_with(|options| options.refresh = refresh)?;
     bases.lock(loaded, &file.display().to_string(), &|text| eprintln!("{text}")).await
 }
 
@@ -258,7 +259,12 @@ async fn assemble(home: &Home, build: &Build) -> Result<ExitCode> {
         Ok(()) if !build.update => {}
         Err(fault) if build.locked => return Err(fault),
         _ => {
-            loaded.lock = Some(chosen(home, &loaded, file, build.offline).await?);
+            let refresh = match (build.offline, build.update) {
+                (true, _) => Refresh::Offline,
+                (false, true) => Refresh::Now,
+                (false, false) => Refresh::After(std::time::Duration::ZERO),
+            };
+            loaded.lock = Some(chosen(home, &loaded, file, refresh).await?);
             chosen_now = true;
         }
     }

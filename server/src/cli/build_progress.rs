@@ -20,6 +20,7 @@ pub enum How {
     Tty,
     Quiet,
     /// One JSON object a line
+    #[value(alias = "json")]
     Rawjson,
 }
 
@@ -116,15 +117,33 @@ impl Shown for Plain {
 struct Terminal {
     all: MultiProgress,
     bars: Mutex<BTreeMap<usize, ProgressBar>>,
+    colours: bool,
+}
+
+/// As much of a vertex's name as leaves room for what it says.
+const NAME: usize = 48;
+
+fn short(name: &str) -> String {
+    match name.char_indices().nth(NAME) {
+        Some((at, _)) => format!("{}\u{2026}", &name[..at]),
+        None => name.to_owned(),
+    }
 }
 
 impl Terminal {
     fn new() -> Self {
-        Self { all: MultiProgress::new(), bars: Mutex::default() }
+        let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { all: MultiProgress::new(), bars: Mutex::default(), colours }
     }
 
-    fn line(&self, text: String) {
-        let _ = self.all.println(text);
+    /// A whole line above those that change. What is kept of a terminal (a log of CI, a copied text) has it as a line too, so it is not
+    /// filled up to the width of the terminal.
+    fn line(&self, text: &str) {
+        self.all.suspend(|| put(&format!("{text}\n")));
+    }
+
+    fn coloured(&self, colour: u8, text: &str) -> String {
+        if self.colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text.to_owned() }
     }
 }
 
@@ -138,7 +157,7 @@ impl Progress for Terminal {
                 if let Ok(style) = style {
                     bar.set_style(style);
                 }
-                bar.set_prefix(name.clone());
+                bar.set_prefix(short(name));
                 bar.enable_steady_tick(Duration::from_millis(120));
                 bars.insert(*vertex, bar);
             }
@@ -154,13 +173,13 @@ impl Progress for Terminal {
                 }
                 let took = started.map_or_else(|| "0.0s".to_owned(), |started| output::exact(started, *at));
                 let what = if *cached { "CACHED".to_owned() } else { took };
-                self.line(format!("\u{1b}[34m=> {name} {what}\u{1b}[0m"));
+                self.line(&self.coloured(34, &format!("=> {name} {what}")));
             }
             Happening::Failed { vertex, name, error, .. } => {
                 if let Some(bar) = bars.remove(vertex) {
                     bar.finish_and_clear();
                 }
-                self.line(format!("\u{1b}[31m=> ERROR {name}: {error}\u{1b}[0m"));
+                self.line(&self.coloured(31, &format!("=> ERROR {name}: {error}")));
             }
             Happening::Stopped { vertex, .. } => {
                 if let Some(bar) = bars.remove(vertex) {
@@ -168,17 +187,17 @@ impl Progress for Terminal {
                 }
             }
             Happening::AllCached { names } => {
-                names.iter().for_each(|name| self.line(format!("\u{1b}[34m=> {name} CACHED\u{1b}[0m")));
+                names.iter().for_each(|name| self.line(&self.coloured(34, &format!("=> {name} CACHED"))));
             }
         }
     }
 
     fn note(&self, text: &str) {
-        self.line(format!("=> {text}"));
+        self.line(&format!("=> {text}"));
     }
 
     fn warning(&self, warning: &build::Warning) {
-        self.line(format!("\u{1b}[33mwarning:\u{1b}[0m {warning}\n"));
+        self.line(&format!("{} {warning}\n", self.coloured(33, "warning:")));
     }
 }
 
@@ -231,6 +250,12 @@ impl Shown for Json {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_leave_room_for_what_is_said() {
+        assert_eq!(short("RUN a"), "RUN a");
+        assert_eq!(short(&"ä".repeat(100)).chars().count(), NAME + 1);
+    }
 
     #[test]
     fn each_vertex_keeps_its_number() {

@@ -155,6 +155,13 @@ impl Options {
         matches!(&self.command, Command::Build(build) if !build.check)
     }
 
+    pub fn isolation(&self) -> crate::wiring::Isolation {
+        match &self.command {
+            Command::Build(build) => build.place.isolation,
+            _ => crate::wiring::Isolation::Auto,
+        }
+    }
+
     /// The files: those that are named, else those of the nearest directory that has them.
     fn files(&self) -> Result<Vec<PathBuf>> {
         let here = std::env::current_dir().map_err(|e| Fault::from_error(Class::Unavailable, &e))?;

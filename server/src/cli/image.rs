@@ -26,6 +26,10 @@ pub struct Options {
 
 impl Options {
     /// Whether snapshots are taken away, which lie on mounts as those of builds do.
+    pub fn isolation(&self) -> crate::wiring::Isolation {
+        self.place.isolation
+    }
+
     pub fn prunes(&self) -> bool {
         matches!(self.command, Command::Prune)
     }

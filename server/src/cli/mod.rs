@@ -132,6 +132,19 @@ impl Command {
     }
 }
 
+impl Command {
+    fn isolation(&self) -> sandbox::Wanted {
+        match self {
+            Self::Build(options) => options.place.isolation,
+            Self::Compose(options) => options.isolation(),
+            Self::Image(options) => options.isolation(),
+            Self::Run(options) => options.isolation,
+            _ => crate::wiring::Isolation::Auto,
+        }
+        .into()
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     // Started for every container, by Shipway itself: it does not wait for the command line to be understood.
@@ -151,7 +164,7 @@ pub fn main() -> ExitCode {
         end_with_the_reader();
     }
     if cli.command.runs_containers() {
-        match sandbox::rootless::enter() {
+        match sandbox::rootless::enter(cli.command.isolation()) {
             Ok(None) => sandbox::rootless::limits().iter().for_each(|limit| eprintln!("note: {limit}")),
             Ok(Some(code)) => return code,
             Err(missing) => return crate::wiring::cannot_run(missing).report(),

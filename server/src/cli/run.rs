@@ -37,6 +37,10 @@ pub struct LocalOptions {
     #[arg(long, value_name = "DIR", env = "SHIPWAY_PACKAGE_CACHE")]
     pub package_cache: Option<PathBuf>,
 
+    /// How steps are kept apart from this machine: by namespaces, or only by a root directory of their own
+    #[arg(long, value_name = "HOW", default_value = "auto", env = "SHIPWAY_ISOLATION")]
+    pub isolation: crate::wiring::Isolation,
+
     /// Print the run as one JSON object at the end; what its parts say goes to standard error
     #[arg(long)]
     pub json: bool,

@@ -110,17 +110,35 @@ async fn told<'a, T>(
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
     let mut work = work(Arc::new(move |progress: Progress| drop(sender.send(progress))));
     let mut teller = Teller::default();
+    let mut told = |progress: &Progress| {
+        if let Some(text) = teller.tell(progress) {
+            say(&format!("base image {name}: {text}"));
+        }
+    };
+    let mut silent = true;
     loop {
         tokio::select! {
-            done = &mut work => return done,
-            Some(progress) = receiver.recv() => {
-                if let Some(text) = teller.tell(&progress) {
-                    say(&format!("base image {name}: {text}"));
+            done = &mut work => {
+                // What was said last may have come together with the end.
+                while let Ok(progress) = receiver.try_recv() {
+                    told(&progress);
                 }
+                return done;
+            }
+            Some(progress) = receiver.recv() => {
+                silent = false;
+                told(&progress);
+            }
+            () = tokio::time::sleep(SILENCE), if silent => {
+                silent = false;
+                say(&format!("base image {name}: reading the index of the archive"));
             }
         }
     }
 }
+
+/// Whoever waits longer than this for the first line is told for what.
+const SILENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Turns progress into lines, not more than people read.
 #[derive(Default)]

@@ -27,7 +27,7 @@ mod worktree;
 use std::{path::Path, process::ExitCode};
 
 pub use builder::{
-    Among, Built, Happening, Home, Part, Place, Progress, Recorder, Request, Store, at, attest, build, build_all,
+    Among, Built, Happening, Home, Isolation, Part, Place, Progress, Recorder, Request, Store, at, attest, build, build_all,
     cache,
     describe::tag,
     load,
@@ -51,7 +51,8 @@ pub fn sandbox_helper(arguments: Vec<std::ffi::OsString>) -> ExitCode {
 
 /// The directory of a data directory that containers live in, and the name under which they are known on this machine.
 fn sandbox_root(data: &Path) -> std::path::PathBuf {
-    data.join("sandbox")
+    // The layers of a real tree mark what is deleted in their own way, where no device node may stand for it.
+    data.join(if sandbox::chrooted() { "sandbox-chroot" } else { "sandbox" })
 }
 
 const INSTANCE: &str = "shipway";

@@ -80,7 +80,10 @@ impl Workshop {
             helper: vec!["/proc/self/exe".into(), "sandbox-helper".into()],
             instance: super::INSTANCE.into(),
             // An ordinary user makes no bridges: containers use the host's network.
-            network: NetworkConfig { enabled: !sandbox::rootless::in_user_namespace(), ..NetworkConfig::default() },
+            network: NetworkConfig {
+                enabled: !sandbox::rootless::in_user_namespace() && !sandbox::chrooted(),
+                ..NetworkConfig::default()
+            },
         });
         let sandbox = sandbox.await.map_err(|e| unavailable(&e))?;
         let images = Images::new(registry.clone(), sandbox.snapshots().clone());

@@ -5,6 +5,7 @@ mod browser;
 mod build;
 mod buildpacks;
 mod charts;
+mod chroot;
 mod cli;
 mod cluster;
 mod crash;

@@ -137,8 +137,18 @@ impl<'a> Resolver<'a> {
     /// Resolves one word.
     pub fn word(&self, word: &Spanned<String>) -> Result<String, Diagnostic> {
         let mut lookup = |name: &str| self.lookup(name);
-        expand::expand(&word.value, self.escape, &mut lookup)
-            .map_err(|e| self.source.diagnostic(word.span, e.to_string()))
+        let expanded = expand::expand(&word.value, self.escape, &mut lookup)
+            .map_err(|e| self.source.diagnostic(word.span, e.to_string()));
+        // Whoever says what counts where nothing is set knows that it may not be.
+        let foreseen = |name: &str| {
+            let asked = format!("${{{name}");
+            word.value.match_indices(&asked).any(|(at, _)| {
+                let rest = &word.value[at + asked.len()..];
+                rest.strip_prefix(':').unwrap_or(rest).starts_with(['-', '+', '?'])
+            })
+        };
+        self.undefined.borrow_mut().retain(|name| !foreseen(name));
+        expanded
     }
 
     /// Resolves the text of a heredoc, where quotes mean nothing.

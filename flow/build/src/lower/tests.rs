@@ -406,6 +406,14 @@ fn what_is_unwise_is_said() {
     insta::assert_snapshot!(shown.join("\n\n"));
 }
 
+#[test]
+fn what_is_foreseen_is_not_unwise() {
+    let text = "FROM node\nENV UID=${UID:-1000} A=${B+x} DOCKER_AUTH_VERSION=1.5.0 C=$C\nUSER node\n";
+    let plan = plan_with(text, Options::default()).unwrap();
+    let rules: Vec<String> = plan.warnings.iter().map(|w| format!("{} {}", w.rule, w.diagnostic.reason)).collect();
+    assert_eq!(rules, ["UndefinedVar `$C` is not set here: it counts as empty"]);
+}
+
 /// What went wrong outside is shown where the file names it, with the stages that may have been meant.
 #[test]
 fn images_are_named_with_their_places() {

@@ -380,8 +380,8 @@ impl Unpack<'_> {
                 set_opaque(&directory).map_err(|e| failed("mark", entry, e))
             }
             (true, Some(_)) => Ok(()),
-            (true, None) => mknodat(parent, hidden, SFlag::S_IFCHR, Mode::empty(), 0)
-                .map_err(|e| failed("mark what is deleted by", entry, e.into())),
+            (true, None) => super::make_whiteout(parent, std::ffi::OsStr::from_bytes(hidden))
+                .map_err(|e| failed("mark what is deleted by", entry, e)),
             (false, Some(_)) if !self.brought(&join(front, hidden)) => {
                 self.root.forget();
                 beneath::remove(parent, hidden).map_err(|e| failed("delete what is hidden by", entry, e))

@@ -3,7 +3,8 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::unix::ffi::OsStrExt,
     path::Path,
     rc::Rc,
 };
@@ -117,11 +118,15 @@ impl Root {
 }
 
 /// What stands at a name.
-pub struct Found(FileStat);
+pub struct Found {
+    stat: FileStat,
+    /// An empty file that stands for a deletion.
+    marked: bool,
+}
 
 impl Found {
     fn format(&self) -> SFlag {
-        SFlag::from_bits_truncate(self.0.st_mode & SFlag::S_IFMT.bits())
+        SFlag::from_bits_truncate(self.stat.st_mode & SFlag::S_IFMT.bits())
     }
 
     pub fn is_directory(&self) -> bool {
@@ -129,14 +134,22 @@ impl Found {
     }
 
     pub fn is_whiteout(&self) -> bool {
-        self.format() == SFlag::S_IFCHR && self.0.st_rdev == 0
+        self.marked || (self.format() == SFlag::S_IFCHR && self.stat.st_rdev == 0)
     }
 }
 
 /// What stands at `name` in `directory`, links not followed.
 pub fn kind_of(directory: impl AsFd, name: &[u8]) -> io::Result<Option<Found>> {
     match fstatat(directory.as_fd(), name, AtFlags::AT_SYMLINK_NOFOLLOW) {
-        Ok(found) => Ok(Some(Found(found))),
+        Ok(stat) => {
+            let mut found = Found { stat, marked: false };
+            if found.format() == SFlag::S_IFREG && stat.st_size == 0 {
+                let at = format!("/proc/self/fd/{}", directory.as_fd().as_raw_fd());
+                let file = Path::new(&at).join(std::ffi::OsStr::from_bytes(name));
+                found.marked = matches!(xattr::get(file, super::USER_WHITEOUT_ATTRIBUTE), Ok(Some(_)));
+            }
+            Ok(Some(found))
+        }
         Err(Errno::ENOENT) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -18,6 +18,7 @@ use super::{
     Compression, OPAQUE, WHITEOUT,
     compress::Writer,
     entry::{Entry, EntryKind, shown},
+    is_whiteout,
 };
 use crate::{
     Error, Kind, Result,
@@ -236,15 +237,6 @@ impl<W: Write> Walk<W> {
     fn emit(&mut self, bytes: &[u8], what: &str) -> Result<()> {
         self.tar.write_all(bytes).map_err(|e| Error::io(format!("write {what} into the layer"), e))
     }
-}
-
-/// A deletion as overlayfs keeps it: a character device 0/0, or an empty file that is marked as one.
-fn is_whiteout(file: &Path, metadata: &fs::Metadata) -> bool {
-    let kind = metadata.file_type();
-    (kind.is_char_device() && metadata.rdev() == 0)
-        || (kind.is_file()
-            && metadata.len() == 0
-            && matches!(xattr::get(file, "trusted.overlay.whiteout"), Ok(Some(_))))
 }
 
 /// Extended attributes by name.

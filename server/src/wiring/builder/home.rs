@@ -24,6 +24,25 @@ use crate::{
     },
 };
 
+/// `--isolation`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub enum Isolation {
+    #[default]
+    Auto,
+    Namespaces,
+    Chroot,
+}
+
+impl From<Isolation> for sandbox::Wanted {
+    fn from(isolation: Isolation) -> Self {
+        match isolation {
+            Isolation::Auto => Self::Auto,
+            Isolation::Namespaces => Self::Namespaces,
+            Isolation::Chroot => Self::Chroot,
+        }
+    }
+}
+
 // Where a local store lies, and what it is reached with.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Place {
@@ -45,6 +64,11 @@ pub struct Place {
     /// Directory in which downloaded packages are kept for all of this machine [default: DATA/packages]
     #[arg(long, global = true, value_name = "DIR", env = "SHIPWAY_PACKAGE_CACHE")]
     pub package_cache: Option<PathBuf>,
+
+    /// How steps are kept apart from this machine: by namespaces, or only by a root directory of their own, for a container or Pod
+    /// whose root may make no namespaces; auto takes what this machine lets us have
+    #[arg(long, global = true, value_name = "HOW", default_value = "auto", env = "SHIPWAY_ISOLATION")]
+    pub isolation: Isolation,
 
     /// Registry that is spoken to over plain HTTP, as host:port; can be given more than once (loopback always is)
     #[arg(long, global = true, value_name = "HOST")]

@@ -43,7 +43,7 @@ use tokio::sync::OnceCell;
 use super::{layers, local, workshop::Workshop};
 use crate::fault::{Class, Fault, Result};
 
-pub use home::{Home, Place};
+pub use home::{Home, Isolation, Place};
 use names::repository;
 pub use secrets::Store;
 pub use several::{Among, Part, build, build_all};
@@ -155,6 +155,14 @@ struct Target {
     plan: Plan,
     /// What was fetched for it.
     remotes: Vec<String>,
+}
+
+/// A base of which only the name is known.
+fn unknown(name: &str) -> ResolvedBase {
+    let mut config = build::ImageConfig::default();
+    "?".clone_into(&mut config.config.user);
+    let digest = Digest::sha256(&[0; 32]);
+    ResolvedBase { name: name.to_owned(), repository: String::new(), digest, config, layers: Vec::new() }
 }
 
 /// An image in the local store: repository, digest of the manifest, digest of the configuration.
@@ -282,6 +290,14 @@ impl Work<'_> {
                 Attempt::Ready(plan) => break *plan,
                 Attempt::Needs(remotes) => {
                     for (remote, place) in remotes {
+                        if let (true, build::Remote::File { url, .. }) = (self.request.check, &remote) {
+                            // Nothing is copied, so nothing of it needs to be here but its name.
+                            let path = url.split(['?', '#']).next().unwrap_or_default();
+                            let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+                            let fetched = build::Fetched::File { digest: Digest::sha256(&[0; 32]), name };
+                            options.remotes.insert(remote, fetched);
+                            continue;
+                        }
                         self.progress.note(&format!("fetching {remote}"));
                         let _span = tracing::info_span!("fetch", from = %remote);
                         let fetcher = self.home.fetcher();
@@ -473,6 +489,14 @@ impl Work<'_> {
             let span = tracing::info_span!("base", name);
             let found = Self::unless_cancelled(&cancel, self.base(&name, &platform, root)).await;
             drop(span);
+            let found = match found {
+                // What is unwise in a file can be told without its base; what runs as whom there, nobody knows.
+                Err(fault) if self.request.check && fault.class == Class::Unavailable => {
+                    self.progress.note(&format!("{name} is not to be had, so nothing is said about it: {}", fault.message));
+                    Ok(unknown(&name))
+                }
+                found => found,
+            };
             drop(bases.insert(build::base_key(&name, &platform), found.map_err(|fault| at(place, fault))?));
         }
         Ok(bases)

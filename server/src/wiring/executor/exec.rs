@@ -125,8 +125,13 @@ async fn attempt(
 /// What a container of a build reaches.
 pub async fn network(sandbox: &Sandbox, name: &str, wanted: graph::Network) -> Result<NetworkMode, Error> {
     match wanted {
+        graph::Network::None if sandbox::chrooted() => {
+            let message = "a step without a network (--network=none) needs a network namespace, and this container may make \
+                           none (isolation: chroot)";
+            Err(Error::Invalid(message.into()))
+        }
         graph::Network::None => Ok(NetworkMode::None),
-        graph::Network::Bridge if sandbox::rootless::in_user_namespace() => Ok(NetworkMode::Host),
+        graph::Network::Bridge if sandbox::rootless::in_user_namespace() || sandbox::chrooted() => Ok(NetworkMode::Host),
         graph::Network::Bridge => {
             let said = |e| machine("cannot make the container's network", e);
             let network = sandbox.network().await.map_err(said)?;

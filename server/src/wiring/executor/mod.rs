@@ -151,7 +151,13 @@ impl Executor for Machine {
         match &vertex.op {
             Op::Image { repository, digest } => {
                 let image = self.images.unpack(repository, digest).await.map_err(Error::Invalid)?;
-                self.make(id, image.top, |_| Ok(())).await?;
+                let (snapshots, key) = (self.snapshots().clone(), id.to_string());
+                // Nothing is changed, so nothing needs to be mounted.
+                blocking(move || {
+                    let kept = snapshots.import(&key, image.top.as_deref(), |_| Ok::<_, sandbox::Error>(()));
+                    kept.map_err(|e| machine("cannot keep a snapshot", e))
+                })
+                .await?;
             }
             Op::Scratch => self.make(id, None, |_| Ok(())).await?,
             Op::Files(source) => {

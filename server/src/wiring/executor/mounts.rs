@@ -39,7 +39,8 @@ impl Mounts {
     ) -> Result<Self, Error> {
         let mut all = Self::default();
         for mount in &program.mounts {
-            let view = view(machine_, inputs, mount.input, mount.writable)?;
+            // Where nothing is mounted the files themselves are lent: they must not be those of the input.
+            let view = view(machine_, inputs, mount.input, mount.writable || sandbox::chrooted())?;
             let source = inside(&view, &mount.source)?;
             let kind = MountKind::Bind(source);
             all.mounts.push(Mount { target: mount.target.clone(), kind, readonly: !mount.writable });
@@ -52,7 +53,8 @@ impl Mounts {
             let kind = MountKind::Tmpfs { size: tmpfs.size, mode: Some(0o1777) };
             all.mounts.push(Mount { target: tmpfs.target.clone(), kind, readonly: false });
         }
-        all.secrets(program, context).map_err(|e| machine("cannot hand over a secret", e))?;
+        let scratch = machine_.snapshots().root().join("active");
+        all.secrets(program, context, scratch).map_err(|e| machine("cannot hand over a secret", e))?;
         for agent in &program.agents {
             all.agent(agent, context).map_err(|e| machine("cannot hand over an SSH agent", e))?;
         }
@@ -89,12 +91,17 @@ impl Mounts {
     }
 
     /// Secrets as files, in memory where this machine has `/dev/shm`.
-    fn secrets(&mut self, program: &Exec, context: &ExecContext) -> io::Result<()> {
+    fn secrets(&mut self, program: &Exec, context: &ExecContext, scratch: PathBuf) -> io::Result<()> {
         if program.secret_files.is_empty() && program.agents.is_empty() {
             return Ok(());
         }
         let shm = Path::new("/dev/shm");
-        let place = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
+        let place = match shm.is_dir() {
+            // A socket is lent as it is, so it must lie where the root directory does; so must a secret in the end.
+            true if sandbox::chrooted() => scratch,
+            true => shm.to_owned(),
+            false => std::env::temp_dir(),
+        };
         let directory = tempfile::Builder::new().prefix(".shipway-secrets-").tempdir_in(place)?;
         for (number, secret) in program.secret_files.iter().enumerate() {
             let path = directory.path().join(number.to_string());
@@ -176,12 +183,13 @@ impl Caches {
     async fn take(&self, cache: CacheMount, start: Option<PathBuf>) -> Result<(PathBuf, Box<dyn Send>), Error> {
         let name = Self::name(&cache.id);
         match cache.sharing {
-            Sharing::Shared => {
+            // Where nothing is mounted a directory stands in one root only.
+            Sharing::Shared if !sandbox::chrooted() => {
                 // Only while the directory is made.
                 let _held = self.lock(name.clone()).lock_owned().await;
                 Ok((self.make(name, cache, start).await?, Box::new(())))
             }
-            Sharing::Locked => {
+            Sharing::Shared | Sharing::Locked => {
                 let held = self.lock(name.clone()).lock_owned().await;
                 let path = self.make(name, cache, start).await?;
                 let (file, at) = (path.with_extension("lock"), path);

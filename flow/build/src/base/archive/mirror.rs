@@ -146,7 +146,11 @@ async fn next(response: &mut reqwest::Response, url: &str) -> Result<Option<byte
 
 /// The whole chain in one line: the outermost cause alone says nothing.
 fn causes(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
+    // The address is named by who says this.
+    let mut text = match error.url() {
+        Some(url) => error.to_string().replace(&format!(" for url ({url})"), ""),
+        None => error.to_string(),
+    };
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         let part = cause.to_string();

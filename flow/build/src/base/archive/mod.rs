@@ -203,18 +203,19 @@ impl Archive {
         }
         let cached = cached.and_then(Result::ok);
         // Who has an index that will do does not wait long for a newer one.
-        let patience = if cached.is_some() { PATIENCE } else { Duration::from_secs(600) };
+        let must = self.options.refresh == Refresh::Now;
+        let patience = if cached.is_some() && !must { PATIENCE } else { Duration::from_secs(600) };
         let fetched = tokio::time::timeout(patience, self.fetch_release(source)).await.unwrap_or_else(|_| {
             let reason = format!("no answer within {} seconds", patience.as_secs());
             Err(Error::Fetch { url: url.clone(), reason, source: None })
         });
         let document = match (fetched, cached.as_ref()) {
             (Ok(document), _) => document,
-            (Err(error), Some(release)) => {
+            (Err(error), Some(release)) if !must => {
                 tracing::warn!(%error, date = %release.date, "the mirror cannot be reached; the cached index is used");
                 return Ok((release.clone(), now.as_second() - self.fresh_for() + RETRY.as_secs() as i64));
             }
-            (Err(error), None) => return Err(error),
+            (Err(error), _) => return Err(error),
         };
         let release = verify(&document)?;
         if let Some(cached) = cached.filter(|cached| cached.date > release.date) {

@@ -22,6 +22,8 @@ pub const DEFAULT_FRESH: Duration = Duration::from_secs(6 * 3600);
 pub enum Refresh {
     /// When the cached ones are older. Without a network, older ones that are still valid are used.
     After(Duration),
+    /// Now; a mirror that cannot be reached is an error.
+    Now,
     /// Never: only what is cached, and still valid, is used.
     Offline,
     /// Never: exactly this snapshot, whatever its age.
