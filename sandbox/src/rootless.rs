@@ -84,13 +84,15 @@ pub fn enter(wanted: Wanted) -> Result<Option<ExitCode>, Vec<Missing>> {
     match wanted {
         Wanted::Chroot if !entered() => chroot(),
         _ if entered() || privileged => Ok(None),
-        Wanted::Auto => namespace().or_else(|mut missing| chroot().map_err(|more| {
-            // An ordinary user outside of a container is not helped by that.
-            if confined() {
-                missing.extend(more);
-            }
-            missing
-        })),
+        Wanted::Auto => namespace().or_else(|mut missing| {
+            chroot().map_err(|more| {
+                // An ordinary user outside of a container is not helped by that.
+                if confined() {
+                    missing.extend(more);
+                }
+                missing
+            })
+        }),
         _ => namespace(),
     }
 }

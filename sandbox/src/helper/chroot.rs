@@ -75,7 +75,8 @@ fn enter(run: &Run, root: &OwnedFd, streams: &[OwnedFd]) -> io::Result<()> {
         fs::write("/proc/self/oom_score_adj", score.to_string())?;
     }
     for limit in &run.rlimits {
-        let resource = resource(&limit.name).ok_or_else(|| io::Error::other(format!("no limit is called {}", limit.name)))?;
+        let resource =
+            resource(&limit.name).ok_or_else(|| io::Error::other(format!("no limit is called {}", limit.name)))?;
         nix::sys::resource::setrlimit(resource, limit.soft, limit.hard)?;
     }
     for (number, stream) in streams.iter().enumerate() {

@@ -88,9 +88,8 @@ impl Active {
         if let Some(tree) = self.tree.take() {
             let said = Error::io("read what was changed in", &self.path);
             let upper = self.directory.join("fs");
-            let taken = crate::helper::place::untouched(&self.directory).and_then(|untouched| {
-                changes::take(&self.path, &upper, &tree, &untouched.into_iter().collect())
-            });
+            let taken = crate::helper::place::untouched(&self.directory)
+                .and_then(|untouched| changes::take(&self.path, &upper, &tree, &untouched.into_iter().collect()));
             taken.map_err(said)?;
         }
         let _ = fs::remove_file(self.directory.join("untouched.json"));

@@ -208,7 +208,9 @@ mod tests {
         for name in ["low/same", "low/again", "low/gone", "low/deep/in", "low/moved", "high/deep", "root", "upper"] {
             fs::create_dir_all(at(name)).unwrap();
         }
-        for name in ["same/file", "again/old", "gone/file", "deep/in/file", "moved/file", "mode", "one", "hidden", "file"] {
+        for name in
+            ["same/file", "again/old", "gone/file", "deep/in/file", "moved/file", "mode", "one", "hidden", "file"]
+        {
             fs::write(at("low").join(name), name).unwrap();
         }
         fs::hard_link(at("low/one"), at("low/two")).unwrap();
@@ -241,8 +243,19 @@ mod tests {
 
         take(&at("root"), &at("upper"), &tree, &untouched).unwrap();
         let expected = [
-            "again!", "deep", "deep/in", "deep/in/file", "elsewhere", "elsewhere/file", "file", "gone?", "link", "mode", "more",
-            "moved?", "two?",
+            "again!",
+            "deep",
+            "deep/in",
+            "deep/in/file",
+            "elsewhere",
+            "elsewhere/file",
+            "file",
+            "gone?",
+            "link",
+            "mode",
+            "more",
+            "moved?",
+            "two?",
         ];
         assert_eq!(listing(&at("upper")), expected);
         let links = fs::metadata(at("upper/more")).unwrap().nlink();

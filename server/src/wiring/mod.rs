@@ -27,8 +27,8 @@ mod worktree;
 use std::{path::Path, process::ExitCode};
 
 pub use builder::{
-    Among, Built, Happening, Home, Isolation, Part, Place, Progress, Recorder, Request, Store, at, attest, build, build_all,
-    cache,
+    Among, Built, Happening, Home, Isolation, Part, Place, Progress, Recorder, Request, Store, at, attest, build,
+    build_all, cache,
     describe::tag,
     load,
     names::{repository, to_give},

@@ -186,7 +186,8 @@ fn without_namespaces_what_cannot_be_had_is_refused() {
     ground.dockerfile("FROM debian\nRUN --mount=type=cache,target=/c echo kept > /c/f; echo why >&2; exit 7\n");
     let told = ground.inside(&[]);
     assert!(!told.success() && told.err.contains("why") && told.err.contains('7'), "{}", told.err);
-    ground.dockerfile("FROM debian\nRUN --mount=type=cache,target=/c grep kept /c/f\nRUN chroot / true; test $? = 125\n");
+    ground
+        .dockerfile("FROM debian\nRUN --mount=type=cache,target=/c grep kept /c/f\nRUN chroot / true; test $? = 125\n");
     let told = ground.inside(&[]);
     assert!(told.success(), "{}", told.err);
 }

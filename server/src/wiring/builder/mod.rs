@@ -492,7 +492,8 @@ impl Work<'_> {
             let found = match found {
                 // What is unwise in a file can be told without its base; what runs as whom there, nobody knows.
                 Err(fault) if self.request.check && fault.class == Class::Unavailable => {
-                    self.progress.note(&format!("{name} is not to be had, so nothing is said about it: {}", fault.message));
+                    self.progress
+                        .note(&format!("{name} is not to be had, so nothing is said about it: {}", fault.message));
                     Ok(unknown(&name))
                 }
                 found => found,

@@ -131,7 +131,9 @@ pub async fn network(sandbox: &Sandbox, name: &str, wanted: graph::Network) -> R
             Err(Error::Invalid(message.into()))
         }
         graph::Network::None => Ok(NetworkMode::None),
-        graph::Network::Bridge if sandbox::rootless::in_user_namespace() || sandbox::chrooted() => Ok(NetworkMode::Host),
+        graph::Network::Bridge if sandbox::rootless::in_user_namespace() || sandbox::chrooted() => {
+            Ok(NetworkMode::Host)
+        }
         graph::Network::Bridge => {
             let said = |e| machine("cannot make the container's network", e);
             let network = sandbox.network().await.map_err(said)?;
