@@ -46,13 +46,13 @@ fn ask(address: impl Into<SocketAddr>) -> std::io::Result<String> {
 }
 
 async fn pod(f: &support::Fixture, name: &str) -> NetNs {
-    f.sandbox.network().unwrap().create(name, Lifetime::Server).await.unwrap()
+    f.sandbox.network().await.unwrap().create(name, Lifetime::Server).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_reach_each_other_the_host_and_services() {
     with(true, |f| async move {
-        let network = f.sandbox.network().unwrap();
+        let network = f.sandbox.network().await.unwrap();
         let (one, two) = (pod(&f, "one").await, pod(&f, "two").await);
         // The leak check sees what is there.
         let there = sandbox::leftovers(&f.root, "test");
@@ -134,7 +134,7 @@ async fn containers_of_a_pod_share_its_network_and_keep_it_alive() {
         assert!(tokio::task::spawn_blocking(move || ask((ip, 90))).await.unwrap().is_ok());
         second.remove().await.unwrap();
         for _ in 0..200 {
-            if f.sandbox.network().unwrap().list().is_empty() {
+            if f.sandbox.network().await.unwrap().list().is_empty() {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -147,7 +147,7 @@ async fn containers_of_a_pod_share_its_network_and_keep_it_alive() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_are_answered_to_programs() {
     with(true, |f| async move {
-        f.sandbox.network().unwrap().set_resolver(Arc::new(|question: &Question<'_>| {
+        f.sandbox.network().await.unwrap().set_resolver(Arc::new(|question: &Question<'_>| {
             match (question.name, question.kind) {
                 ("web.default.svc.cluster.local", RecordKind::A) => {
                     Answer::Records(vec![Record::Address(IpAddr::from([10, 1, 2, 3]))])
@@ -250,7 +250,7 @@ async fn other_machines_see_the_host_not_the_pod() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn addresses_are_given_out_in_turn_until_none_is_free() {
     with(true, |f| async move {
-        let network = f.sandbox.network().unwrap();
+        let network = f.sandbox.network().await.unwrap();
         let first = pod(&f, "first").await;
         let ip = first.ip();
         first.remove().await.unwrap();

@@ -34,7 +34,7 @@ async fn the_server_that_is_killed() {
     let root = std::path::PathBuf::from(root);
     let sandbox = Sandbox::open(config(&root, true)).await.unwrap();
     fill(&sandbox);
-    let network = sandbox.network().unwrap();
+    let network = sandbox.network().await.unwrap();
     let mut held = Vec::new();
     for (id, lifetime) in [("pod", Lifetime::Kept), ("step", Lifetime::Server), ("ends", Lifetime::Kept)] {
         let mut view = sandbox.snapshots().view(id, BASE, true).unwrap();
@@ -73,7 +73,7 @@ async fn kept_containers_outlive_a_killed_server_and_nothing_else_does() {
     assert!(lines() > before, "its log goes on without a server");
 
     let sandbox = Sandbox::open(config(&root, true)).await.unwrap();
-    let network = sandbox.network().unwrap().clone();
+    let network = sandbox.network().await.unwrap().clone();
     let found = sandbox.list().unwrap();
     let ids: Vec<(&str, bool)> = found.iter().map(|c| (c.id.as_str(), c.exit.is_none())).collect();
     assert_eq!(ids, [("ends", false), ("pod", true)], "the step is gone");
@@ -183,7 +183,7 @@ async fn instances_live_side_by_side() {
     let sandboxes: Vec<Sandbox> = opened.into_iter().map(Result::unwrap).collect();
     for (n, one) in sandboxes.iter().enumerate() {
         for two in &sandboxes[n + 1..] {
-            let (one, two) = (one.network().unwrap(), two.network().unwrap());
+            let (one, two) = (one.network().await.unwrap(), two.network().await.unwrap());
             assert!(!one.pods().overlaps(&two.pods()) && !one.services().overlaps(&two.services()));
             assert_ne!(one.bridge(), two.bridge());
         }
