@@ -121,7 +121,7 @@ pub(crate) fn devices(at: &Path) -> std::io::Result<()> {
         [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)]
     {
         let path = at.join(name);
-        let mode = fs::Permissions::from(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mode: fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o666);
         mknod(&path, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(major, minor))?;
         fs::set_permissions(&path, mode)?;
     }

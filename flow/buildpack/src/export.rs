@@ -454,8 +454,8 @@ mod tests {
         let place = Place { host: directory.path().to_owned(), inside: "/layers/bp/l".into() };
         let epoch = EPOCH as u64;
         let expected = [
-            ("layers/", 0),
-            ("layers/bp/", 0),
+            ("layers/", 1000),
+            ("layers/bp/", 1000),
             ("layers/bp/l/", 1000),
             ("layers/bp/l/a", 1000),
             ("layers/bp/l/b/", 1000),

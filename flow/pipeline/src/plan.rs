@@ -23,7 +23,7 @@ pub struct State<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// Write this run down (it must not be there yet).
-    Create(Run),
+    Create(Box<Run>),
     /// Cancel this queued run; `by` says what took its place.
     Cancel { run: RunId, by: String },
     /// Work on this run: from the start, or where an earlier server left it.
@@ -74,7 +74,7 @@ fn one_project(project: &Project, state: &State<'_>, now: Timestamp, plan: &mut 
     let next = runs.last_key_value().map_or(1, |(build, _)| build + 1);
     for (build, commit) in (next..).zip(fresh) {
         let run = Run::new(RunId { project: project.name.clone(), build }, commit.id.clone(), now);
-        plan.actions.push(Action::Create(run.clone()));
+        plan.actions.push(Action::Create(Box::new(run.clone())));
         runs.insert(build, run);
     }
 
@@ -152,7 +152,7 @@ mod tests {
             &[],
         );
         let created = Run::new("journal/5".parse().unwrap(), "b".repeat(40).parse().unwrap(), at(100));
-        assert_eq!(plan.actions, [Action::Create(created.clone()), Action::Work(created.id)]);
+        assert_eq!(plan.actions, [Action::Create(Box::new(created.clone())), Action::Work(created.id)]);
     }
 
     #[test]
@@ -171,7 +171,7 @@ mod tests {
         let by = "run journal/3, which is of a newer commit".to_owned();
         assert_eq!(
             plan.actions,
-            [Action::Create(created.clone()), Action::Cancel { run: "journal/2".parse().unwrap(), by }]
+            [Action::Create(Box::new(created.clone())), Action::Cancel { run: "journal/2".parse().unwrap(), by }]
         );
         assert_eq!(plan.waiting, [Waiting { run: created.id, for_run: "journal/1".parse().unwrap() }]);
     }

@@ -186,9 +186,18 @@ struct DockerImage {
     layers: Vec<String>,
 }
 
-/// Every file of an archive that is named, in a directory, and the links, which stand for the layer that they point to.
-fn spooled(path: &Path, into: &Path, wanted: &[String]) -> Result<(Vec<(String, PathBuf)>, BTreeMap<String, String>)> {
-    let (mut files, mut links) = (Vec::new(), BTreeMap::new());
+/// What was taken out of an archive.
+#[derive(Default)]
+struct Spooled {
+    /// Names in the archive, and where the files lie.
+    files: Vec<(String, PathBuf)>,
+    /// Links, which stand for the layers that they point to.
+    links: BTreeMap<String, String>,
+}
+
+/// Every file of an archive that is named, in a directory.
+fn spool(path: &Path, into: &Path, wanted: &[String]) -> Result<Spooled> {
+    let Spooled { mut files, mut links } = Spooled::default();
     let file = std::fs::File::open(path).map_err(broken(path))?;
     let mut archive = tar::Archive::new(Reader::new(file).map_err(broken(path))?);
     for entry in archive.entries().map_err(broken(path))?.take(MOST_ENTRIES) {
@@ -204,7 +213,7 @@ fn spooled(path: &Path, into: &Path, wanted: &[String]) -> Result<(Vec<(String, 
             files.push((name, spooled));
         }
     }
-    Ok((files, links))
+    Ok(Spooled { files, links })
 }
 
 /// What `docker save` wrote before it wrote OCI layouts, and other tools still do.
@@ -213,8 +222,8 @@ async fn docker(home: &Home, path: &Path, manifest: &[u8]) -> Result<Vec<Loaded>
         .map_err(|e| Fault::usage(format!("manifest.json of {} is malformed: {e}", path.display())))?;
     let wanted: Vec<String> =
         images.iter().flat_map(|image| image.layers.iter().chain([&image.config])).cloned().collect();
-    let spool = tempfile::tempdir_in(&home.data).map_err(broken(path))?;
-    let (files, links) = tokio::task::block_in_place(|| spooled(path, spool.path(), &wanted))?;
+    let into = tempfile::tempdir_in(&home.data).map_err(broken(path))?;
+    let Spooled { files, links } = tokio::task::block_in_place(|| spool(path, into.path(), &wanted))?;
     let mut blobs: BTreeMap<String, Stored> = BTreeMap::new();
     for (name, file) in files {
         blobs.insert(name, store(home, &file).await?);

@@ -78,7 +78,7 @@ pub async fn activate(app: &Arc<App>) -> Result<()> {
     let decided = plan(state, app.now());
     for action in decided.actions {
         match action {
-            Action::Create(run) => match app.records.put(&run, Expect::Absent).await {
+            Action::Create(run) => match app.records.put(&*run, Expect::Absent).await {
                 // Somebody else was faster; the next activation sees it.
                 Err(error) if error.kind == store::Kind::Conflict => {}
                 other => drop(other?),
