@@ -132,6 +132,8 @@ proptest::proptest! {
     /// What is printed reads back as it was.
     #[test]
     fn printed_strings_read_back(text in "[ -~\n\té]{0,200}", key in "[ -~]{0,40}") {
+        // Go's own printer does not quote this one, and then reads it as a merge.
+        proptest::prop_assume!(key != "<<");
         let value = Value::Map([(key, Value::String(text))].into());
         proptest::prop_assert_eq!(from_str(&to_go(&value)).unwrap(), value);
     }
