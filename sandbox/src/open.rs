@@ -36,6 +36,8 @@ struct Late {
     /// Network namespaces of containers that an earlier process left running.
     used: HashSet<PathBuf>,
     made: tokio::sync::OnceCell<Network>,
+    /// Its removal, where that has begun.
+    ending: Mutex<Option<tokio::task::JoinHandle<Result<()>>>>,
 }
 
 /// What containers need of the sandbox.
@@ -80,7 +82,8 @@ impl Sandbox {
             Ok((config, root, lock, hierarchies, tag, kept, snapshots))
         });
         let (config, root, lock, hierarchies, tag, kept, snapshots) = blocking.await.map_err(|_| Error::Closed)??;
-        let late = Late { config: config.network, used: kept.netns, made: tokio::sync::OnceCell::new() };
+        let late =
+            Late { config: config.network, used: kept.netns, made: Default::default(), ending: Mutex::default() };
         let network = late.config.enabled.then(|| Arc::new(late));
         // What an earlier process left is taken over, or removed, now.
         let left = network.is_some() && root.join("network").exists();
@@ -115,6 +118,16 @@ impl Sandbox {
             Network::open(&root.join("network"), tag.clone(), late.config.clone(), &late.used).await
         };
         late.made.get_or_try_init(make).await
+    }
+
+    /// Begins to remove the network, which takes the kernel some tens of milliseconds; [`Sandbox::shutdown`] waits for it. For whoever
+    /// starts no container any more.
+    pub fn end_network(&self) {
+        let Some(late) = &self.network else { return };
+        if let Some(network) = late.made.get().cloned() {
+            let mut ending = late.ending.lock().unwrap_or_else(PoisonError::into_inner);
+            ending.get_or_insert_with(|| tokio::spawn(async move { network.close().await }));
+        }
     }
 
     /// Starts a container. It runs when this returns.
@@ -175,6 +188,10 @@ impl Sandbox {
         let closed = tokio::task::spawn_blocking(move || snapshots.close());
         let network = async {
             let Some(late) = &self.network else { return Ok(()) };
+            let ending = late.ending.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(ending) = ending {
+                return ending.await.map_err(|_| Error::Closed)?;
+            }
             // Whoever is making it now is waited for; nobody begins any more.
             match late.made.get_or_try_init(|| async { Err(Error::Closed) }).await {
                 Ok(network) => network.close().await,

@@ -145,6 +145,8 @@ struct Work<'a> {
     cancel: Cancel,
     /// Opened when it is first needed; builds that belong together have one.
     shop: Arc<OnceCell<Workshop>>,
+    /// No other build has the same workshop.
+    alone: bool,
     /// Contexts that were unpacked for this build.
     held: Vec<tempfile::TempDir>,
 }
@@ -532,6 +534,9 @@ impl Work<'_> {
         } else {
             self.open_caches(&graph).await?;
             self.run(targets, &lowered, &graph, image.then_some(dates), built).await?;
+            if self.alone {
+                self.shop().await?.sandbox.end_network();
+            }
             if image {
                 self.progress.note("exporting layers");
                 for ((made, lowered), key) in images.iter_mut().zip(&lowered).zip(&keys) {
@@ -677,6 +682,16 @@ impl Work<'_> {
         let (cancel, secrets) = (self.cancel.clone(), Arc::new(self.request.secrets.clone()));
         let options = graph::Options { secrets, cancel: cancel.clone(), fail_fast: true };
         let shop = self.shop().await?;
+        // A command that was not run before will want the network, which takes a while to be made: files are written meanwhile. What goes
+        // wrong with it comes up again where it is asked for.
+        let wants_network = |vertex: usize| {
+            matches!(&graph.vertices()[vertex].op, graph::Op::Exec(exec) if exec.network == Network::Bridge)
+                && !shop.sandbox.snapshots().has(&graph.id(vertex).to_string())
+        };
+        if (0..graph.len()).any(wants_network) {
+            let sandbox = shop.sandbox.clone();
+            tokio::spawn(async move { drop(sandbox.network().await) });
+        }
         let running = shop.scheduler.run(graph, &wanted, watch.clone(), options).boxed();
         let report = match dates {
             None => running.await,

@@ -48,8 +48,15 @@ pub async fn build_all(
             let ready = part.needs.iter().all(|needed| built.get(*needed).is_some_and(Option::is_some));
             if failed.is_none() && ready && !std::mem::replace(&mut begun[at], true) {
                 let (request, progress) = (part.request, part.progress.clone());
-                let mut work =
-                    Work { home, request, progress, cancel: cancel.clone(), shop: shop.clone(), held: Vec::new() };
+                let mut work = Work {
+                    home,
+                    request,
+                    progress,
+                    cancel: cancel.clone(),
+                    shop: shop.clone(),
+                    alone: parts.len() == 1,
+                    held: Vec::new(),
+                };
                 running.push(async move { (at, work.build().await) }.boxed_local());
             }
         }

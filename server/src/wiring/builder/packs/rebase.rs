@@ -36,8 +36,15 @@ pub async fn rebase(home: &Home, wanted: &Rebase, progress: Arc<dyn Progress>) -
     let cancel = Cancel::new();
     let _signals = local::cancelled_by_signals(&cancel)?;
     let request = Request { pull: wanted.pull, ..Request::default() };
-    let mut work =
-        Work { home, request: &request, progress, cancel: cancel.clone(), shop: Arc::default(), held: Vec::new() };
+    let mut work = Work {
+        home,
+        request: &request,
+        progress,
+        cancel: cancel.clone(),
+        shop: Arc::default(),
+        alone: true,
+        held: Vec::new(),
+    };
     let done = work.rebase(wanted);
     Work::unless_cancelled(&cancel, done).await
 }
