@@ -79,10 +79,14 @@ pub async fn put(blobs: &dyn Blobs, content: impl Into<Bytes> + Send) -> Result<
     writer.finish(None).await
 }
 
+/// Most manifests and configurations are smaller.
+const SMALL: u64 = 16 << 10;
+
 /// Reads a whole blob that is known to be small; `Corrupt` when it has more than `limit` bytes.
 pub async fn get(blobs: &dyn Blobs, digest: &Digest, limit: u64) -> Result<Bytes> {
     use tokio::io::AsyncReadExt;
-    let mut content = Vec::new();
+    // Room for a manifest: each read is a way to another thread and back, and an empty vector begins with 32 bytes.
+    let mut content = Vec::with_capacity(limit.min(SMALL) as usize);
     let reader = blobs.read(digest, 0, None).await?;
     let read = reader.take(limit + 1).read_to_end(&mut content).await;
     read.map_err(|e| crate::Error::new(crate::Kind::Io, format!("cannot read blob {digest}")).caused(e))?;

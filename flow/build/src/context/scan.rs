@@ -25,7 +25,10 @@ use crate::{
 const DEEPEST: usize = 256;
 
 fn threads(work: usize) -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from).min(8).min(work.max(1))
+    if work < 2 {
+        return 1;
+    }
+    std::thread::available_parallelism().map_or(1, usize::from).min(8).min(work)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -256,6 +259,9 @@ impl Hasher {
 
     /// Reads files on all cores.
     fn read(&self, files: &[Selected], todo: &[usize]) -> Result<Vec<(usize, Stamp, [u8; 32])>> {
+        if todo.is_empty() {
+            return Ok(Vec::new());
+        }
         let next = AtomicUsize::new(0);
         let work = || -> Result<Vec<(usize, Stamp, [u8; 32])>> {
             let mut done = Vec::new();
