@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use yaml::Value;
 
 use crate::{
-    Error, FileError, Files, Kustomization, NAMES, Remote, Result, address::Address, generate,
-    kustomization::read_value, path, read, refused,
+    Error, FileError, Files, Kustomization, Remote, Result, address::Address, generate, kustomization::read_value,
+    path, read, refused,
 };
 
 /// The directory in which the copy keeps what was elsewhere.
@@ -121,17 +121,7 @@ struct Root<'a> {
 
 impl Root<'_> {
     fn localize(&self, copy: &mut Localized) -> Result<()> {
-        let mut found = None;
-        for name in NAMES {
-            match self.files.read(&path::join(&self.root, name)) {
-                Ok(text) if found.is_none() => found = Some((name, text)),
-                Ok(_) => return Err(Error::Multiple(self.root.clone())),
-                Err(_) => {}
-            }
-        }
-        let Some((name, text)) = found else { return Err(Error::Missing(self.root.clone())) };
-        let file = path::join(&self.root, name);
-        let text = crate::target::utf8(text, &file)?;
+        let (name, file, text) = crate::target::find(self.files, &self.root)?;
         let value = yaml::from_str(&text).map_err(|source| Error::Malformed { file: file.clone(), source })?;
         let invalid = |message| Error::Invalid { file: file.clone(), message };
         read_value::<Kustomization>(value.clone()).map_err(invalid)?;

@@ -153,17 +153,7 @@ impl<'a> Target<'a> {
 
     /// Finds and reads the kustomization of the root.
     fn load(&mut self) -> Result<()> {
-        let mut found = None;
-        for name in NAMES {
-            match self.files.read(&path::join(&self.root, name)) {
-                Ok(text) if found.is_none() => found = Some((name, text)),
-                Ok(_) => return Err(Error::Multiple(self.root.clone())),
-                Err(_) => {}
-            }
-        }
-        let Some((name, text)) = found else { return Err(Error::Missing(self.root.clone())) };
-        let file = path::join(&self.root, name);
-        let text = utf8(text, &file)?;
+        let (name, file, text) = find(self.files, &self.root)?;
         let (kustomization, warnings) = Kustomization::read(&text, &file)?;
         self.file = name;
         self.kustomization = kustomization;
@@ -618,6 +608,22 @@ pub(crate) fn refused(name: &str) -> Error {
     Error::Refused(format!(
         "'{name}' is not in the files and remote resources are not allowed: allow them (`--allow-remote`), or keep a copy beside the kustomization"
     ))
+}
+
+/// The kustomization of a root: its name there, its path, and its text.
+pub(crate) fn find(files: &dyn Files, root: &str) -> Result<(&'static str, String, String)> {
+    let mut found = None;
+    for name in NAMES {
+        match files.read(&path::join(root, name)) {
+            Ok(text) if found.is_none() => found = Some((name, text)),
+            Ok(_) => return Err(Error::Multiple(root.to_owned())),
+            Err(_) => {}
+        }
+    }
+    let Some((name, text)) = found else { return Err(Error::Missing(root.to_owned())) };
+    let file = path::join(root, name);
+    let text = utf8(text, &file)?;
+    Ok((name, file, text))
 }
 
 pub(crate) fn utf8(bytes: Vec<u8>, file: &str) -> Result<String> {

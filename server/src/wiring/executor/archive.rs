@@ -80,6 +80,10 @@ fn open(file: File, packing: &Packing) -> io::Result<Box<dyn Read>> {
 
 /// Unpacks into a directory that is there, as whoever this is.
 pub fn unpack_files(path: &Path, target: &Path) -> Result<(), String> {
+    unpack_as(path, target, false)
+}
+
+fn unpack_as(path: &Path, target: &Path, owners: bool) -> Result<(), String> {
     let mut file = File::open(path).map_err(|e| e.to_string())?;
     let packing = packing(&mut file).map_err(|e| e.to_string())?;
     let reader = open(file, &packing).map_err(|e| e.to_string())?;
@@ -87,7 +91,7 @@ pub fn unpack_files(path: &Path, target: &Path) -> Result<(), String> {
         whiteouts: Whiteouts::Plain,
         max_entries: MOST_ENTRIES,
         max_bytes: MOST_BYTES,
-        owners: false,
+        owners,
         ..ApplyOptions::default()
     };
     apply(reader, target, &options).map(drop).map_err(|error| crate::wiring::load::unreadable(&error))
@@ -95,23 +99,10 @@ pub fn unpack_files(path: &Path, target: &Path) -> Result<(), String> {
 
 /// Unpacks into a directory that is there. Everything belongs to `owner` where one is named, else to whom the archive says.
 pub fn unpack(path: &Path, target: &Path, owner: Option<(u32, u32)>) -> Result<(), String> {
-    let mut file = File::open(path).map_err(|e| e.to_string())?;
-    let packing = packing(&mut file).map_err(|e| e.to_string())?;
-    let reader = open(file, &packing).map_err(|e| e.to_string())?;
-    let options = ApplyOptions {
-        whiteouts: Whiteouts::Plain,
-        max_entries: MOST_ENTRIES,
-        max_bytes: MOST_BYTES,
-        owners: owner.is_none(),
-        ..ApplyOptions::default()
-    };
-    let said = |error: image::Error| crate::wiring::load::unreadable(&error);
-    let Some((uid, gid)) = owner else {
-        return apply(reader, target, &options).map(drop).map_err(said);
-    };
+    let Some((uid, gid)) = owner else { return unpack_as(path, target, true) };
     // Only what the archive brings gets the owner: it is unpacked beside the target first.
     let beside = tempfile::tempdir().map_err(|e| e.to_string())?;
-    apply(reader, beside.path(), &options).map_err(said)?;
+    unpack_as(path, beside.path(), false)?;
     let copy = graph::Copy {
         sources: vec!["/".into()],
         target: "/".into(),
