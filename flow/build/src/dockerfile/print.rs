@@ -26,12 +26,13 @@ impl Instruction {
         f.write_str(self.keyword.as_str())?;
         match &self.kind {
             Kind::From(from) => {
-                flags(f, &from.flags)?;
+                flags(f, &from.flags, &from.image.value)?;
                 write!(f, " {}", from.image.value)?;
                 from.name.as_ref().map_or(Ok(()), |name| write!(f, " AS {}", name.value))
             }
             Kind::Run(run) => {
-                flags(f, &run.flags)?;
+                let text = if let Command::Shell(text) = &run.command { text.value.as_str() } else { "" };
+                flags(f, &run.flags, text)?;
                 command(f, &run.command)
             }
             Kind::Copy(copy) | Kind::Add(copy) => print_copy(f, copy),
@@ -50,7 +51,7 @@ impl Instruction {
             Kind::Shell(words) => json(f, words),
             Kind::Healthcheck(Healthcheck::None) => f.write_str(" NONE"),
             Kind::Healthcheck(Healthcheck::Command { flags: given, command: run }) => {
-                flags(f, given)?;
+                flags(f, given, "")?;
                 f.write_str(" CMD")?;
                 command(f, run)
             }
@@ -64,7 +65,6 @@ impl Instruction {
 }
 
 fn print_copy(f: &mut Formatter<'_>, copy: &Copy) -> fmt::Result {
-    flags(f, &copy.flags)?;
     let heredoc = copy.sources.iter().any(|source| matches!(source, CopySource::Heredoc(_)));
     let word = |source: &CopySource| match source {
         CopySource::Path(path) => path.value.clone(),
@@ -72,15 +72,18 @@ fn print_copy(f: &mut Formatter<'_>, copy: &Copy) -> fmt::Result {
     };
     let mut words: Vec<String> = copy.sources.iter().map(word).collect();
     words.push(copy.target.value.clone());
+    flags(f, &copy.flags, if heredoc { &words[0] } else { "" })?;
     // A text with spaces that is not quoted came from the JSON form; a heredoc can only come from the other.
     if heredoc { words.iter().try_for_each(|word| write!(f, " {word}")) } else { json(f, &words) }
 }
 
-fn flags(f: &mut Formatter<'_>, flags: &[Flag]) -> fmt::Result {
+/// `next` is what follows: where it looks like a flag, `--` says that it is none.
+fn flags(f: &mut Formatter<'_>, flags: &[Flag], next: &str) -> fmt::Result {
     flags.iter().try_for_each(|flag| match &flag.value {
         Some(value) => write!(f, " --{}={}", flag.name.value, value.value),
         None => write!(f, " --{}", flag.name.value),
-    })
+    })?;
+    if next.starts_with("--") { f.write_str(" --") } else { Ok(()) }
 }
 
 fn command(f: &mut Formatter<'_>, command: &Command) -> fmt::Result {

@@ -184,3 +184,11 @@ proptest! {
         let _ = expand::expand_text(&word, '`', &mut |_| None);
     }
 }
+
+#[test]
+fn what_only_looks_like_a_flag_is_printed_so_that_it_is_none() {
+    for text in ["FROM -- --x", "FROM a\nRUN -- --x", "FROM a\nCOPY -- --a <<X /t/\nb\nX"] {
+        let file = parse("Dockerfile", text).unwrap();
+        assert_eq!(parse("Dockerfile", &file.to_string()).unwrap(), file, "{file}");
+    }
+}
