@@ -73,11 +73,7 @@ fn capabilities(found: &mut Vec<Missing>) {
         (18, "CAP_SYS_CHROOT"),
         (21, "CAP_SYS_ADMIN"),
     ];
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status
-        .lines()
-        .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
-        .unwrap_or(u64::MAX);
+    let effective = crate::isolation::status("CapEff").unwrap_or(u64::MAX);
     for (bit, name) in NEEDED {
         if effective & (1 << bit) == 0 {
             let fix = "give the process all capabilities (in a container: run it privileged)";

@@ -11,13 +11,16 @@ use std::collections::BTreeMap;
 use yaml::Value;
 
 use crate::{
-    Error, FileError, Files, Kustomization, Remote, Result, address::Address, generate, kustomization::read_value,
+    Error, FileError, Files, Kustomization, Remote, Result,
+    address::Address,
+    generate,
+    kustomization::read_value,
     path, read, refused,
+    target::{self, MAX_DEPTH},
 };
 
 /// The directory in which the copy keeps what was elsewhere.
 const ELSEWHERE: &str = "localized-files";
-const MAX_DEPTH: usize = 64;
 /// Bytes of a copy at most.
 const LARGEST: usize = 1 << 30;
 
@@ -121,7 +124,7 @@ struct Root<'a> {
 
 impl Root<'_> {
     fn localize(&self, copy: &mut Localized) -> Result<()> {
-        let (name, file, text) = crate::target::find(self.files, &self.root)?;
+        let (name, file, text) = target::find(self.files, &self.root)?;
         let value = yaml::from_str(&text).map_err(|source| Error::Malformed { file: file.clone(), source })?;
         let invalid = |message| Error::Invalid { file: file.clone(), message };
         read_value::<Kustomization>(value.clone()).map_err(invalid)?;
@@ -198,28 +201,15 @@ impl Root<'_> {
     }
 
     fn below(&self, name: &str) -> Result<Self> {
-        if name.starts_with('/') {
-            return Err(Error::wrong(format!("new root '{name}' cannot be absolute")));
-        }
-        let at = path::join(&self.root, name);
-        let root = match self.files.canonical(&at) {
-            Some(found) if self.files.is_dir(&found) => found,
-            Some(found) => {
-                return Err(Error::wrong(format!("must build at directory: '{found}': file is not directory")));
-            }
-            None => return Err(Error::Absent(format!("must build at directory: '{at}' is no directory"))),
+        let absent = || {
+            let at = path::join(&self.root, name);
+            Error::Absent(format!("must build at directory: '{at}' is no directory"))
         };
+        let root = target::root_below(self.files, &self.root, name)?.ok_or_else(absent)?;
         if !path::within(&root, &self.scope) {
             return Err(Error::Refused(format!("root {root:?} outside localize scope {:?}", self.scope)));
         }
-        if let Some(visited) = self.visited.iter().rev().find(|visited| path::within(visited, &root)) {
-            return Err(Error::Cycle { candidate: root, visited: visited.clone() });
-        }
-        if self.visited.len() >= MAX_DEPTH {
-            return Err(Error::Refused(format!("bases nested deeper than {MAX_DEPTH}: {root}")));
-        }
-        let mut visited = self.visited.clone();
-        visited.push(root.clone());
+        let visited = target::visit(&self.visited, &root)?;
         let copy = path::clean(&format!("{}/{}", self.copy, relative(&self.root, &root)));
         Ok(Self { files: self.files, root, scope: self.scope.clone(), copy, visited, options: self.options })
     }
@@ -252,7 +242,7 @@ impl Root<'_> {
     /// A file with objects, or a directory.
     fn resource(&self, name: &str, copy: &mut Localized) -> Result<String> {
         let as_file = self.load(name).and_then(|content| {
-            let text = crate::target::utf8(content.clone(), name)?;
+            let text = target::utf8(content.clone(), name)?;
             read::resources(&text, name).map_err(|error| error.during(format!("invalid resource at file {name:?}")))?;
             self.keep(name, content, copy)
         });
@@ -285,7 +275,7 @@ impl Root<'_> {
             Ok(found) => return Ok((found, false)),
             Err(error) => error,
         };
-        let file = self.load(entry).and_then(|content| read::resources(&crate::target::utf8(content, entry)?, entry));
+        let file = self.load(entry).and_then(|content| read::resources(&target::utf8(content, entry)?, entry));
         file.map(|found| (found, true)).map_err(|error| {
             Error::wrong(format!(
                 "unable to load resource entry {entry:?}: when parsing as inline received error: {inline}\nwhen parsing as filepath received error: {error}"

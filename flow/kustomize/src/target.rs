@@ -21,7 +21,7 @@ use crate::{
 
 /// The version that the label `app.kubernetes.io/managed-by` names.
 const MANAGED_BY: &str = "kustomize-v5.8.1";
-const MAX_DEPTH: usize = 64;
+pub(crate) const MAX_DEPTH: usize = 64;
 
 /// Objects on their way, with what goes along.
 #[derive(Default)]
@@ -195,34 +195,19 @@ impl<'a> Target<'a> {
         if name.is_empty() {
             return Err(Error::wrong("new root cannot be empty"));
         }
-        if name.starts_with('/') {
-            return Err(Error::wrong(format!("new root '{name}' cannot be absolute")));
-        }
         let path = path::join(&self.root, name);
-        let root = match self.files.canonical(&path) {
-            Some(found) if self.files.is_dir(&found) => found,
-            Some(found) => {
-                return Err(Error::wrong(format!("must build at directory: '{found}': file is not directory")));
-            }
-            None => {
-                return Err(Error::wrong(format!(
-                    "must build at directory: not a valid directory: evalsymlink failure on '{path}' : lstat {path}: no such file or directory"
-                )));
-            }
+        let absent = || {
+            Error::wrong(format!(
+                "must build at directory: not a valid directory: evalsymlink failure on '{path}' : lstat {path}: no such file or directory"
+            ))
         };
+        let root = root_below(self.files, &self.root, name)?.ok_or_else(absent)?;
         if let Some(fence) = self.fence.as_ref().filter(|fence| !path::within(&root, fence)) {
             return Err(Error::Refused(format!(
                 "security; bases in kustomizations found in cloned git repos must be within the repo, but base '{root}' is outside '{fence}'"
             )));
         }
-        if let Some(visited) = self.visited.iter().rev().find(|visited| path::within(visited, &root)) {
-            return Err(Error::Cycle { candidate: root, visited: visited.clone() });
-        }
-        if self.visited.len() >= MAX_DEPTH {
-            return Err(Error::Refused(format!("bases nested deeper than {MAX_DEPTH}: {root}")));
-        }
-        let mut visited = self.visited.clone();
-        visited.push(root.clone());
+        let visited = visit(&self.visited, &root)?;
         Ok(Target {
             files: self.files,
             root,
@@ -608,6 +593,30 @@ pub(crate) fn refused(name: &str) -> Error {
     Error::Refused(format!(
         "'{name}' is not in the files and remote resources are not allowed: allow them (`--allow-remote`), or keep a copy beside the kustomization"
     ))
+}
+
+/// The root that a kustomization in `above` names; `None` where nothing is there.
+pub(crate) fn root_below(files: &dyn Files, above: &str, name: &str) -> Result<Option<String>> {
+    if name.starts_with('/') {
+        return Err(Error::wrong(format!("new root '{name}' cannot be absolute")));
+    }
+    match files.canonical(&path::join(above, name)) {
+        Some(found) if !files.is_dir(&found) => {
+            Err(Error::wrong(format!("must build at directory: '{found}': file is not directory")))
+        }
+        found => Ok(found),
+    }
+}
+
+/// The way to a root: what was on the way to the one that names it, and itself. No circle, and not too deep.
+pub(crate) fn visit(way: &[String], root: &str) -> Result<Vec<String>> {
+    if let Some(visited) = way.iter().rev().find(|visited| path::within(visited, root)) {
+        return Err(Error::Cycle { candidate: root.to_owned(), visited: visited.clone() });
+    }
+    if way.len() >= MAX_DEPTH {
+        return Err(Error::Refused(format!("bases nested deeper than {MAX_DEPTH}: {root}")));
+    }
+    Ok(way.iter().cloned().chain([root.to_owned()]).collect())
 }
 
 /// The kustomization of a root: its name there, its path, and its text.

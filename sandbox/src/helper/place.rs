@@ -182,9 +182,12 @@ pub(crate) fn undo(beside: &Path) -> io::Result<()> {
     failed
 }
 
-/// What was moved in and out of a root, and is not changed for that.
-pub(crate) fn untouched(beside: &Path) -> io::Result<Vec<PathBuf>> {
-    Ok(record::read(&beside.join(UNTOUCHED))?.unwrap_or_default())
+/// What was moved in and out of a root, and is not changed for that. It is told once.
+pub(crate) fn take_untouched(beside: &Path) -> io::Result<Vec<PathBuf>> {
+    let file = beside.join(UNTOUCHED);
+    let Some(untouched) = record::read(&file)? else { return Ok(Vec::new()) };
+    fs::remove_file(file)?;
+    Ok(untouched)
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -244,7 +247,7 @@ mod tests {
             assert!(!at("rootfs/new/deep").exists() && !at(JOURNAL).exists());
         };
         whole();
-        let said = untouched(directory.path()).unwrap();
+        let said = take_untouched(directory.path()).unwrap();
         for path in ["etc", "etc/hosts", "old"] {
             assert!(said.contains(&PathBuf::from(path)), "{path} is not in {said:?}");
         }

@@ -152,9 +152,7 @@ fn in_path(tool: &str) -> bool {
 /// Whether root is allowed to give ids away: SETUID and SETGID, and SETFCAP since its own id is among them.
 fn may_set_ids() -> bool {
     const NEEDED: u64 = 1 << 6 | 1 << 7 | 1 << 31;
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok());
-    effective.is_some_and(|bits| bits & NEEDED == NEEDED)
+    crate::isolation::status("CapEff").is_some_and(|bits| bits & NEEDED == NEEDED)
 }
 
 #[cfg(test)]

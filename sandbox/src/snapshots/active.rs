@@ -85,14 +85,14 @@ impl Active {
     /// stays and this one is dropped.
     pub fn commit(mut self) -> Result<()> {
         self.unmount()?;
-        if let Some(tree) = self.tree.take() {
-            let said = Error::io("read what was changed in", &self.path);
-            let upper = self.directory.join("fs");
-            let taken = crate::helper::place::untouched(&self.directory)
-                .and_then(|untouched| changes::take(&self.path, &upper, &tree, &untouched.into_iter().collect()));
-            taken.map_err(said)?;
+        if crate::isolation::chrooted() {
+            let said = |error| Error::io("read what was changed in", &self.path)(error);
+            let untouched = crate::helper::place::take_untouched(&self.directory).map_err(said)?;
+            if let Some(tree) = self.tree.take() {
+                let upper = self.directory.join("fs");
+                changes::take(&self.path, &upper, &tree, &untouched.into_iter().collect()).map_err(said)?;
+            }
         }
-        let _ = fs::remove_file(self.directory.join("untouched.json"));
         for name in ["work", "rootfs"] {
             let path = self.directory.join(name);
             match fs::remove_dir_all(&path) {

@@ -21,7 +21,7 @@ use axum::{
     extract::connect_info::Connected,
     serve::{IncomingStream, Listener as Accepts},
 };
-use nix::sys::socket::{MsgFlags, sendmsg};
+use nix::sys::socket::{Backlog, MsgFlags, sendmsg};
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::{TcpListener, TcpStream},
@@ -48,6 +48,10 @@ impl Listener {
     }
 
     pub fn with_patience(listener: TcpListener, patience: Patience) -> Self {
+        // Bound with room for 128 that nobody took yet: clients that all come at once would be sent away, for a second or for good.
+        if let Err(error) = nix::sys::socket::listen(&listener, Backlog::MAXCONN) {
+            tracing::debug!(%error, "cannot let more connections wait");
+        }
         Self { listener, patience }
     }
 }
