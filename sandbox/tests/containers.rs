@@ -236,7 +236,7 @@ async fn dropping_the_last_handle_ends_it() {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert!(fs::exists(format!("/proc/{pid}")).unwrap());
         drop(clone);
-        for _ in 0..400 {
+        for _ in 0..6000 {
             if f.sandbox.list().unwrap().is_empty() && !f.root.join("containers/dropped").exists() {
                 assert!(!fs::exists(format!("/proc/{pid}")).unwrap());
                 return;
@@ -352,7 +352,7 @@ async fn programs_are_run_in_a_running_container() {
         let sleeping = container.exec(exec(&["sleep", "5151"])).await.unwrap();
         let pid = sleeping.pid();
         drop(sleeping);
-        for _ in 0..200 {
+        for _ in 0..6000 {
             if !fs::exists(format!("/proc/{pid}")).unwrap() {
                 break;
             }

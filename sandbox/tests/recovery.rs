@@ -69,8 +69,15 @@ async fn kept_containers_outlive_a_killed_server_and_nothing_else_does() {
     let log = root.join("pod.log");
     let lines = || fs::read_to_string(&log).unwrap().lines().count();
     let before = lines();
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let ended = root.join("containers/ends/exit.json");
+    for _ in 0..6000 {
+        if lines() > before && ended.exists() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     assert!(lines() > before, "its log goes on without a server");
+    assert!(ended.exists(), "how one ended is written down without a server");
 
     let sandbox = Sandbox::open(config(&root, true)).await.unwrap();
     let network = sandbox.network().await.unwrap().clone();
@@ -157,9 +164,9 @@ async fn a_killed_monitor_takes_its_container_along() {
         let status = fs::read_to_string(format!("/proc/{}/status", container.pid())).unwrap();
         let monitor: i32 = status.lines().find_map(|l| l.strip_prefix("PPid:")).unwrap().trim().parse().unwrap();
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(monitor), nix::sys::signal::Signal::SIGKILL).unwrap();
-        let exit = tokio::time::timeout(Duration::from_secs(10), container.wait()).await.unwrap();
+        let exit = tokio::time::timeout(Duration::from_secs(60), container.wait()).await.unwrap();
         assert_eq!((exit.status, exit.code()), (Status::Lost, 137));
-        for _ in 0..200 {
+        for _ in 0..6000 {
             if !fs::exists(format!("/proc/{}", container.pid())).unwrap() {
                 break;
             }

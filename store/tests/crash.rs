@@ -50,7 +50,11 @@ fn writes_until_killed() {
 async fn what_was_acknowledged_is_there() {
     let dir = tempfile::tempdir().unwrap();
     let mut acknowledged = HashMap::new();
-    for round in 0..ROUNDS {
+    // On a machine that is busy with other things the child may need longer to get to work.
+    for round in 0..10 * ROUNDS {
+        if round >= ROUNDS && acknowledged.len() > 20 {
+            break;
+        }
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "writes_until_killed", "--nocapture"])
             .env("STORE_TEST_CRASH", dir.path())

@@ -162,7 +162,7 @@ async fn contract_on_an_s3_server() {
         );
     };
     let _server = Server(child);
-    for _ in 0..200 {
+    for _ in 0..3000 {
         if tokio::net::TcpStream::connect(&host).await.is_ok() {
             break;
         }

@@ -266,7 +266,7 @@ async fn what_was_done_is_written_down() {
     world.ask(Method::DELETE, "/v2/team/app/manifests/v2", Some(("admin", "root"))).await;
     world.ask(Method::DELETE, &format!("/v2/team/app/blobs/{layer}"), Some(("admin", "root"))).await;
     let mut events = Vec::new();
-    for _ in 0..100 {
+    for _ in 0..1200 {
         events = registry.events("team/", Timestamp::UNIX_EPOCH, 10).await.unwrap();
         if events.len() == 4 {
             break;

@@ -186,7 +186,7 @@ async fn indexes_and_referrers_follow_their_images() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pull_waits_for_the_verdict() {
-    let world = world(20).await;
+    let world = world(120).await;
     let (digest, _) = push_image(&world.served.registry, "team/app", &["v1"], "one").await;
     let (judge, log) = (world.judge.clone(), world.log.clone());
     let begun = std::time::Instant::elapsed;
@@ -199,7 +199,7 @@ async fn a_pull_waits_for_the_verdict() {
     });
     world.open("team/app/manifests/v1").await;
     let took = begun(&start);
-    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(10), "{took:?}");
+    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(60), "{took:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

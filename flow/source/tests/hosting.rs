@@ -220,7 +220,7 @@ async fn git_ends_when_the_client_goes_away() {
     };
     assert!(running() > 0);
     drop(exchange);
-    for _ in 0..200 {
+    for _ in 0..3000 {
         if running() == 0 {
             break;
         }

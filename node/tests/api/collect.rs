@@ -18,13 +18,13 @@ async fn config(objects: &Objects, name: &str, owners: &[&Value]) -> Value {
 }
 
 async fn until(what: &str, holds: impl Fn() -> bool) {
-    for _ in 0..200 {
+    for _ in 0..2400 {
         if holds() {
             return;
         }
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
-    panic!("in five seconds it did not come to: {what}");
+    panic!("in a minute it did not come to: {what}");
 }
 
 fn there(objects: &Objects, name: &str) -> bool {

@@ -164,7 +164,7 @@ async fn a_watch_ends_when_asked_and_with_the_server() {
     assert!(!watching.is_finished(), "a watch without an end goes on");
     let begun = tokio::time::Instant::now();
     node.server.shutdown().await;
-    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    assert!(begun.elapsed() < std::time::Duration::from_secs(30));
     assert_eq!(watching.await.unwrap().0, 200);
 }
 

@@ -2,6 +2,7 @@
 
 use node::objects::{Objects, meta, resource};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::harness::{Node, WEB, kubectls};
 
@@ -42,12 +43,14 @@ async fn status_history_undo_and_restart() {
         kubectl.ok_with("apply -f -", WEB).await;
         revision(&node.objects, 1).await;
         available(&node.objects, 1).await;
-        let waiting = tokio::spawn(kubectl.ok("rollout status deploy/web --timeout=30s"));
-        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let mut waiting = kubectl.command(&["rollout", "status", "deploy/web", "--timeout=60s"]).spawn().unwrap();
+        let mut said = BufReader::new(waiting.stdout.take().unwrap()).lines();
+        let first = said.next_line().await.unwrap().unwrap();
+        assert!(first.contains("1 out of 3 new replicas have been updated"), "{first}");
         available(&node.objects, 3).await;
-        let said = waiting.await.unwrap();
-        assert!(said.contains("1 out of 3 new replicas have been updated"), "{said}");
-        assert!(said.contains("deployment \"web\" successfully rolled out"), "{said}");
+        let last = said.next_line().await.unwrap().unwrap();
+        assert!(last.contains("deployment \"web\" successfully rolled out"), "{last}");
+        assert!(waiting.wait().await.unwrap().success());
         kubectl.ok("set image deploy/web web=web:2").await;
         revision(&node.objects, 2).await;
         let history = kubectl.ok("rollout history deploy/web").await;

@@ -86,7 +86,7 @@ impl Bench {
 
     /// Looks until it holds.
     async fn until(&self, what: &str, holds: impl Fn(&WorkloadStatus) -> bool) -> WorkloadStatus {
-        for _ in 0..500 {
+        for _ in 0..6000 {
             let status = self.web().await;
             if holds(&status) {
                 return status;

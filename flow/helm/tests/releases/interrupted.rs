@@ -13,7 +13,7 @@ async fn states(helm: &helm::Helm) -> Vec<Status> {
 
 /// Waits until the newest revision is as said.
 async fn until(helm: &helm::Helm, state: Status, revision: u64) {
-    for _ in 0..600 {
+    for _ in 0..3000 {
         let history = helm.releases.history("web").await.unwrap();
         if history.last().is_some_and(|last| last.info.status == state && last.version == revision) {
             return;
@@ -173,7 +173,7 @@ async fn a_claim_that_helm_erased_is_written_again() {
     assert_eq!(helm.releases.get("web", 2).await.unwrap().unwrap().claim, None);
     // The next sign of life brings it back; after that one it is erased again, and the end is written all the same.
     let mut claim = None;
-    for _ in 0..300 {
+    for _ in 0..3000 {
         claim = helm.releases.get("web", 2).await.unwrap().unwrap().claim;
         if claim.is_some() {
             break;
