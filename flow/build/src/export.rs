@@ -220,9 +220,9 @@ async fn push_docker(
 /// Docker's name for a type of layers.
 fn docker_layer(media_type: &str) -> &str {
     match media_type {
-        media::OCI_LAYER => "application/vnd.docker.image.rootfs.diff.tar",
+        media::OCI_LAYER => media::DOCKER_LAYER,
         media::OCI_LAYER_GZIP => media::DOCKER_LAYER_GZIP,
-        media::OCI_LAYER_ZSTD => "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        media::OCI_LAYER_ZSTD => media::DOCKER_LAYER_ZSTD,
         other => other,
     }
 }

@@ -10,6 +10,7 @@ pub(crate) mod archive;
 mod beneath;
 mod compress;
 mod entry;
+mod recompress;
 mod write;
 
 use std::{path::PathBuf, sync::Arc};
@@ -23,6 +24,7 @@ use crate::{Error, Kind, Result, media};
 
 pub use apply::{Applied, ApplyOptions, Whiteouts, apply};
 pub use compress::{Reader, Writer};
+pub use recompress::recompress_blob;
 pub use write::{WriteOptions, Written, write};
 
 /// Marks a deleted name in a layer tar.
@@ -101,6 +103,16 @@ impl Compression {
             Self::None => media::OCI_LAYER,
             Self::Gzip => media::OCI_LAYER_GZIP,
             Self::Zstd => media::OCI_LAYER_ZSTD,
+        }
+    }
+
+    /// How a layer of this media type, OCI's or Docker's, is compressed; `None` for what is no layer, or none that leaves its registry.
+    pub fn of(media_type: &str) -> Option<Self> {
+        match media_type {
+            media::OCI_LAYER | media::DOCKER_LAYER => Some(Self::None),
+            media::OCI_LAYER_GZIP | media::DOCKER_LAYER_GZIP => Some(Self::Gzip),
+            media::OCI_LAYER_ZSTD | media::DOCKER_LAYER_ZSTD => Some(Self::Zstd),
+            _ => None,
         }
     }
 }

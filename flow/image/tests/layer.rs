@@ -14,7 +14,7 @@ use std::{
 
 use image::{
     Kind,
-    layer::{ApplyOptions, Compression, Whiteouts, WriteOptions, apply, apply_blob, write, write_blob},
+    layer::{ApplyOptions, Compression, Whiteouts, WriteOptions, apply, apply_blob, recompress_blob, write, write_blob},
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
@@ -599,4 +599,32 @@ async fn layers_go_through_a_store() {
     assert!(fs::read(to.path().join("file")).unwrap() == vec![9; 3_000_000]);
     let error = write_blob(&blobs, from.path().join("absent"), WriteOptions::default()).await.unwrap_err();
     assert!(error.message.contains("absent"), "{error}");
+}
+
+#[tokio::test]
+async fn a_layer_compressed_anew_is_what_it_would_have_been() {
+    let directory = TempDir::new().unwrap();
+    // More than one block of each compression.
+    let content: Vec<u8> = (0..5_000_000u32).flat_map(|n| (n / 7).to_le_bytes()[..2].to_vec()).collect();
+    fs::write(directory.path().join("a"), content).unwrap();
+    let blobs: Arc<dyn Blobs> = Arc::new(MemoryBlobs::default());
+    let all = [Compression::None, Compression::Gzip, Compression::Zstd];
+    let mut made = Vec::new();
+    for compression in all {
+        let options = WriteOptions { compression, epoch: Some(0), ..WriteOptions::default() };
+        made.push(write_blob(&blobs, directory.path().to_owned(), options).await.unwrap());
+    }
+    for from in &made {
+        for (compression, to) in all.into_iter().zip(&made) {
+            let reader = blobs.read(&from.digest, 0, None).await.unwrap();
+            let again = recompress_blob(&blobs, reader, &from.diff_id, compression, None).await.unwrap();
+            assert_eq!(again, (to.digest.clone(), to.size), "{} to {compression:?}", from.media_type);
+        }
+        // Something else than the configuration says, or not all of it.
+        let reader = blobs.read(&from.digest, 0, None).await.unwrap();
+        let other = recompress_blob(&blobs, reader, &made[1].digest, Compression::Gzip, None).await.unwrap_err();
+        assert_eq!(other.kind, Kind::DigestInvalid);
+        let reader = blobs.read(&from.digest, 0, Some(from.size - 700)).await.unwrap();
+        recompress_blob(&blobs, reader, &from.diff_id, Compression::Gzip, None).await.unwrap_err();
+    }
 }

@@ -197,6 +197,7 @@ impl Options {
         for text in &self.output {
             outputs.push(Output::parse(text, self.allow_latest, &mut packing)?);
         }
+        packing.settle(&outputs)?;
         if self.push {
             outputs.push(Output { kind: OutputKind::Registry, dest: None, names: Vec::new() });
         }
@@ -220,6 +221,10 @@ impl Options {
             if !platforms.contains(&platform) {
                 platforms.push(platform);
             }
+        }
+        if platforms.len() > 1 && outputs.iter().any(|output| output.kind == OutputKind::Docker) {
+            return Err(Fault::usage("a Docker archive holds the image of one platform")
+                .hint("use type=oci, which holds those of several"));
         }
         let mut attest = Attest { sbom: self.sbom, provenance: None };
         attest.provenance(&self.provenance)?;
@@ -420,6 +425,8 @@ mod tests {
             (&["--platform", "x"], "no platform"),
             (&["--secret", "src=x"], "needs an id"),
             (&["--build-context", "x"], "names no place"),
+            (&["-o", "type=docker,dest=x", "--platform", "linux/amd64,linux/arm64"], "of one platform"),
+            (&["-o", "type=oci,dest=x,compression=zstd,oci-mediatypes=false"], "no zstd"),
         ] {
             let error = request(arguments).err().unwrap().message;
             assert!(error.contains(why), "{error}");

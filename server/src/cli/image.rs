@@ -12,7 +12,7 @@ use super::output;
 use crate::{
     clock,
     fault::{Class, Fault, Result},
-    wiring::{Home, Place, Saved, archive, load, push, to_file, to_give},
+    wiring::{Below, Home, Packing, Place, Saved, archive, load, push, recompress, to_file, to_give},
 };
 
 #[derive(Debug, clap::Args)]
@@ -84,6 +84,9 @@ enum Command {
         /// The archive [default: standard output]
         #[arg(long, short)]
         output: Option<PathBuf>,
+        /// Compress layers anew that are compressed otherwise: gzip, which Docker 20.10 needs, zstd or uncompressed [default: as they are]
+        #[arg(long)]
+        compression: Option<String>,
     },
     /// Make an image of an archive of a file system
     Import {
@@ -103,6 +106,9 @@ enum Command {
         image: String,
         /// The name at the registry [default: its own]
         to: Option<String>,
+        /// Compress layers anew that are compressed otherwise: gzip, zstd or uncompressed [default: as they are]
+        #[arg(long)]
+        compression: Option<String>,
     },
     /// Remove images without a name, content that no image has, and results of builds that no image came from
     Prune,
@@ -154,7 +160,8 @@ async fn run(home: &Home, command: Command) -> Result<()> {
             }
             Ok(())
         }
-        Command::Save { images, output } => {
+        Command::Save { images, output, compression } => {
+            let packing = packing(compression.as_deref())?;
             let mut saved: Vec<Saved> = Vec::new();
             for text in &images {
                 let (repository, digest) = home.place_of(text).await?;
@@ -165,7 +172,18 @@ async fn run(home: &Home, command: Command) -> Result<()> {
                     None => saved.push(Saved { repository, digest, names: name.into_iter().collect() }),
                 }
             }
-            to_file(output.as_deref(), async |out| archive(home, &saved, out).await).await
+            let written = async {
+                for one in &mut saved {
+                    if let Some(packing) = &packing {
+                        let made = recompress::image(home, &one.repository, &one.digest, packing).await?;
+                        (one.repository, one.digest) = (recompress::PASSING.to_owned(), made);
+                    }
+                }
+                to_file(output.as_deref(), async |out| archive(home, &saved, out).await).await
+            };
+            let written = written.await;
+            recompress::forget(home).await?;
+            written
         }
         Command::Import { archive, name, message, allow_latest } => {
             let name = name.map(|name| to_give(&name, allow_latest)).transpose()?;
@@ -188,13 +206,25 @@ async fn run(home: &Home, command: Command) -> Result<()> {
             println!("{name} {digest}");
             Ok(())
         }
-        Command::Push { image, to } => {
+        Command::Push { image, to, compression } => {
+            let packing = packing(compression.as_deref())?;
             let (repository, digest) = home.place_of(&image).await?;
             let to = to.as_deref().unwrap_or(&image);
             let to: image::Reference =
                 to.parse().map_err(|e: image::Error| Fault::usage(format!("`{to}` is no name at a registry: {e}")))?;
-            push(home, &repository, &digest, std::slice::from_ref(&to)).await?;
-            println!("{to} {digest}");
+            let Some(packing) = packing else {
+                push(home, &repository, &digest, std::slice::from_ref(&to)).await?;
+                println!("{to} {digest}");
+                return Ok(());
+            };
+            let pushed = async {
+                let made = recompress::image(home, &repository, &digest, &packing).await?;
+                push(home, recompress::PASSING, &made, std::slice::from_ref(&to)).await?;
+                Ok::<_, Fault>(made)
+            };
+            let pushed = pushed.await;
+            recompress::forget(home).await?;
+            println!("{to} {}", pushed?);
             Ok(())
         }
         Command::Prune => {
@@ -211,6 +241,11 @@ async fn run(home: &Home, command: Command) -> Result<()> {
             Ok(())
         }
     }
+}
+
+fn packing(compression: Option<&str>) -> Result<Option<Packing>> {
+    let Some(text) = compression else { return Ok(None) };
+    Ok(Some(Packing { compression: Packing::compression(text)?, below: Below::All, ..Packing::default() }))
 }
 
 async fn ls(home: &Home, quiet: bool, json: bool) -> Result<()> {

@@ -32,8 +32,9 @@ pub use builder::{
     describe::tag,
     load,
     names::{repository, to_give},
-    output::{self, Output, OutputKind, Packing, Saved, archive, push, to_file},
+    output::{self, Below, Output, OutputKind, Packing, Saved, archive, push, to_file},
     packs::{Packs, Volume, default_builder, rebase},
+    recompress,
 };
 pub use local::{run_local, signal_of};
 pub use registry::{cleaning, serve as serve_registry};

@@ -210,6 +210,74 @@ fn the_same_files_give_the_same_digest_and_nothing_is_done_twice() {
     assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
 }
 
+/// The layers of a Docker archive: how each begins.
+fn beginnings(archive: &Path) -> Vec<Vec<u8>> {
+    use std::io::Read;
+    let mut files: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    let mut manifest = serde_json::Value::Null;
+    for entry in tar::Archive::new(std::fs::File::open(archive).unwrap()).entries().unwrap() {
+        let mut entry = entry.unwrap();
+        let path = entry.path().unwrap().display().to_string();
+        let mut content = Vec::new();
+        let most = if path == "manifest.json" { 1 << 20 } else { 4 };
+        (&mut entry).take(most).read_to_end(&mut content).unwrap();
+        if path == "manifest.json" {
+            manifest = serde_json::from_slice(&content).unwrap();
+        }
+        files.insert(path, content);
+    }
+    let layers = manifest[0]["Layers"].as_array().unwrap();
+    layers.iter().map(|layer| files[layer.as_str().unwrap()].clone()).collect()
+}
+
+#[test]
+fn what_older_readers_take_has_no_zstd() {
+    let Some(bench) = Bench::new() else { return };
+    bench.write("Dockerfile", "FROM debian\nCOPY a.txt /\n");
+    bench.write("a.txt", "a");
+    let (tar, gzip) = (bench.at("x.tar"), [0x1f, 0x8b]);
+    let build = |name: &str, output: &str| {
+        bench.run(&["build", "-q", "-t", name, "-o", &output.replace("TAR", &tar.display().to_string()), "."]).ok();
+        json(&bench.run(&["image", "inspect", name]).ok())[0].clone()
+    };
+    let types = |image: &serde_json::Value| {
+        let layers = image["Layers"].as_array().unwrap();
+        let last = |layer: &serde_json::Value| layer["mediaType"].as_str().unwrap().rsplit('.').next().unwrap().to_owned();
+        layers.iter().map(last).collect::<Vec<_>>()
+    };
+    // The base's layers are the store's own, in zstd, until somebody says otherwise.
+    let usual = build("usual:1", "type=oci,dest=TAR");
+    assert_eq!(types(&usual), ["tar+zstd", "tar+gzip"]);
+    for (output, wanted) in [
+        ("type=docker,dest=TAR", "tar+gzip"),
+        ("type=oci,dest=TAR,compression=gzip", "tar+gzip"),
+        ("type=docker,dest=TAR,oci-mediatypes=false", "gzip"),
+        ("type=oci,dest=TAR,compression=zstd", "tar+zstd"),
+        ("type=docker,dest=TAR,compression=uncompressed", "tar"),
+    ] {
+        let image = build("other:1", output);
+        assert!(types(&image).iter().all(|one| one == wanted), "{output}: {image}");
+        // The files are the same; only what they are packed in is not.
+        assert_eq!(image["RootFS"], usual["RootFS"], "{output}");
+        let begun = beginnings(&tar).iter().all(|begin| begin.starts_with(&gzip));
+        assert_eq!(begun, wanted.ends_with("gzip"), "{output}");
+    }
+    // The same for what is there already; the store keeps what it had.
+    let saved = bench.at("saved.tar");
+    let save = |more: &[&str]| {
+        let to = saved.display().to_string();
+        bench.run(&[&["image", "save", "usual:1", "-o", &to], more].concat()).ok();
+        beginnings(&saved).iter().filter(|begin| begin.starts_with(&gzip)).count()
+    };
+    assert_eq!(save(&[]), 1);
+    let listed = bench.run(&["image", "ls"]).ok();
+    assert_eq!(save(&["--compression", "gzip"]), 2);
+    assert_eq!(bench.run(&["image", "ls"]).ok().lines().count(), listed.lines().count());
+    assert_eq!(json(&bench.run(&["image", "inspect", "usual:1"]).ok())[0]["Id"], usual["Id"]);
+    assert!(bench.run(&["image", "save", "usual:1", "--compression", "lzma"]).failed().contains("zstd and uncompressed"));
+    assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
+}
+
 #[test]
 fn what_is_wrong_is_shown_with_its_line_and_leaves_nothing() {
     let Some(bench) = Bench::new() else { return };

@@ -12,7 +12,7 @@ use store::{Change, Expect};
 use super::{
     Built, Happening, Made, Target, Work, attest, cache, describe, epoch,
     names::{self, repository},
-    output, platform_of, watch,
+    output, platform_of, recompress, watch,
 };
 use crate::{
     fault::{Class, Fault, Result},
@@ -297,6 +297,10 @@ impl Work<'_> {
     async fn export(&mut self, lowered: &Lowered, graph: &Graph, dates: &epoch::Dates, key: &str) -> Result<Made> {
         let (home, request) = (self.home, self.request);
         let layers = self.layers(std::slice::from_ref(lowered), graph, dates, None).await?;
+        let cancel = self.cancel.clone();
+        let repacked = recompress::base(home.shelf(), lowered, &request.packing);
+        let repacked = Self::unless_cancelled(&cancel, repacked).await?;
+        let lowered = repacked.as_ref().unwrap_or(lowered);
         let epoch = image_epoch(dates, lowered);
         let options = build::ExportOptions {
             epoch,

@@ -16,6 +16,7 @@ pub mod output;
 mod packed;
 pub mod packs;
 pub mod platforms;
+pub mod recompress;
 mod relaxed;
 pub mod remotes;
 mod secrets;

@@ -45,12 +45,25 @@ impl OutputKind {
     }
 }
 
+/// Which layers of a base are compressed anew.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Below {
+    /// None: they stay the same blobs as in every other image.
+    #[default]
+    Kept,
+    /// Those in zstd, which older readers of images do not know.
+    NoZstd,
+    /// All that are not compressed as the new layers are.
+    All,
+}
+
 /// How the layers and documents of an image are written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packing {
     pub compression: Compression,
-    /// The compression's own where none is named.
+    /// The compression's own where none is named. It is for layers that are written, and no reason to write one.
     pub level: Option<i32>,
+    pub below: Below,
     /// Docker's media types in place of OCI's.
     pub docker: bool,
 }
@@ -58,7 +71,34 @@ pub struct Packing {
 impl Default for Packing {
     /// What every tool of the field reads.
     fn default() -> Self {
-        Self { compression: Compression::Gzip, level: None, docker: false }
+        Self { compression: Compression::Gzip, level: None, below: Below::Kept, docker: false }
+    }
+}
+
+impl Packing {
+    /// What a compression is called on the command line.
+    pub fn compression(text: &str) -> Result<Compression> {
+        match text {
+            "gzip" => Ok(Compression::Gzip),
+            "zstd" => Ok(Compression::Zstd),
+            "uncompressed" | "none" => Ok(Compression::None),
+            other => Err(Fault::usage(format!("there is no compression `{other}`"))
+                .hint("there are gzip, zstd and uncompressed")),
+        }
+    }
+
+    /// The same with what all outputs together ask for, once they are read: where Docker's formats are written there is no zstd that
+    /// nobody asked for.
+    pub fn settle(&mut self, outputs: &[Output]) -> Result<()> {
+        let archive = outputs.iter().any(|output| output.kind == OutputKind::Docker);
+        if self.docker && self.compression == Compression::Zstd {
+            let fault = Fault::usage("Docker's media types have no zstd");
+            return Err(fault.hint("leave oci-mediatypes=false out, or use compression=gzip"));
+        }
+        if (self.docker || archive) && self.compression != Compression::Zstd {
+            self.below = self.below.max(Below::NoZstd);
+        }
+        Ok(())
     }
 }
 
@@ -111,6 +151,7 @@ impl Output {
             return Ok(Self { kind: OutputKind::Local, dest: Some(text.into()), names: Vec::new() });
         }
         let (mut kind, mut dest, mut given, mut push, mut tar) = (None, None, Vec::new(), false, true);
+        let (mut compressed, mut force) = (false, None);
         for field in csv(text) {
             let (name, value) = field.split_once('=').unwrap_or((field.as_str(), "true"));
             let yes = matches!(value, "true" | "1");
@@ -125,16 +166,10 @@ impl Output {
                 "push" => push = yes,
                 "tar" => tar = yes,
                 "compression" => {
-                    packing.compression = match value {
-                        "gzip" => Compression::Gzip,
-                        "zstd" => Compression::Zstd,
-                        "uncompressed" | "none" => Compression::None,
-                        other => {
-                            return Err(Fault::usage(format!("--output knows no compression `{other}`"))
-                                .hint("there are gzip, zstd and uncompressed"));
-                        }
-                    };
+                    packing.compression = Packing::compression(value)?;
+                    compressed = true;
                 }
+                "force-compression" if yes || matches!(value, "false" | "0") => force = Some(yes),
                 "compression-level" => {
                     let level = value.parse::<i32>().ok().filter(|level| (0..=22).contains(level));
                     let wrong = || {
@@ -145,13 +180,16 @@ impl Output {
                 }
                 "oci-mediatypes" => packing.docker = !yes,
                 // The only way here: times are rewritten, the store holds every image.
-                "rewrite-timestamp" | "force-compression" | "store" | "unpack" if yes => {}
+                "rewrite-timestamp" | "store" | "unpack" if yes => {}
                 other => {
                     return Err(Fault::usage(format!("--output knows no `{other}={value}`")).hint(
-                        "there are type, dest, name, push, tar, compression, compression-level and oci-mediatypes",
+                        "there are type, dest, name, push, tar, compression, compression-level, force-compression and oci-mediatypes",
                     ));
                 }
             }
+        }
+        if force.unwrap_or(compressed) {
+            packing.below = Below::All;
         }
         let kind = match (kind.as_deref(), push) {
             (Some("registry"), _) | (Some("image") | None, true) => OutputKind::Registry,
@@ -486,7 +524,24 @@ mod tests {
         let mut packing = Packing::default();
         let text = "type=oci,dest=x,compression=zstd,compression-level=19,oci-mediatypes=false";
         Output::parse(text, false, &mut packing).unwrap();
-        assert_eq!(packing, Packing { compression: Compression::Zstd, level: Some(19), docker: true });
+        let zstd = Packing { compression: Compression::Zstd, level: Some(19), below: Below::All, docker: true };
+        assert_eq!(packing, zstd);
+        assert!(packing.settle(&[]).unwrap_err().message.contains("no zstd"));
+        for (text, below) in [
+            ("type=oci,dest=x", Below::Kept),
+            ("type=docker", Below::Kept),
+            ("type=docker,dest=x", Below::NoZstd),
+            ("type=registry,oci-mediatypes=false", Below::NoZstd),
+            ("type=oci,dest=x,compression=gzip", Below::All),
+            ("type=oci,dest=x,compression=gzip,force-compression=false", Below::Kept),
+            ("type=docker,dest=x,compression=gzip,force-compression=0", Below::NoZstd),
+            ("type=oci,dest=x,force-compression", Below::All),
+        ] {
+            let mut packing = Packing::default();
+            let output = Output::parse(text, false, &mut packing).unwrap();
+            packing.settle(&[output]).unwrap();
+            assert_eq!(packing.below, below, "{text}");
+        }
         for wrong in [
             "type=cloud,dest=x",
             "type=local",

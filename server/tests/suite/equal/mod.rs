@@ -18,7 +18,7 @@ use std::{
 
 use peers::{BuildKit, Docker};
 use serde_json::Value;
-use testbed::{Said, leftovers, need_mirror, need_root, need_tool, package_cache, said};
+use testbed::{Said, json, leftovers, need_mirror, need_root, need_tool, package_cache, said, skip};
 use tree::{Image, Reader};
 
 use crate::shipway;
@@ -349,6 +349,43 @@ fn the_buildkit_of_docker_builds_the_same() {
     drop(docker);
     compare(Peer::Docker, &cases, ours, theirs);
     assert_eq!(leftovers(&ground.at("data")), [] as [String; 0]);
+}
+
+#[test]
+fn docker_loads_and_runs_what_is_written() {
+    if !possible(&["dockerd", "docker"]) {
+        return;
+    }
+    let ground = Ground::new();
+    let Some(docker) = Docker::start_bare(&ground) else { return };
+    let text = "### one\nFROM debian\nCOPY --chown=7:8 a.txt /a\nENV SAID=hello\nUSER 7\nENTRYPOINT [\"sh\", \"-c\"]\n";
+    let file = ground.file(1, &cases(text)[0]);
+    let archive = ground.path("load.tar");
+    for (name, more) in [("a:1", ""), ("a:2", ",oci-mediatypes=false"), ("a:3", ",compression=uncompressed")] {
+        let output = format!("type=docker,dest={archive}{more}");
+        ground.shipway(&["build", "-q", "-f", &file, "-t", name, "-o", &output, "."]).ok();
+        let loaded = docker.run(&["load", "--input", &archive]).ok();
+        assert!(loaded.contains(&format!("Loaded image: {name}")), "{loaded}");
+        let theirs = json(&docker.run(&["inspect", name]).ok())[0].clone();
+        let ours = json(&ground.shipway(&["image", "inspect", name]).ok())[0].clone();
+        assert_eq!(theirs["RootFS"]["Layers"], ours["RootFS"]["diff_ids"], "{name}");
+        for key in ["User", "Entrypoint", "Env"] {
+            assert_eq!(theirs["Config"][key], ours["Config"][key], "{name} {key}");
+        }
+    }
+    // What was in the store in zstd, too.
+    let usual = ground.shipway(&["build", "-q", "-f", &file, "-t", "b:1", "."]);
+    usual.ok();
+    ground.shipway(&["image", "save", "b:1", "-o", &archive, "--compression", "gzip"]).ok();
+    docker.run(&["load", "--input", &archive]).ok();
+    for name in ["a:1", "b:1"] {
+        let ran = docker.run(&["run", "--rm", "--network=none", name, "cat /a; stat -c ' %u:%g' /a; echo $SAID; id -u"]);
+        if ran.err.contains("cgroup") || ran.err.contains("OCI runtime") {
+            skip(&format!("docker runs no containers here: {}", ran.err));
+            return;
+        }
+        assert_eq!(ran.ok(), "a 7:8\nhello\n7\n", "{name}");
+    }
 }
 
 #[test]

@@ -84,8 +84,8 @@ pub struct Docker<'g> {
 }
 
 impl<'g> Docker<'g> {
-    /// A daemon with the base `debian`; `None`, said loudly, where it cannot run.
-    pub fn start(ground: &'g Ground) -> Option<Self> {
+    /// A daemon with nothing in it; `None`, said loudly, where it cannot run.
+    pub fn start_bare(ground: &'g Ground) -> Option<Self> {
         let home = ground.at("docker");
         std::fs::create_dir(&home).unwrap();
         let at = |name: &str| below(&home, name);
@@ -101,6 +101,12 @@ impl<'g> Docker<'g> {
             skip(&format!("dockerd does not run here: {}", docker.log()));
             return None;
         }
+        Some(docker)
+    }
+
+    /// A daemon with the base `debian` that builds; `None`, said loudly, where it cannot.
+    pub fn start(ground: &'g Ground) -> Option<Self> {
+        let docker = Self::start_bare(ground)?;
         docker.import();
         // Clients from 23 on have BuildKit as a plugin.
         let file = docker.ground.file(0, &super::cases("### probe\nFROM debian\n")[0]);
@@ -113,7 +119,7 @@ impl<'g> Docker<'g> {
         Some(docker)
     }
 
-    fn run(&self, arguments: &[&str]) -> Said {
+    pub fn run(&self, arguments: &[&str]) -> Said {
         let mut command = client(&self.home, arguments);
         said(command.current_dir(self.ground.at("context")), b"")
     }

@@ -21,7 +21,7 @@ use sandbox::{Mount, MountKind};
 use store::{Change, Expect};
 
 use super::{
-    super::{BUILT, Happening, Made, Progress, USES, describe, names, output},
+    super::{BUILT, Happening, Made, Progress, USES, describe, names, output, recompress},
     Packs, broken,
     builder::{Bench, Builder},
     cache::Left,
@@ -465,6 +465,7 @@ impl Engine<'_> {
         annotations.entry("org.opencontainers.image.base.name".into()).or_insert_with(|| run.repository.clone());
         annotations.entry("org.opencontainers.image.base.digest".into()).or_insert_with(|| run.digest.to_string());
         let all: Vec<_> = run.documents.layers.iter().cloned().chain(layers).collect();
+        let all = recompress::layers(self.shop.shelf(), all, wish.packing).await?;
         export::put(self.shop.shelf(), &wish.into, &config, &all, &annotations, wish.packing.docker).await
     }
 

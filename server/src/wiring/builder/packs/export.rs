@@ -14,16 +14,12 @@ use buildpack::{
 use image::{Algorithm, Hasher, layer, media, registry::Document};
 use records::Digest;
 use serde_json::{Value, json};
-use store::{Change, Expect};
 
 use super::{
-    super::{Made, describe, output::Packing},
+    super::{Made, describe, output::Packing, recompress},
     Shelf, broken,
 };
 use crate::fault::{Class, Fault, Result};
-
-/// The kind under which packed layers are remembered: `<digest of the tar>/<compression>`.
-const PACKED: &str = "build/packed";
 
 /// The largest configuration.
 const MOST_CONFIG: u64 = 8 << 20;
@@ -112,13 +108,6 @@ impl<W: Write> Write for Hashed<W> {
     }
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
-struct Kept {
-    media_type: String,
-    digest: Digest,
-    size: u64,
-}
-
 /// Writes layers into the store; the same files are packed once.
 pub struct Packer<'a> {
     pub shelf: Shelf<'a>,
@@ -143,13 +132,8 @@ impl Packer<'_> {
             .await?
         };
         let Packing { compression, level, .. } = self.packing.clone();
-        let key = format!("{sum}/{compression:?}{}", level.map(|level| format!("-{level}")).unwrap_or_default());
-        let log = self.shelf.records.log();
-        if let Some(entry) = log.get(PACKED, &key).await?
-            && let Ok(kept) = serde_json::from_slice::<Kept>(&entry.value)
-            && self.shelf.blobs.size(&kept.digest).await? == Some(kept.size)
-        {
-            return Ok(LayerInfo { media_type: kept.media_type, digest: kept.digest, size: kept.size, diff_id: sum });
+        if let Some(known) = recompress::known(self.shelf, &sum, compression, level).await? {
+            return Ok(known);
         }
         let (source, scratch) = (source.clone(), self.scratch.clone());
         let packed = blocking(move || {
@@ -169,11 +153,9 @@ impl Packer<'_> {
             let stored = self.shelf.registry.store_reader(reader, Some(&digest)).await;
             stored.map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
         }
-        let kept = Kept { media_type: compression.media_type().to_owned(), digest, size };
-        let value = serde_json::to_vec(&kept).map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
-        let key = key.replacen(&sum.to_string(), &diff_id.to_string(), 1);
-        log.append(vec![Change { kind: PACKED.into(), key, expect: Expect::Any, value, delete: false }]).await?;
-        Ok(LayerInfo { media_type: kept.media_type, digest: kept.digest, size, diff_id })
+        let made = LayerInfo { media_type: compression.media_type().to_owned(), digest, size, diff_id };
+        recompress::keep(self.shelf, &made, compression, level).await?;
+        Ok(made)
     }
 
     /// All layers above the run image.
@@ -205,9 +187,9 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 /// Docker's name for a type of layers, or OCI's.
 fn layer_type(media_type: &str, docker: bool) -> &str {
     const PAIRS: [(&str, &str); 3] = [
-        (media::OCI_LAYER, "application/vnd.docker.image.rootfs.diff.tar"),
+        (media::OCI_LAYER, media::DOCKER_LAYER),
         (media::OCI_LAYER_GZIP, media::DOCKER_LAYER_GZIP),
-        (media::OCI_LAYER_ZSTD, "application/vnd.docker.image.rootfs.diff.tar.zstd"),
+        (media::OCI_LAYER_ZSTD, media::DOCKER_LAYER_ZSTD),
     ];
     let pair = PAIRS.iter().find(|(oci, other)| *oci == media_type || *other == media_type);
     pair.map_or(media_type, |(oci, other)| if docker { other } else { oci })
