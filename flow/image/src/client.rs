@@ -7,6 +7,7 @@ mod artifact;
 mod authenticate;
 mod pull;
 mod push;
+mod referrers;
 
 use std::{
     collections::{HashMap, HashSet},

@@ -14,7 +14,9 @@ use std::{
 
 use image::{
     Kind,
-    layer::{ApplyOptions, Compression, Whiteouts, WriteOptions, apply, apply_blob, recompress_blob, write, write_blob},
+    layer::{
+        ApplyOptions, Compression, Whiteouts, WriteOptions, apply, apply_blob, recompress_blob, write, write_blob,
+    },
 };
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},

@@ -81,20 +81,19 @@ fn built(text: &str, platforms: &[Platform]) -> Result<Platform> {
     Ok(platform)
 }
 
-/// Reads `NAME:ADDRESS` and `NAME=ADDRESS`.
+/// Reads `NAME:ADDRESS` and `NAME=ADDRESS`, of the command line and of Compose.
 pub fn hosts(given: &[String]) -> Result<Vec<(String, IpAddr)>> {
     let read = |text: &String| {
-        let wrong = |reason: String| Fault::usage(reason).hint("write --add-host NAME:ADDRESS");
+        let wrong = |reason: String| Fault::usage(reason).hint("write NAME:ADDRESS, for example db:10.0.0.7");
         let split = text.split_once('=').or_else(|| text.split_once(':'));
         let Some((name, address)) = split.filter(|(name, _)| !name.is_empty()) else {
-            return Err(wrong(format!("--add-host `{text}` has no name or no address")));
+            return Err(wrong(format!("the host `{text}` has no name or no address")));
         };
         if name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') {
             return Err(wrong(format!("`{}` is no name of a host", name.escape_debug())));
         }
         if address == "host-gateway" {
-            let fault =
-                Fault::usage("--add-host with host-gateway is not possible: a build does not reach this machine");
+            let fault = Fault::usage(format!("the host `{text}` is not possible: a build does not reach this machine"));
             return Err(fault.hint("name the address of the machine that is meant"));
         }
         let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
@@ -125,7 +124,7 @@ pub fn ulimit(text: &str) -> Result<Ulimit> {
     ];
     let wrong =
         |reason: String| Fault::usage(reason).hint("write NAME=SOFT or NAME=SOFT:HARD, for example nofile=1024:4096");
-    let (name, values) = text.split_once('=').ok_or_else(|| wrong(format!("--ulimit `{text}` has no value")))?;
+    let (name, values) = text.split_once('=').ok_or_else(|| wrong(format!("the limit `{text}` has no value")))?;
     if !NAMES.contains(&name) {
         let near = ::build::diagnostic::did_you_mean(name, NAMES).map(|near| format!("did you mean `{near}`?"));
         let hint = near.unwrap_or_else(|| format!("there are {}", NAMES.join(", ")));
@@ -133,19 +132,19 @@ pub fn ulimit(text: &str) -> Result<Ulimit> {
     }
     let number = |text: &str| match text {
         "-1" | "unlimited" => Ok(u64::MAX),
-        text => text.parse::<u64>().map_err(|_| wrong(format!("--ulimit {name}: `{text}` is no number"))),
+        text => text.parse::<u64>().map_err(|_| wrong(format!("the limit {name}: `{text}` is no number"))),
     };
     let (soft, hard) = values.split_once(':').unwrap_or((values, values));
     let (soft, hard) = (number(soft)?, number(hard)?);
     if soft > hard {
-        return Err(wrong(format!("--ulimit {name}: the soft limit is above the hard one")));
+        return Err(wrong(format!("the limit {name}: the soft one is above the hard one")));
     }
     Ok(Ulimit { name: name.to_owned(), soft, hard })
 }
 
 /// Reads a size; 0 stands for the usual one.
 pub fn shm_size(text: &str) -> Result<Option<u64>> {
-    let size = ::build::size(text).ok_or_else(|| Fault::usage(format!("--shm-size `{text}` is no size")));
+    let size = ::build::size(text).ok_or_else(|| Fault::usage(format!("`{text}` is no size for /dev/shm")));
     Ok(Some(size.map_err(|fault| fault.hint("for example 128m"))?).filter(|size| *size > 0))
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use build::compose::{Files, Project, ServiceBuild, builds, builds_in_order, load, read_env};
 
-use super::{build_progress, output};
+use super::{build_progress, build_settings as settings, output};
 use crate::{
     fault::{Class, Fault, Result},
     wiring::{
@@ -447,6 +447,7 @@ fn request(project: &Project, one: &ServiceBuild, options: &BuildOptions) -> Res
     if options.push && one.image.is_some() {
         outputs.push(Output { kind: OutputKind::Registry, dest: None, names: Vec::new() });
     }
+    let told = |fault: Fault| Fault { message: format!("service {}: {}", one.service, fault.message), ..fault };
     Ok(Request {
         context: one.context.clone(),
         file,
@@ -468,6 +469,9 @@ fn request(project: &Project, one: &ServiceBuild, options: &BuildOptions) -> Res
         check: options.check,
         outputs,
         packing: crate::wiring::Packing::default(),
+        hosts: settings::hosts(&one.hosts).map_err(told)?,
+        ulimits: one.ulimits.iter().map(|text| settings::ulimit(text)).collect::<Result<_>>().map_err(told)?,
+        shm_size: one.shm_size.as_deref().map(settings::shm_size).transpose().map_err(told)?.flatten(),
         cache_to: one.cache_to.iter().map(|text| cache::to(text)).collect::<Result<_>>()?,
         cache_from: one.cache_from.iter().map(|text| cache::from(text)).collect::<Result<_>>()?,
         attest,

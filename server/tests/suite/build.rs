@@ -242,7 +242,8 @@ fn what_older_readers_take_has_no_zstd() {
     };
     let types = |image: &serde_json::Value| {
         let layers = image["Layers"].as_array().unwrap();
-        let last = |layer: &serde_json::Value| layer["mediaType"].as_str().unwrap().rsplit('.').next().unwrap().to_owned();
+        let last =
+            |layer: &serde_json::Value| layer["mediaType"].as_str().unwrap().rsplit('.').next().unwrap().to_owned();
         layers.iter().map(last).collect::<Vec<_>>()
     };
     // The base's layers are the store's own, in zstd, until somebody says otherwise.
@@ -274,7 +275,9 @@ fn what_older_readers_take_has_no_zstd() {
     assert_eq!(save(&["--compression", "gzip"]), 2);
     assert_eq!(bench.run(&["image", "ls"]).ok().lines().count(), listed.lines().count());
     assert_eq!(json(&bench.run(&["image", "inspect", "usual:1"]).ok())[0]["Id"], usual["Id"]);
-    assert!(bench.run(&["image", "save", "usual:1", "--compression", "lzma"]).failed().contains("zstd and uncompressed"));
+    assert!(
+        bench.run(&["image", "save", "usual:1", "--compression", "lzma"]).failed().contains("zstd and uncompressed")
+    );
     assert_eq!(leftovers(&bench.data()), [] as [String; 0]);
 }
 
@@ -364,7 +367,7 @@ fn compose_builds_what_services_say() {
     bench.write(
         "several/compose.yaml",
         "services:\n  a:\n    build: {context: ., dockerfile_inline: \"FROM b\\nCOPY compose.yaml /a\\n\", additional_contexts: {b: 'service:b'}}\n  \
-         b:\n    image: several-b:1\n    build: {context: ., dockerfile: D, platforms: [linux/amd64, linux/arm64], ulimits: {nofile: 1}}\n  \
+         b:\n    image: several-b:1\n    build: {context: ., dockerfile: D, platforms: [linux/amd64, linux/arm64], extra_hosts: ['h:host-gateway']}\n  \
          c:\n    build: {context: ., dockerfile: D, cache_to: ['type=local,dest=cache']}\n",
     );
     bench.write("several/D", "FROM scratch\nCOPY compose.yaml /b\n");
@@ -372,7 +375,7 @@ fn compose_builds_what_services_say() {
     let built = compose(&[&["build", "--progress", "plain"][..], &file].concat());
     for line in [
         "[linux/arm64 2/2] COPY compose.yaml /b",
-        "b has no effect on a build here: ulimits",
+        "b has no effect on a build here: extra_hosts h=host-gateway",
         "several-b:1 sha256:",
         "a several-a:local sha256:",
     ] {
@@ -388,6 +391,30 @@ fn compose_builds_what_services_say() {
     bench.write("several/D", "FROM scratch\nCOPY nothing /b\n");
     let failed = compose(&[&["build"][..], &file].concat()).failed();
     assert!(failed.contains("service b: several/D:2") || failed.contains("service c: several/D:2"), "{failed}");
+    // What commands find around them.
+    bench.write(
+        "around/compose.yaml",
+        "services:\n  a:\n    image: around:1\n    build:\n      dockerfile_inline: |\n        FROM debian\n        \
+         RUN ulimit -n >/n; ulimit -Hn >>/n; ulimit -c >>/n; df -k /dev/shm | tail -1 | awk '{print $2}' >/m; grep db. /etc/hosts >/h\n      \
+         extra_hosts: ['db1:10.9.8.7', 'db2=[fd00::7]']\n      shm_size: 3mb\n      ulimits: {nofile: {soft: 77, hard: 99}, core: 0}\n",
+    );
+    compose(&["build", "-f", "around/compose.yaml"]).ok();
+    bench.write("around/Dockerfile", "FROM scratch\nCOPY --from=around:1 /n /m /h /\n");
+    bench.run(&["build", "-o", "around/out", "around"]).ok();
+    let out = |name: &str| std::fs::read_to_string(bench.at("context/around/out").join(name)).unwrap();
+    assert_eq!((out("n").as_str(), out("m").as_str()), ("77\n99\n0\n", "3072\n"));
+    let found: Vec<String> =
+        out("h").lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    assert_eq!(found, ["10.9.8.7 db1", "fd00::7 db2"]);
+    for (wrong, why) in [
+        ("ulimits: {nofile: {soft: 9}}", "has no `hard`"),
+        ("ulimits: {nofiles: 9}", "mean `nofile`"),
+        ("extra_hosts: [a]", "`a` has no name"),
+    ] {
+        bench.write("around/wrong.yaml", &format!("services:\n  a:\n    build: {{context: ., {wrong}}}\n"));
+        let refused = compose(&["build", "-f", "around/wrong.yaml"]).failed();
+        assert!(refused.contains(why), "{wrong}: {refused}");
+    }
     bench.write("several/wrong.yaml", "services:\n  a: {imge: x}\n");
     let refused = compose(&["config", "-f", "several/wrong.yaml"]).failed();
     assert!(refused.contains("wrong.yaml:2:7: `services.a` has no key `imge`: did you mean `image`?"), "{refused}");
@@ -486,6 +513,30 @@ fn a_registry_is_a_cache_for_a_machine_that_has_nothing() {
     let (done, cached) = (second.err.matches(" DONE").count(), second.err.matches(" CACHED").count());
     assert_eq!((done, cached), (0, 3), "{second:?}");
     assert_eq!(second.ok(), digest);
+
+    // A cache that goes with its image, which is the same image with and without it.
+    let image = format!("{}/cache/inline:1", server.host());
+    let built = build("data", &["-t", &image, "--cache-to", "type=inline", "--push", "--quiet"]).ok();
+    assert_eq!(built.trim(), digest.trim());
+    let third = build("third", &["--cache-from", &image]);
+    assert!(!spoke(&third, "loud-one") && !spoke(&third, "loud-two"), "{third:?}");
+    let (done, cached) = (third.err.matches(" DONE").count(), third.err.matches(" CACHED").count());
+    assert_eq!((done, cached), (0, 3), "{third:?}");
+    assert_eq!(third.ok().trim(), digest.trim());
+    // Pushed later by hand it goes along, too.
+    let later = format!("{}/cache/later:1", server.host());
+    let mut push = Command::new(shipway());
+    push.args(["image", "push", &image, &later]).env("DOCKER_CONFIG", bench.at("docker"));
+    said(push.arg("--data").arg(bench.data()), b"").ok();
+    let fourth = build("third", &["--no-cache", "--cache-from", &later]);
+    assert!(fourth.err.contains(&format!("cache {later} has ")), "{fourth:?}");
+    // An image that has none, and files that no cache can go with.
+    let bare = format!("{}/cache/bare:1", server.host());
+    build("other", &["-t", &bare, "--push", "--label", "other=1", "--cache-from", &image]).ok();
+    let none = build("third", &["--no-cache", "--cache-from", &bare]);
+    assert!(none.err.contains("no build cache of shipway goes with it"), "{none:?}");
+    let files = build("third", &["--cache-to", "type=inline", "-o", "out"]).failed();
+    assert!(files.contains("goes with an image"), "{files}");
     server.stop();
 }
 

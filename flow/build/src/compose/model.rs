@@ -43,14 +43,20 @@ pub struct ServiceBuild {
     /// As `--provenance` takes it; empty where nothing is said.
     pub provenance: String,
     pub sbom: bool,
+    /// What commands find in `/etc/hosts`, as `NAME=ADDRESS`.
+    pub hosts: Vec<String>,
+    /// Limits of commands, as `NAME=SOFT:HARD`.
+    pub ulimits: Vec<String>,
+    /// Of `/dev/shm`, in bytes.
+    pub shm_size: Option<String>,
     /// What it asks for that has no effect here.
     pub without_effect: Vec<String>,
     /// Why it cannot be built here, where it cannot.
     pub refused: Option<String>,
 }
 
-/// Keys of a build that concern how Docker runs its commands.
-const WITHOUT_EFFECT: [&str; 4] = ["extra_hosts", "isolation", "shm_size", "ulimits"];
+/// The address that stands for the machine that builds, which a build does not reach here.
+const HOST_GATEWAY: &str = "=host-gateway";
 
 /// A secret that a build is given.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -235,6 +241,10 @@ fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<
     let filled = |map: BTreeMap<String, Option<String>>| -> BTreeMap<String, String> {
         map.into_iter().map(|(name, value)| (name, value.unwrap_or_default())).collect()
     };
+    let (unreached, hosts): (Vec<String>, Vec<String>) =
+        list("extra_hosts")?.into_iter().partition(|host| host.ends_with(HOST_GATEWAY));
+    let mut without_effect: Vec<String> = unreached.iter().map(|host| format!("extra_hosts {host}")).collect();
+    without_effect.extend(build.get("isolation").is_some().then(|| "isolation".to_owned()));
     Ok(ServiceBuild {
         service: name.to_owned(),
         image: service.get("image").map(scalar).transpose()?.flatten(),
@@ -257,13 +267,29 @@ fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<
         cache_to: list("cache_to")?,
         provenance: asked("provenance")?,
         sbom: !matches!(sbom.as_str(), "" | "false"),
-        without_effect: WITHOUT_EFFECT
-            .iter()
-            .filter(|key| build.get(**key).is_some())
-            .map(|key| (*key).into())
-            .collect(),
+        hosts,
+        ulimits: ulimits(build)?,
+        shm_size: text("shm_size")?,
+        without_effect,
         refused,
     })
+}
+
+/// Limits by name: a number for both, or `soft` and `hard`.
+fn ulimits(build: &Value) -> Result<Vec<String>, String> {
+    let mut found = Vec::new();
+    for (name, limit) in build.get("ulimits").and_then(Value::as_object).into_iter().flatten() {
+        let part = |key: &str| {
+            let value = limit.get(key).map(scalar).transpose()?.flatten();
+            value.ok_or_else(|| format!("the limit `{name}` has no `{key}`"))
+        };
+        let both = match limit {
+            Value::Object(_) => format!("{}:{}", part("soft")?, part("hard")?),
+            limit => scalar(limit)?.ok_or_else(|| format!("the limit `{name}` has no value"))?,
+        };
+        found.push(format!("{name}={both}"));
+    }
+    Ok(found)
 }
 
 /// A text, a number or a truth value as text; nothing for nothing.

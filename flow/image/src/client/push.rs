@@ -74,8 +74,13 @@ impl Client {
         let url = target.url(&format!("manifests/{name}"))?;
         let request = || self.http.put(url.clone()).header(header::CONTENT_TYPE, media_type).body(content.clone());
         let response = self.send(target, Access::Push, request).await?;
-        expect(response, &[StatusCode::CREATED, StatusCode::OK], &format!("manifest {name}"), Kind::Remote).await?;
-        Ok(())
+        let what = format!("manifest {name}");
+        let response = expect(response, &[StatusCode::CREATED, StatusCode::OK], &what, Kind::Remote).await?;
+        // A registry with the referrers API says whose list it put it on.
+        match response.headers().contains_key("oci-subject") {
+            true => Ok(()),
+            false => self.list_referrer(target, &document, media_type, &content).await,
+        }
     }
 
     async fn send_blob(&self, registry: &Registry, repository: &str, target: &Target, digest: &Digest) -> Result<()> {

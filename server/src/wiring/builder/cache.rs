@@ -4,6 +4,8 @@
 //! first layer, and the files of each as a layer of its own. What a vertex made is found by the vertex's address, which covers all that it
 //! was made from; and everything is checked against its digest. A result is fetched when the scheduler asks for it, and not before.
 //! Results that were made with a secret stay where they are.
+//!
+//! A cache that goes with its image is the same artifact, attached to the image as a referrer: the image itself is what it would be without.
 
 mod export;
 mod import;
@@ -40,7 +42,8 @@ pub enum Where {
 /// One `--cache-to`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct To {
-    pub place: Where,
+    /// `None` goes with the image.
+    pub place: Option<Where>,
     /// Every vertex, not only what the image is made of.
     pub all: bool,
     /// The directories of `RUN --mount=type=cache` as well.
@@ -110,7 +113,8 @@ fn fields(text: &str) -> Vec<(String, String)> {
 
 fn place(kind: Option<&str>, reference: Option<String>, directory: Option<String>, option: &str) -> Result<Where> {
     let hint = |key: &str| {
-        format!("write {option} type=registry,ref=REGISTRY/NAME:TAG or {option} type=local,{key}=DIRECTORY")
+        let inline = if option == "--cache-to" { ", or type=inline" } else { "" };
+        format!("write {option} type=registry,ref=REGISTRY/NAME:TAG or {option} type=local,{key}=DIRECTORY{inline}")
     };
     let key = if option == "--cache-to" { "dest" } else { "src" };
     match kind {
@@ -128,7 +132,7 @@ fn place(kind: Option<&str>, reference: Option<String>, directory: Option<String
     }
 }
 
-/// Reads `--cache-to type=registry,ref=…[,mode=max][,mounts=true]` or `type=local,dest=…`.
+/// Reads `--cache-to type=registry,ref=…[,mode=max][,mounts=true]`, `type=local,dest=…` or `type=inline`.
 pub fn to(text: &str) -> Result<To> {
     let (mut kind, mut reference, mut directory, mut all, mut mounts) = (None, None, None, false, false);
     for (name, value) in fields(text) {
@@ -147,7 +151,14 @@ pub fn to(text: &str) -> Result<To> {
             }
         }
     }
-    Ok(To { place: place(kind.as_deref(), reference, directory, "--cache-to")?, all, mounts })
+    if kind.as_deref() == Some("inline") {
+        return match (reference, directory) {
+            (None, None) => Ok(To { place: None, all, mounts }),
+            _ => Err(Fault::usage("--cache-to type=inline goes with the image, and has no place of its own")
+                .hint("leave ref and dest out, or use type=registry or type=local")),
+        };
+    }
+    Ok(To { place: Some(place(kind.as_deref(), reference, directory, "--cache-to")?), all, mounts })
 }
 
 /// Reads `--cache-from type=registry,ref=…`, `type=local,src=…`, or a name at a registry.
@@ -179,11 +190,18 @@ mod tests {
         assert_eq!(from("type=registry,ref=r.example.org/a:cache").unwrap(), registry("r.example.org/a:cache"));
         assert_eq!(from("type=local,src=x").unwrap(), Where::Directory("x".into()));
         let given = to("type=local,dest=x,mode=max,mounts=true").unwrap();
-        assert_eq!(given, To { place: Where::Directory("x".into()), all: true, mounts: true });
+        assert_eq!(given, To { place: Some(Where::Directory("x".into())), all: true, mounts: true });
+        assert_eq!(to("type=inline").unwrap(), To { place: None, all: false, mounts: false });
         assert!(!to("type=registry,ref=localhost:5000/a").unwrap().all);
-        for wrong in ["type=gha", "type=local", "type=registry", "type=local,dest=x,mode=some", "type=inline"] {
+        for wrong in [
+            "type=gha",
+            "type=local",
+            "type=registry",
+            "type=local,dest=x,mode=some",
+            "type=inline,ref=r.example.org/a",
+        ] {
             assert!(to(wrong).is_err(), "{wrong}");
         }
-        assert!(from("type=local,dest=x").is_err());
+        assert!(from("type=local,dest=x").is_err() && from("type=inline").is_err());
     }
 }

@@ -58,6 +58,10 @@ impl Work<'_> {
         let image = request.outputs.iter().any(|output| output.kind.needs_image()) || !request.tags.is_empty();
         let files = request.outputs.iter().any(|output| !output.kind.needs_image());
         let image = image || !files;
+        if !image && request.cache_to.iter().any(|to| to.place.is_none()) {
+            let fault = Fault::usage("--cache-to type=inline goes with an image, and only files are written");
+            return Err(fault.hint("name the image with -t, or use type=registry or type=local"));
+        }
         let keys: Vec<String> = lowered.iter().map(|lowered| self.key(lowered, &graph, dates)).collect();
         let mut images: Vec<Option<Made>> = vec![None; targets.len()];
         if image && !files && request.cache_to.is_empty() {
@@ -116,7 +120,7 @@ impl Work<'_> {
             }
         }
         self.give_names(built).await?;
-        self.write_caches(&graph, &lowered).await?;
+        self.write_caches(&graph, &lowered, built).await?;
         self.write_outputs(&graph, targets, &lowered, built).await
     }
 
@@ -139,16 +143,18 @@ impl Work<'_> {
         Ok(())
     }
 
-    async fn write_caches(&mut self, graph: &Graph, lowered: &[Lowered]) -> Result<()> {
+    async fn write_caches(&mut self, graph: &Graph, lowered: &[Lowered], built: &Built) -> Result<()> {
         let request = self.request;
         for to in &request.cache_to {
             let cancel = self.cancel.clone();
-            self.progress.note(&format!("writing cache {}", to.place));
-            let _span = tracing::info_span!("export cache", place = %to.place);
+            let place = to.place.as_ref().map_or_else(|| "of the image".to_owned(), ToString::to_string);
+            self.progress.note(&format!("writing cache {place}"));
+            let _span = tracing::info_span!("export cache", place);
             let (home, shop) = (self.home, self.shop().await?.clone());
             let wanted = wanted(lowered);
-            let count = Self::unless_cancelled(&cancel, cache::export(home, &shop, graph, &wanted, to)).await?;
-            self.progress.note(&format!("cache {} has {count} results", to.place));
+            let image = built.digest.as_ref().map(|digest| (built.repository.as_str(), digest));
+            let count = Self::unless_cancelled(&cancel, cache::export(home, &shop, graph, &wanted, to, image)).await?;
+            self.progress.note(&format!("cache {place} has {count} results"));
         }
         Ok(())
     }

@@ -61,7 +61,11 @@ pub async fn keep(shelf: Shelf<'_>, layer: &LayerInfo, compression: Compression,
     let kept = Kept { media_type: layer.media_type.clone(), digest: layer.digest.clone(), size: layer.size };
     let value = serde_json::to_vec(&kept).map_err(|e| Fault::from_error(Class::Internal, &e))?.into();
     let key = key(&layer.diff_id, compression, level);
-    shelf.records.log().append(vec![Change { kind: PACKED.into(), key, expect: Expect::Any, value, delete: false }]).await?;
+    shelf
+        .records
+        .log()
+        .append(vec![Change { kind: PACKED.into(), key, expect: Expect::Any, value, delete: false }])
+        .await?;
     Ok(())
 }
 
@@ -85,9 +89,8 @@ async fn layer(shelf: Shelf<'_>, layer: LayerInfo, packing: &Packing) -> Result<
     let _span = tracing::info_span!("recompress", layer = %layer.digest, bytes = layer.size);
     let from = shelf.blobs.read(&layer.digest, 0, None).await?;
     let made = recompress_blob(shelf.blobs, from, &layer.diff_id, compression, level).await;
-    let (digest, size) = made.map_err(|e| {
-        Fault::new(Class::Unavailable, format!("cannot compress layer {} anew: {e}", layer.digest))
-    })?;
+    let (digest, size) =
+        made.map_err(|e| Fault::new(Class::Unavailable, format!("cannot compress layer {} anew: {e}", layer.digest)))?;
     let media_type = compression.media_type().to_owned();
     let made = LayerInfo { media_type, digest, size, diff_id: layer.diff_id };
     keep(shelf, &made, compression, level).await?;
@@ -112,9 +115,8 @@ pub async fn base(shelf: Shelf<'_>, lowered: &Lowered, packing: &Packing) -> Res
     }
     let mut base = base.clone();
     for (descriptor, diff_id) in base.layers.iter_mut().zip(&base.config.rootfs.diff_ids) {
-        let diff_id = diff_id
-            .parse()
-            .map_err(|_| Fault::usage(format!("{}: `{diff_id}` is no digest of a layer", base.name)))?;
+        let diff_id =
+            diff_id.parse().map_err(|_| Fault::usage(format!("{}: `{diff_id}` is no digest of a layer", base.name)))?;
         repacked(shelf, descriptor, diff_id, packing).await?;
     }
     Ok(Some(Lowered { base: Some(base), ..lowered.clone() }))
@@ -166,8 +168,8 @@ async fn document(home: &Home, repository: &str, digest: &Digest, packing: &Pack
         let config: Value = serde_json::from_slice(&config).map_err(broken)?;
         for (at, descriptor) in layers.iter().enumerate() {
             let diff_id = config["rootfs"]["diff_ids"][at].as_str().and_then(|id| id.parse().ok());
-            let diff_id = diff_id
-                .ok_or_else(|| Fault::usage(format!("{repository}@{digest} has more layers than it names")))?;
+            let diff_id =
+                diff_id.ok_or_else(|| Fault::usage(format!("{repository}@{digest} has more layers than it names")))?;
             let mut made = descriptor.clone();
             repacked(home.shelf(), &mut made, diff_id, packing).await?;
             if made == *descriptor {

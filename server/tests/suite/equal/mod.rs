@@ -379,7 +379,8 @@ fn docker_loads_and_runs_what_is_written() {
     ground.shipway(&["image", "save", "b:1", "-o", &archive, "--compression", "gzip"]).ok();
     docker.run(&["load", "--input", &archive]).ok();
     for name in ["a:1", "b:1"] {
-        let ran = docker.run(&["run", "--rm", "--network=none", name, "cat /a; stat -c ' %u:%g' /a; echo $SAID; id -u"]);
+        let ran =
+            docker.run(&["run", "--rm", "--network=none", name, "cat /a; stat -c ' %u:%g' /a; echo $SAID; id -u"]);
         if ran.err.contains("cgroup") || ran.err.contains("OCI runtime") {
             skip(&format!("docker runs no containers here: {}", ran.err));
             return;

@@ -29,8 +29,16 @@ fn broken(error: &(dyn std::error::Error + 'static)) -> Fault {
     Fault::from_error(Class::Unavailable, error)
 }
 
-/// Writes the results of a graph that has run. `wanted` are the vertices that the image is made of. Gives how many results it has.
-pub async fn export(home: &Home, shop: &Workshop, graph: &Graph, wanted: &[usize], to: &To) -> Result<usize> {
+/// Writes the results of a graph that has run. `wanted` are the vertices that the image is made of; `image` is where it lies, for a cache
+/// that goes with it. Gives how many results it has.
+pub async fn export(
+    home: &Home,
+    shop: &Workshop,
+    graph: &Graph,
+    wanted: &[usize],
+    to: &To,
+    image: Option<(&str, &Digest)>,
+) -> Result<usize> {
     let snapshots = shop.sandbox.snapshots();
     let known: BTreeMap<String, usize> =
         (0..graph.len()).map(|vertex| (graph.id(vertex).to_string(), vertex)).collect();
@@ -64,9 +72,16 @@ pub async fn export(home: &Home, shop: &Workshop, graph: &Graph, wanted: &[usize
     let vertices: Vec<Entry> = futures::stream::iter(entries).buffered(TOGETHER).try_collect().await?;
     let mounts = if to.mounts { mounts(home, shop, graph).await? } else { Vec::new() };
     let count = vertices.len();
-    let digest = artifact(home, &Index { version: VERSION, vertices, mounts }).await?;
+    let index = Index { version: VERSION, vertices, mounts };
+    let Some(place) = &to.place else {
+        let (repository, digest) =
+            image.ok_or_else(|| Fault::usage("--cache-to type=inline goes with an image, and none is made"))?;
+        attach(home, &index, repository, digest).await?;
+        return Ok(count);
+    };
+    let digest = artifact(home, &index, REPOSITORY, None).await?;
     let reference = ManifestRef::Digest(digest.clone());
-    let sent = match &to.place {
+    let sent = match place {
         Where::Registry(name) => home.client()?.push(&home.registry, REPOSITORY, &reference, name).await.map(drop),
         Where::Directory(directory) => {
             image::layout::save_directory(&home.registry, REPOSITORY, &[reference], directory).await
@@ -121,7 +136,20 @@ async fn mounts(home: &Home, shop: &Workshop, graph: &Graph) -> Result<Vec<Mount
     Ok(found)
 }
 
-async fn artifact(home: &Home, index: &Index) -> Result<Digest> {
+/// Puts a cache beside an image of the store, in place of the one that was there: it goes wherever the image is pushed.
+async fn attach(home: &Home, index: &Index, repository: &str, image: &Digest) -> Result<()> {
+    let (info, _) = home.registry.manifest(repository, image).await.map_err(|e| broken(&e))?;
+    let subject = serde_json::json!({ "mediaType": info.media_type, "digest": image, "size": info.size });
+    let digest = artifact(home, index, repository, Some(subject)).await?;
+    for other in home.registry.referrers(repository, image, Some(ARTIFACT)).await.map_err(|e| broken(&e))? {
+        if other.digest != digest {
+            home.registry.delete_manifest(repository, &other.digest).await.map_err(|e| broken(&e))?;
+        }
+    }
+    Ok(())
+}
+
+async fn artifact(home: &Home, index: &Index, repository: &str, subject: Option<serde_json::Value>) -> Result<Digest> {
     let text = serde_json::to_vec(index).map_err(|e| Fault::from_error(Class::Internal, &e))?;
     let store = async |content: Vec<u8>| home.registry.store(content).await.map_err(|e| broken(&e));
     let (empty, text) = (store(b"{}".to_vec()).await?, store(text).await?);
@@ -137,13 +165,16 @@ async fn artifact(home: &Home, index: &Index) -> Result<Digest> {
             layers.push(of(media::OCI_LAYER_ZSTD, &layer.digest, layer.size));
         }
     }
-    let manifest = serde_json::json!({
+    let mut manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": media::OCI_MANIFEST,
         "artifactType": ARTIFACT,
         "config": of(media::OCI_EMPTY, &empty.digest, empty.size),
         "layers": layers,
     });
-    let put = home.registry.put_image(REPOSITORY, &[], media::OCI_MANIFEST, manifest.to_string().into_bytes()).await;
+    if let Some(subject) = subject {
+        manifest["subject"] = subject;
+    }
+    let put = home.registry.put_image(repository, &[], media::OCI_MANIFEST, manifest.to_string().into_bytes()).await;
     Ok(put.map_err(|e| broken(&e))?.digest)
 }

@@ -26,6 +26,9 @@ use crate::wiring::{executor::Caches, images::Images};
 /// The longest manifest that is read from a directory.
 const MOST_MANIFEST: u64 = 4 << 20;
 
+/// Caches that go with one image: more are not looked at.
+const MOST_ATTACHED: usize = 4;
+
 /// A cache that was opened.
 struct Source {
     place: Where,
@@ -51,13 +54,36 @@ impl Imports {
         self.sources.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Opens a cache: reads its index and nothing else. `Ok(0)` when there is none at that place; else how many results it has.
+    /// Opens a cache, or those that went with an image: reads indexes and nothing else. `Ok(0)` when there is nothing at that place; else
+    /// how many results it has.
     pub async fn open(&self, place: &Where, client: &Client, registry: &Registry) -> Result<usize, String> {
         let Some(content) = manifest(place, client).await? else { return Ok(0) };
         let (document, _) = Document::parse("", &content).map_err(|e| e.to_string())?;
-        if document.artifact_type.as_deref() != Some(ARTIFACT) {
-            return Err("it is no build cache of shipway".into());
+        if document.artifact_type.as_deref() == Some(ARTIFACT) {
+            return self.add(place, document, client, registry).await;
         }
+        let Where::Registry(reference) = place else { return Err("it is no build cache of shipway".into()) };
+        let digest = image::hash::digest(image::Algorithm::Sha256, &content);
+        let attached = client.referrers(reference, &digest, ARTIFACT).await.map_err(|e| e.to_string())?;
+        let mut count = 0;
+        for one in attached.into_iter().take(MOST_ATTACHED) {
+            let manifest = client.manifest(&reference.pinned(one.digest)).await.map_err(|e| e.to_string())?;
+            let (document, _) = Document::parse(&manifest.media_type, &manifest.content).map_err(|e| e.to_string())?;
+            count += self.add(place, document, client, registry).await?;
+        }
+        match count {
+            0 => Err("it is an image, and no build cache of shipway goes with it".into()),
+            count => Ok(count),
+        }
+    }
+
+    async fn add(
+        &self,
+        place: &Where,
+        document: Document,
+        client: &Client,
+        registry: &Registry,
+    ) -> Result<usize, String> {
         let layers = document.layers.unwrap_or_default();
         let first = layers.first().filter(|layer| layer.media_type == INDEX).ok_or("it has no index")?;
         if first.size > MOST_INDEX {
