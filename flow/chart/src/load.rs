@@ -83,7 +83,9 @@ impl Loader {
                 Later { tree: Some(tree.clone()), paths: own.map(|file| (file.name.clone(), path(file))).collect() };
             files.retain(|file| !chart.later.paths.contains_key(&file.name));
         }
-        let text = |file: &File| String::from_utf8_lossy(&file.data).into_owned();
+        fn text(file: &File) -> std::borrow::Cow<'_, str> {
+            template::lossy(&file.data)
+        }
         let cannot = |name: &str| {
             let name = name.to_owned();
             move |error: String| Error::Chart(format!("cannot load {name}: {error}"))

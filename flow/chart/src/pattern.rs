@@ -5,6 +5,7 @@
 #[error("syntax error in pattern")]
 pub struct BadPattern;
 
+#[derive(Clone, Debug, PartialEq)]
 enum Token {
     Star,
     Any,
@@ -14,9 +15,35 @@ enum Token {
 
 /// Whether `name` matches the whole of `pattern`: `*` and `?` never match `/`, `[a-z]` and `[^a-z]` are classes, `\` escapes.
 pub fn matches(pattern: &str, name: &str) -> Result<bool, BadPattern> {
-    let tokens = tokens(pattern)?;
-    let name: Vec<char> = name.chars().collect();
-    Ok(run(&tokens, &name))
+    Pattern::new(pattern).map(|pattern| pattern.matches(name))
+}
+
+/// A pattern that many names are held against.
+#[derive(Clone, Debug)]
+pub struct Pattern {
+    tokens: Vec<Token>,
+    /// What every name that matches begins with, and ends with: hardly a name has to be looked at closer.
+    head: String,
+    tail: String,
+}
+
+impl Pattern {
+    pub fn new(pattern: &str) -> Result<Self, BadPattern> {
+        let tokens = tokens(pattern)?;
+        let literal = |token: &Token| if let Token::Literal(c) = token { Some(*c) } else { None };
+        let head = tokens.iter().map_while(literal).collect();
+        let ends = tokens.iter().rposition(|token| literal(token).is_none()).map_or(0, |at| at + 1);
+        let tail = tokens[ends..].iter().filter_map(literal).collect();
+        Ok(Self { tokens, head, tail })
+    }
+
+    pub fn matches(&self, name: &str) -> bool {
+        if !name.starts_with(&self.head) || !name.ends_with(&self.tail) {
+            return false;
+        }
+        let name: Vec<char> = name.chars().collect();
+        run(&self.tokens, &name)
+    }
 }
 
 fn tokens(pattern: &str) -> Result<Vec<Token>, BadPattern> {

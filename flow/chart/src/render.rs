@@ -223,13 +223,13 @@ impl Render<'_> {
         self.carry_out(&self.scopes(part, values), seen)
     }
 
-    fn scopes(&self, part: &Part<'_>, values: &template::Map) -> BTreeMap<String, scope::Scope> {
+    fn scopes<'c>(&self, part: &Part<'c>, values: &template::Map) -> BTreeMap<String, scope::Scope<'c>> {
         scope::all(part, values, &self.release, &self.capabilities, self.flavor)
     }
 
     fn carry_out(
         &self,
-        scopes: &BTreeMap<String, scope::Scope>,
+        scopes: &BTreeMap<String, scope::Scope<'_>>,
         mut seen: impl FnMut(&str, &template::Rendered),
     ) -> Result<BTreeMap<String, String>, Error> {
         let family = match self.flavor {
@@ -258,7 +258,7 @@ impl Render<'_> {
             let data = scopes[path].data(path, self.flavor);
             let rendered = renderer.render(path, data).map_err(|error| self.failed(error))?;
             seen(path, &rendered);
-            files.insert(path.clone(), rendered.to_str().into_owned());
+            files.insert(path.clone(), rendered.into_string());
         }
         Ok(files)
     }

@@ -1,6 +1,6 @@
 //! Carries templates out.
 
-use std::{collections::HashMap, fmt, rc::Rc, sync::Arc};
+use std::{fmt, rc::Rc, sync::Arc};
 
 use crate::{
     error::{Cause, Error, Place},
@@ -11,12 +11,12 @@ use crate::{
     render::{MissingKey, Session},
     trace::{Guards, Read, Recorder, Traced},
     tree::{Branch, Command, Invocation, Node, Operand, Pipe, Term, Tree, Variable, is_empty},
-    value::{Element, MapType, Param, Signature, Text, Value},
+    value::{Element, MapType, Names, Param, Signature, Text, Value},
 };
 
 /// Templates by name, those of an outer scope behind them.
 pub struct Scope<'p> {
-    pub own: &'p HashMap<Arc<str>, Arc<Tree>>,
+    pub own: &'p Names<Arc<str>, Arc<Tree>>,
     pub outer: Option<&'p Scope<'p>>,
 }
 
@@ -116,7 +116,7 @@ pub struct Exec<'t, 's, 'h> {
     tree: &'t Tree,
     vars: Vec<Option<Held>>,
     /// What was read for a variable, by its slot; only while it is traced.
-    heard: HashMap<usize, Vec<Read>>,
+    heard: Names<usize, Vec<Read>>,
     at: At<'t>,
 }
 
@@ -132,7 +132,7 @@ pub fn run(
     stacker::maybe_grow(256 << 10, 2 << 20, || {
         let mut vars = vec![None; tree.slots];
         vars[0] = Some(dot.clone());
-        let mut exec = Exec { session, scope, tree, vars, heard: HashMap::new(), at: At::Start };
+        let mut exec = Exec { session, scope, tree, vars, heard: Names::default(), at: At::Start };
         exec.walk(&dot, &tree.body, &mut Sink { out, trace }).map(|_| ())
     })
 }
@@ -747,7 +747,7 @@ impl<'t> Exec<'t, '_, '_> {
         };
         let quoted = || crate::quote::quote(text.as_bytes(), false);
         // Nothing to carry out: the most common case in values.
-        if !text.as_bytes().windows(2).any(|w| w == b"{{") {
+        if memchr::memmem::find(text.as_bytes(), b"{{").is_none() {
             return Ok(Value::Str(unvalued(text.as_bytes().to_vec()).into()));
         }
         let parsed = self.session.parsed(text).map_err(|error| Fail::Nested {
@@ -755,7 +755,7 @@ impl<'t> Exec<'t, '_, '_> {
             error: Box::new(error),
         })?;
         // A definition without content does not take the place of one that has some.
-        let own: HashMap<Arc<str>, Arc<Tree>> = parsed
+        let own: Names<Arc<str>, Arc<Tree>> = parsed
             .trees
             .iter()
             .filter(|tree| !is_empty(&tree.body) || self.scope.find(tree.name.as_bytes()).is_none())
@@ -861,7 +861,7 @@ fn paren(operand: &Operand) -> String {
 /// Takes out what Go prints for a value that is not there.
 pub fn unvalued(text: Vec<u8>) -> Vec<u8> {
     const MARK: &[u8] = b"<no value>";
-    if !text.windows(MARK.len()).any(|w| w == MARK) {
+    if memchr::memmem::find(&text, MARK).is_none() {
         return text;
     }
     let mut out = Vec::with_capacity(text.len());

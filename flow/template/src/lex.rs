@@ -1,7 +1,5 @@
 //! The tokens of a template.
 
-use std::borrow::Cow;
-
 use crate::quote::{is_print, quote_str};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,18 +46,18 @@ impl Kind {
     }
 }
 
-/// A token: what it is, where it starts, its text (or what is wrong), the line it starts on.
-#[derive(Clone, Debug)]
+/// A token: what it is, where it starts, its text, the line it starts on. What is wrong with one that is an error, the lexer knows.
+#[derive(Clone, Copy, Debug)]
 pub struct Token<'t> {
     pub kind: Kind,
     pub pos: usize,
-    pub text: Cow<'t, str>,
+    pub text: &'t str,
     pub line: usize,
 }
 
 impl Token<'_> {
     pub fn start() -> Self {
-        Self { kind: Kind::Error, pos: 0, text: Cow::Borrowed(""), line: 0 }
+        Self { kind: Kind::Error, pos: 0, text: "", line: 0 }
     }
 }
 
@@ -67,13 +65,12 @@ impl std::fmt::Display for Token<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.kind {
             Kind::Eof => f.write_str("EOF"),
-            Kind::Error => f.write_str(&self.text),
             kind if kind.is_keyword() => write!(f, "<{}>", self.text),
             _ if self.text.len() > 10 => {
                 let head: String = self.text.chars().take(10).collect();
                 write!(f, "{}...", quote_str(&head))
             }
-            _ => f.write_str(&quote_str(&self.text)),
+            _ => f.write_str(&quote_str(self.text)),
         }
     }
 }
@@ -89,13 +86,26 @@ pub struct Lexer<'t> {
     start_line: usize,
     parens: usize,
     inside: bool,
+    /// What is wrong with the text. Nothing is read behind that.
+    pub wrong: String,
 }
 
 type Fault<'t> = Token<'t>;
 
 impl<'t> Lexer<'t> {
     pub fn new(input: &'t str, left: &'t str, right: &'t str) -> Self {
-        Self { input, left, right, pos: 0, start: 0, line: 1, start_line: 1, parens: 0, inside: false }
+        Self {
+            input,
+            left,
+            right,
+            pos: 0,
+            start: 0,
+            line: 1,
+            start_line: 1,
+            parens: 0,
+            inside: false,
+            wrong: String::new(),
+        }
     }
 
     /// The next token; after the end or an error, the end again.
@@ -123,12 +133,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn emit(&mut self, kind: Kind) -> Token<'t> {
-        let token = Token {
-            kind,
-            pos: self.start,
-            text: Cow::Borrowed(&self.input[self.start..self.pos]),
-            line: self.start_line,
-        };
+        let token = Token { kind, pos: self.start, text: &self.input[self.start..self.pos], line: self.start_line };
         self.start = self.pos;
         self.start_line = self.line;
         token
@@ -136,14 +141,15 @@ impl<'t> Lexer<'t> {
 
     /// Leaves out everything up to `to`, counting its lines.
     fn skip_to(&mut self, to: usize) {
-        self.line += self.input[self.pos..to].matches('\n').count();
+        self.line += lines(&self.input[self.pos..to]);
         self.pos = to;
         self.start = to;
         self.start_line = self.line;
     }
 
-    fn fault(&mut self, message: impl Into<Cow<'t, str>>) -> Fault<'t> {
-        let token = Token { kind: Kind::Error, pos: self.start, text: message.into(), line: self.start_line };
+    fn fault(&mut self, message: impl Into<String>) -> Fault<'t> {
+        let token = Token { kind: Kind::Error, pos: self.start, text: "", line: self.start_line };
+        self.wrong = message.into();
         self.input = "";
         self.pos = 0;
         self.start = 0;
@@ -153,10 +159,10 @@ impl<'t> Lexer<'t> {
 
     fn text(&mut self) -> Result<Token<'t>, Fault<'t>> {
         loop {
-            let Some(at) = self.rest().find(self.left) else {
+            let Some(at) = self.find_left() else {
                 if self.pos < self.input.len() {
                     let rest = self.rest();
-                    self.line += rest.matches('\n').count();
+                    self.line += lines(rest);
                     self.pos = self.input.len();
                     return Ok(self.emit(Kind::Text));
                 }
@@ -171,7 +177,7 @@ impl<'t> Lexer<'t> {
                     text.len()
                 };
                 self.pos = self.start + kept;
-                self.line += self.input[self.start..self.pos].matches('\n').count();
+                self.line += lines(&self.input[self.start..self.pos]);
                 let token = self.emit(Kind::Text);
                 self.skip_to(delim);
                 if kept > 0 {
@@ -205,9 +211,28 @@ impl<'t> Lexer<'t> {
         }
     }
 
+    /// How far away the next opening delimiter is.
+    fn find_left(&self) -> Option<usize> {
+        let rest = self.rest().as_bytes();
+        let (left, first) = (self.left.as_bytes(), *self.left.as_bytes().first()?);
+        let mut from = 0;
+        loop {
+            let at = from + memchr::memchr(first, &rest[from..])?;
+            if rest[at..].starts_with(left) {
+                return Some(at);
+            }
+            from = at + 1;
+        }
+    }
+
     /// Whether the closing delimiter is at `at`, and if so, whether it trims.
     fn right_delim(&self, at: usize) -> Option<bool> {
         let rest = &self.input[at..];
+        // Most of what an action is made of begins neither of the two.
+        let may = |b: &u8| self.right.as_bytes().first() == Some(b) || SPACE.contains(&(*b as char));
+        if !rest.as_bytes().first().is_some_and(may) {
+            return None;
+        }
         if rest.starts_with(self.right) {
             return Some(false);
         }
@@ -310,6 +335,15 @@ impl<'t> Lexer<'t> {
         }
     }
 
+    /// Over letters, digits and underscores.
+    fn word(&mut self) {
+        let bytes = self.rest().as_bytes();
+        self.pos += bytes.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+        while self.peek().is_some_and(alphanumeric) {
+            self.bump();
+        }
+    }
+
     fn at_terminator(&self) -> bool {
         match self.peek() {
             None | Some(' ' | '\t' | '\r' | '\n' | '.' | ',' | '|' | ':' | ')' | '(') => true,
@@ -321,9 +355,7 @@ impl<'t> Lexer<'t> {
         if self.at_terminator() {
             return Ok(self.emit(if kind == Kind::Field { Kind::Dot } else { kind }));
         }
-        while self.peek().is_some_and(alphanumeric) {
-            self.bump();
-        }
+        self.word();
         self.terminated()?;
         Ok(self.emit(kind))
     }
@@ -337,9 +369,7 @@ impl<'t> Lexer<'t> {
     }
 
     fn identifier(&mut self) -> Result<Token<'t>, Fault<'t>> {
-        while self.peek().is_some_and(alphanumeric) {
-            self.bump();
-        }
+        self.word();
         self.terminated()?;
         Ok(self.emit(match &self.input[self.start..self.pos] {
             "block" => Kind::Block,
@@ -413,6 +443,11 @@ impl<'t> Lexer<'t> {
 }
 
 const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
+
+/// Ends of lines in a text.
+fn lines(text: &str) -> usize {
+    text.bytes().filter(|b| *b == b'\n').count()
+}
 
 fn spaces(text: &str) -> usize {
     text.len() - text.trim_start_matches(SPACE).len()

@@ -36,7 +36,7 @@ pub use error::{Cause, Error, Place};
 pub use functions::{Family, path::clean as clean_path};
 pub use render::{Cache, Hooks, Limits, MissingKey, Offline, Options, Rendered, Renderer, Set};
 pub use trace::{Behind, Read};
-pub use value::{Element, IntKind, List, Map, MapType, Object, Param, Signature, Text, UintKind, Value};
+pub use value::{Element, IntKind, List, Map, MapType, Object, Param, Signature, Text, UintKind, Value, lossy};
 
 /// The names of all functions that templates of a family may call, in order.
 pub fn function_names(family: Family) -> Vec<&'static str> {

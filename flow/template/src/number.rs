@@ -39,6 +39,17 @@ impl Number {
     /// Any other number.
     pub fn parse(text: &str, complex: bool) -> Result<Self, String> {
         let mut number = Self { text: text.into(), ..Self::default() };
+        // As nearly all are written.
+        if text.len() <= 9
+            && !text.starts_with('0')
+            && text.bytes().all(|b| b.is_ascii_digit())
+            && let Ok(n) = text.parse::<u32>()
+        {
+            number.int = Some(i64::from(n));
+            number.uint = Some(u64::from(n));
+            number.float = Some(f64::from(n));
+            return Ok(number);
+        }
         if complex {
             let cut = text[1..text.len() - 1].rfind(['+', '-']).map(|at| at + 1);
             // The sign of an exponent is not the one between the parts.

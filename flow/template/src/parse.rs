@@ -64,23 +64,23 @@ pub fn parse_with(name: &str, text: &str, family: Family, left: &str, right: &st
 }
 
 /// What belongs to one template of a text.
-struct Scope {
-    vars: Vec<Var>,
+struct Scope<'t> {
+    vars: Vec<Var<'t>>,
     most: usize,
     ranges: usize,
     action_line: usize,
 }
 
-struct Var {
-    name: String,
+struct Var<'t> {
+    name: &'t str,
     slot: usize,
     /// A variable can be used by its own pipeline only if there is another of that name.
     live: bool,
 }
 
-impl Scope {
+impl Scope<'_> {
     fn new() -> Self {
-        Self { vars: vec![Var { name: "$".to_owned(), slot: 0, live: true }], most: 1, ranges: 0, action_line: 0 }
+        Self { vars: vec![Var { name: "$", slot: 0, live: true }], most: 1, ranges: 0, action_line: 0 }
     }
 }
 
@@ -91,7 +91,7 @@ struct Parser<'t> {
     tokens: [Token<'t>; 3],
     peeked: usize,
     trees: Vec<Arc<Tree>>,
-    scope: Scope,
+    scope: Scope<'t>,
     nesting: usize,
 }
 
@@ -124,7 +124,7 @@ impl<'t> Parser<'t> {
         } else {
             self.tokens[0] = self.lexer.next_token();
         }
-        self.tokens[self.peeked].clone()
+        self.tokens[self.peeked]
     }
 
     fn backup(&mut self) {
@@ -136,7 +136,7 @@ impl<'t> Parser<'t> {
             self.peeked = 1;
             self.tokens[0] = self.lexer.next_token();
         }
-        self.tokens[self.peeked - 1].clone()
+        self.tokens[self.peeked - 1]
     }
 
     fn peek_kind(&mut self) -> Kind {
@@ -174,11 +174,11 @@ impl<'t> Parser<'t> {
         let mut extra = String::new();
         if self.scope.action_line != 0 && self.scope.action_line != token.line {
             extra = format!(" in action started at {}:{}", self.source.name, self.scope.action_line);
-            if token.text.ends_with(" action") {
+            if self.lexer.wrong.ends_with(" action") {
                 extra = extra[" in action".len()..].to_owned();
             }
         }
-        self.error(format!("{token}{extra}"))
+        self.error(format!("{}{extra}", self.lexer.wrong))
     }
 
     fn expect(&mut self, kind: Kind, context: &str) -> Parse<Token<'t>> {
@@ -267,7 +267,7 @@ impl<'t> Parser<'t> {
     fn text_or_action(&mut self) -> Parse<Item> {
         let token = self.next_non_space();
         match token.kind {
-            Kind::Text => Ok(Item::Node(Node::Text(Text::from(&*token.text), token.pos))),
+            Kind::Text => Ok(Item::Node(Node::Text(Text::from(token.text), token.pos))),
             Kind::LeftDelim => {
                 self.scope.action_line = token.line;
                 let item = self.action();
@@ -384,17 +384,17 @@ impl<'t> Parser<'t> {
     }
 
     /// Makes room for a variable, or finds the one that is assigned.
-    fn declare(&mut self, token: &Token<'_>, assign: bool) -> Variable {
+    fn declare(&mut self, token: &Token<'t>, assign: bool) -> Variable {
         let slot = if assign {
-            self.slot(&token.text)
+            self.slot(token.text)
         } else {
             let declared = self.scope.vars.iter().filter(|v| v.slot != NO_SLOT);
             let slot = declared.map(|v| v.slot + 1).max().unwrap_or(0);
             self.scope.most = self.scope.most.max(slot + 1);
             slot
         };
-        self.scope.vars.push(Var { name: token.text.to_string(), slot, live: assign });
-        Variable { slot, idents: vec![Text::from(&*token.text)] }
+        self.scope.vars.push(Var { name: token.text, slot, live: assign });
+        Variable { slot, idents: vec![Text::from(token.text)] }
     }
 
     fn slot(&self, name: &str) -> usize {
@@ -404,7 +404,7 @@ impl<'t> Parser<'t> {
     fn pipeline(&mut self, context: &str, end: Kind) -> Parse<Pipe> {
         let pos = self.peek_non_space().pos;
         let mut pipe = Pipe { pos, assign: false, decl: Vec::new(), commands: Vec::with_capacity(1) };
-        let mut names: Vec<Token<'_>> = Vec::new();
+        let mut names: Vec<Token<'t>> = Vec::new();
         let first_var = self.scope.vars.len();
         loop {
             let v = self.peek_non_space();
@@ -535,25 +535,25 @@ impl<'t> Parser<'t> {
         let token = self.next_non_space();
         let pos = token.pos;
         let term = match token.kind {
-            Kind::Identifier => match functions::find(self.family, &token.text) {
+            Kind::Identifier => match functions::find(self.family, token.text) {
                 Some(function) => Term::Function(function),
-                None => return self.error(format!("function {} not defined", quote_str(&token.text))),
+                None => return self.error(format!("function {} not defined", quote_str(token.text))),
             },
             Kind::Dot => Term::Dot,
             Kind::Nil => Term::Nil,
             Kind::Variable => {
-                if !self.scope.vars.iter().any(|v| v.name == *token.text) {
-                    return self.error(format!("undefined variable {}", quote_str(&token.text)));
+                if !self.scope.vars.iter().any(|v| v.name == token.text) {
+                    return self.error(format!("undefined variable {}", quote_str(token.text)));
                 }
-                let slot = self.slot(&token.text);
-                Term::Variable(Variable { slot, idents: vec![Text::from(&*token.text)] })
+                let slot = self.slot(token.text);
+                Term::Variable(Variable { slot, idents: vec![Text::from(token.text)] })
             }
             Kind::Field => Term::Field(vec![Text::from(&token.text[1..])]),
             Kind::Bool => Term::Bool(token.text == "true"),
             Kind::CharConstant | Kind::Complex | Kind::Number => {
                 let number = match token.kind {
-                    Kind::CharConstant => Number::from_char(&token.text),
-                    kind => Number::parse(&token.text, kind == Kind::Complex),
+                    Kind::CharConstant => Number::from_char(token.text),
+                    kind => Number::parse(token.text, kind == Kind::Complex),
                 };
                 match number {
                     Ok(number) => Term::Number(Box::new(number)),
@@ -565,7 +565,7 @@ impl<'t> Parser<'t> {
                 return Ok(Some(Operand { pos: pipe.pos, term: Term::Pipe(Box::new(pipe)) }));
             }
             Kind::String | Kind::RawString => match unquote(token.text.as_bytes()) {
-                Some(bytes) => Term::String { quoted: (&*token.text).into(), text: Text::from(bytes) },
+                Some(bytes) => Term::String { quoted: token.text.into(), text: Text::from(bytes) },
                 None => return self.error("invalid syntax"),
             },
             _ => {

@@ -59,6 +59,13 @@ struct Flags {
     sharp_v: bool,
 }
 
+impl Flags {
+    fn are_none(&self) -> bool {
+        let Self { width, precision, minus, plus, sharp, space, zero, plus_v, sharp_v } = *self;
+        width.is_none() && precision.is_none() && !(minus || plus || sharp || space || zero || plus_v || sharp_v)
+    }
+}
+
 #[derive(Default)]
 struct Printer {
     out: Vec<u8>,
@@ -590,6 +597,12 @@ impl Printer {
     }
 
     fn float(&mut self, value: &Value, f: f64, verb: char) {
+        // Nearly every number in a chart is one without a fraction, printed as it is.
+        let whole = f as i64;
+        if verb == 'v' && whole as f64 == f && (1..1_000_000).contains(&whole.unsigned_abs()) && self.flags.are_none() {
+            self.text(&whole.to_string());
+            return;
+        }
         let (kind, precision) = match verb {
             'v' | 'g' => ('g', None),
             'G' => ('G', None),

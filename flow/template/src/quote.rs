@@ -65,6 +65,9 @@ pub fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
         return None;
     }
     match first {
+        b'"' if memchr::memchr3(b'"', b'\\', b'\n', inner).is_none() && std::str::from_utf8(inner).is_ok() => {
+            Some(inner.to_vec())
+        }
         b'`' => Some(inner.iter().copied().filter(|b| *b != b'\r').collect()),
         b'"' => {
             let mut out = Vec::with_capacity(inner.len());

@@ -1,8 +1,8 @@
 //! Sets of templates and the rendering of one chart's worth of them.
 
 use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    hash::{DefaultHasher, Hash, Hasher},
+    collections::{HashSet, hash_map::Entry},
+    hash::BuildHasher,
     rc::Rc,
     sync::{
         Arc, Mutex,
@@ -17,7 +17,7 @@ use crate::{
     parse::{Parsed, parse},
     trace::{Behind, Guards, Read, Recorder, Traced},
     tree::{Tree, is_empty},
-    value::{Text, Value},
+    value::{Names, Text, Value},
 };
 
 /// What a field of a map gives that has no such key.
@@ -108,7 +108,10 @@ impl Hooks for Offline {}
 
 /// Parsed texts, shared by threads, so that what many charts have in common is parsed once.
 #[derive(Default)]
-pub struct Cache(Mutex<HashMap<u64, Vec<CacheEntry>>>);
+pub struct Cache {
+    texts: Mutex<Names<u64, Vec<CacheEntry>>>,
+    hash: foldhash::fast::RandomState,
+}
 
 struct CacheEntry {
     family: Family,
@@ -125,10 +128,8 @@ const MOST_CACHED: usize = 20_000;
 
 impl Cache {
     fn parse(&self, family: Family, name: &str, text: &str) -> Result<Arc<Parsed>, Error> {
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let key = hasher.finish();
-        let lock = || self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let key = self.hash.hash_one(text);
+        let lock = || self.texts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // A library chart that each part of an umbrella brings is one text under many names: only the names are made anew. A text
         // that defines its own name means something else under another.
         let same = |entry: &&CacheEntry| {
@@ -154,19 +155,19 @@ impl Cache {
 #[derive(Clone)]
 pub struct Set {
     family: Family,
-    trees: HashMap<Arc<str>, Arc<Tree>>,
+    trees: Names<Arc<str>, Arc<Tree>>,
     cache: Option<Arc<Cache>>,
 }
 
 impl Set {
     /// An empty set whose templates may use the functions of `family`.
     pub fn new(family: Family) -> Self {
-        Self { family, trees: HashMap::new(), cache: None }
+        Self { family, trees: Names::default(), cache: None }
     }
 
     /// The same with a cache of parsed texts.
     pub fn with_cache(family: Family, cache: Arc<Cache>) -> Self {
-        Self { family, trees: HashMap::new(), cache: Some(cache) }
+        Self { family, trees: Names::default(), cache: Some(cache) }
     }
 
     /// Parses a text and adds it under its name, together with what it defines. Later definitions replace earlier ones
@@ -239,7 +240,12 @@ pub struct Rendered {
 impl Rendered {
     /// The output as text, with U+FFFD for what is not UTF-8.
     pub fn to_str(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.text)
+        crate::value::lossy(&self.text)
+    }
+
+    /// The same, for whoever needs nothing else of it.
+    pub fn into_string(self) -> String {
+        String::from_utf8(self.text).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
     }
 
     /// The template lines behind a byte of the output, outermost first. Empty if [`Options::trace`] was off.
@@ -307,7 +313,7 @@ pub struct Session<'h> {
     pub hooks: &'h dyn Hooks,
     steps: u64,
     output: usize,
-    pub included: HashMap<Text, usize>,
+    pub included: Names<Text, usize>,
     /// `template` in `template`.
     pub depth: usize,
     /// `include` and `tpl` in each other.
@@ -320,9 +326,9 @@ pub struct Session<'h> {
     pub guards: Option<Rc<Guards>>,
     /// The template and byte of the call of a random function.
     pub place: (Arc<str>, usize),
-    pub draws: HashMap<(Arc<str>, usize), u64>,
-    pub patterns: HashMap<Text, Result<Rc<Pattern>, String>>,
-    parsed: HashMap<Text, Arc<Parsed>>,
+    pub draws: Names<(Arc<str>, usize), u64>,
+    pub patterns: Names<Text, Result<Rc<Pattern>, String>>,
+    parsed: Names<Text, Arc<Parsed>>,
     family: Family,
     cache: Option<Arc<Cache>>,
 }
@@ -334,16 +340,16 @@ impl<'h> Session<'h> {
             output: options.limits.output,
             options,
             hooks,
-            included: HashMap::new(),
+            included: Names::default(),
             depth: 0,
             within: 0,
             nested: Vec::new(),
             reads: Vec::new(),
             guards: None,
             place: ("".into(), 0),
-            draws: HashMap::new(),
-            patterns: HashMap::new(),
-            parsed: HashMap::new(),
+            draws: Names::default(),
+            patterns: Names::default(),
+            parsed: Names::default(),
             family: set.family,
             cache: set.cache.clone(),
         }

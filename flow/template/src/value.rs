@@ -3,7 +3,7 @@
 use std::{
     borrow::Borrow,
     cell::{Ref, RefCell},
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt,
     rc::Rc,
     sync::Arc,
@@ -21,7 +21,7 @@ impl Text {
 
     /// The text, with U+FFFD in place of what is not UTF-8.
     pub fn to_str(&self) -> std::borrow::Cow<'_, str> {
-        String::from_utf8_lossy(&self.0)
+        lossy(&self.0)
     }
 
     /// The text, if it is UTF-8.
@@ -37,6 +37,17 @@ impl Text {
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// What is found by its name, with a hash that costs little for short ones; it is seeded anew in every process.
+pub(crate) type Names<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// Bytes as text, with U+FFFD in place of what is not UTF-8. What nearly everything is, is seen to be text many bytes at a time.
+pub fn lossy(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.into(),
+        Err(_) => String::from_utf8_lossy(bytes),
     }
 }
 
@@ -293,6 +304,13 @@ impl Map {
     /// A number that no other map has as long as this one lives.
     pub fn address(&self) -> usize {
         Rc::as_ptr(&self.0).addr()
+    }
+}
+
+/// A `map[string]interface {}` of these cells.
+impl From<BTreeMap<Text, Value>> for Map {
+    fn from(cells: BTreeMap<Text, Value>) -> Self {
+        Self(Rc::new(MapData { kind: MapType::Any, cells: RefCell::new(cells) }))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::{
-    Document, Error, ErrorKind, Kind, Limits, Map, Mark, Node, Resolved, Value, number, parse::Parser, resolve,
+    Document, Error, ErrorKind, Kind, Limits, Map, Mark, Node, Resolved, Value, number, parse::Parser, resolve, simple,
 };
 
 /// Whose rules hold.
@@ -28,6 +28,21 @@ pub struct Decode {
 impl Decode {
     /// The first document; `Null` when there is none.
     pub fn value(&self, text: &str) -> Result<Value, Error> {
+        let Limits { bytes, depth, nodes, .. } = self.limits;
+        // What has fewer bytes than nodes are allowed has fewer nodes too.
+        let within = text.len() <= bytes.min(nodes) && depth > simple::MOST_DEPTH;
+        if within
+            && self.dialect == Dialect::V2
+            && !self.strict
+            && let Some(value) = simple::read(text)
+        {
+            return Ok(value);
+        }
+        self.read_whole(text)
+    }
+
+    /// The same over tokens and nodes, which is the only way that reads everything and knows what is wrong.
+    pub(crate) fn read_whole(&self, text: &str) -> Result<Value, Error> {
         match Parser::new(text, &self.limits)?.document()? {
             Some(document) => self.document(document),
             None => Ok(Value::Null),

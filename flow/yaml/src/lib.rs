@@ -21,6 +21,7 @@ mod quoted;
 mod resolve;
 mod scan;
 mod serial;
+mod simple;
 mod token;
 mod value;
 

@@ -1,6 +1,6 @@
 //! `.helmignore`: which files of a chart's directory are not part of the chart.
 
-use crate::{Error, pattern};
+use crate::{Error, pattern::Pattern};
 
 /// The rules of one `.helmignore`, in its order, and Helm's own (`templates/.?*`) after them.
 #[derive(Clone, Debug, Default)]
@@ -10,7 +10,8 @@ pub struct Ignore {
 
 #[derive(Clone, Debug)]
 struct Rule {
-    pattern: String,
+    /// None for what is a pattern only together with the slash at its end; nothing matches it.
+    pattern: Option<Pattern>,
     negated: bool,
     directory: bool,
     place: Place,
@@ -43,7 +44,7 @@ impl Ignore {
         if rule.contains("**") {
             return Err(Error::Ignore("double-star (**) syntax is not supported".to_owned()));
         }
-        pattern::matches(rule, "abc").map_err(|bad| Error::Ignore(bad.to_string()))?;
+        Pattern::new(rule).map_err(|bad| Error::Ignore(bad.to_string()))?;
         let negated = rule.starts_with('!');
         if negated {
             rule = &rule[1..];
@@ -55,7 +56,7 @@ impl Ignore {
             None if rule.contains('/') => (Place::Path, rule),
             None => (Place::Name, rule),
         };
-        self.rules.push(Rule { pattern: pattern.to_owned(), negated, directory, place });
+        self.rules.push(Rule { pattern: Pattern::new(pattern).ok(), negated, directory, place });
         Ok(())
     }
 
@@ -70,7 +71,7 @@ impl Ignore {
                 Place::Path => path,
                 Place::Name => path.rsplit('/').next().unwrap_or(path),
             };
-            let matched = || pattern::matches(&rule.pattern, subject).unwrap_or(false);
+            let matched = || rule.pattern.as_ref().is_some_and(|pattern| pattern.matches(subject));
             if rule.negated {
                 if (rule.directory && !is_directory) || !matched() {
                     return true;

@@ -1,24 +1,24 @@
 //! What each template sees: the built-in objects of its chart.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     rc::Rc,
 };
 
-use bytes::Bytes;
 use template::{Map, MapType, Value};
 
 use super::Release;
 use crate::{Capabilities, Flavor, capabilities, files::Files, load::clean, part::Part};
 
 /// A template and the objects of its chart, which all templates of the chart share.
-pub(super) struct Scope {
-    pub text: Rc<str>,
+pub(super) struct Scope<'c> {
+    pub text: Cow<'c, str>,
     objects: Map,
     base: Rc<str>,
 }
 
-impl Scope {
+impl Scope<'_> {
     /// The data of a template, its own `.Template` set.
     pub fn data(&self, path: &str, flavor: Flavor) -> Value {
         let template = Map::of(named(flavor));
@@ -37,13 +37,13 @@ fn named(flavor: Flavor) -> MapType {
 }
 
 /// Every template of a chart and its subcharts by its path.
-pub(super) fn all(
-    part: &Part<'_>,
+pub(super) fn all<'c>(
+    part: &Part<'c>,
     values: &Map,
     release: &Release,
     capabilities: &Capabilities,
     flavor: Flavor,
-) -> BTreeMap<String, Scope> {
+) -> BTreeMap<String, Scope<'c>> {
     let shared = Shared {
         release: Value::Map(capabilities::release(release)),
         capabilities: capabilities.object(flavor),
@@ -65,7 +65,14 @@ struct Shared {
 }
 
 impl Shared {
-    fn add(&self, part: &Part<'_>, values: Map, path: &str, root: bool, scopes: &mut BTreeMap<String, Scope>) -> Map {
+    fn add<'c>(
+        &self,
+        part: &Part<'c>,
+        values: Map,
+        path: &str,
+        root: bool,
+        scopes: &mut BTreeMap<String, Scope<'c>>,
+    ) -> Map {
         let objects = Map::new();
         let subcharts = Map::new();
         objects.insert("Chart", part.metadata.object(root));
@@ -88,19 +95,15 @@ impl Shared {
             if part.metadata.is_library() && !name.starts_with('_') {
                 continue;
             }
-            let scope = Scope { text: text(&file.data), objects: objects.clone(), base: base.clone() };
+            let scope = Scope { text: template::lossy(&file.data), objects: objects.clone(), base: base.clone() };
             scopes.insert(clean(&format!("{path}/{}", file.name)), scope);
         }
         objects
     }
 }
 
-fn text(data: &Bytes) -> Rc<str> {
-    String::from_utf8_lossy(data).into()
-}
-
 /// The address of every table of values and its path from the values of the root chart.
-pub(super) fn tables(scopes: &BTreeMap<String, Scope>) -> HashMap<usize, Vec<String>> {
+pub(super) fn tables(scopes: &BTreeMap<String, Scope<'_>>) -> HashMap<usize, Vec<String>> {
     let mut charts: BTreeMap<usize, (Vec<String>, Map)> = BTreeMap::new();
     for scope in scopes.values() {
         let base = scope.base.strip_suffix("/templates").unwrap_or(&scope.base);
@@ -155,7 +158,7 @@ fn add_crds(part: &Part<'_>, path: &str, out: &mut Vec<(String, String)>) {
         let extension = file.name.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, e)| e);
         let manifest = extension.is_some_and(|e| ["yaml", "yml", "json"].iter().any(|k| e.eq_ignore_ascii_case(k)));
         if file.name.starts_with("crds/") && manifest {
-            let text = String::from_utf8_lossy(&file.data).into_owned();
+            let text = template::lossy(&file.data).into_owned();
             out.push((clean(&format!("{path}/{}", file.name)), text));
         }
     }

@@ -138,11 +138,7 @@ impl Work<'_> {
 
 /// A new table whose inner tables are still the old ones.
 fn share(map: &Map) -> Map {
-    let shared = Map::new();
-    for (key, value) in map.cells().iter() {
-        shared.insert(key.clone(), value.clone());
-    }
-    shared
+    map.cells().clone().into()
 }
 
 /// Puts `from` under `into`, key by key.

@@ -18,13 +18,18 @@ pub(crate) use tree::{copy, json, lookup, scalar, table};
 use crate::Error;
 
 /// Whole numbers made floats, as Go has them after its way over JSON.
-pub(crate) fn floats(value: Value) -> Value {
+pub(crate) fn floats(mut value: Value) -> Value {
+    make_floats(&mut value);
+    value
+}
+
+fn make_floats(value: &mut Value) {
     match value {
-        Value::Int(n) => Value::Float(n as f64),
-        Value::Uint(n) => Value::Float(n as f64),
-        Value::List(items) => Value::List(items.into_iter().map(floats).collect()),
-        Value::Map(map) => Value::Map(map.into_iter().map(|(key, value)| (key, floats(value))).collect()),
-        other => other,
+        Value::Int(n) => *value = Value::Float(*n as f64),
+        Value::Uint(n) => *value = Value::Float(*n as f64),
+        Value::List(items) => items.iter_mut().for_each(make_floats),
+        Value::Map(map) => map.values_mut().for_each(make_floats),
+        _ => {}
     }
 }
 
@@ -68,7 +73,10 @@ fn documents(text: &str) -> Vec<&str> {
 
 fn document(text: &str) -> Result<Map, String> {
     match yaml::from_str(text) {
-        Ok(Value::Map(map)) => Ok(map.into_iter().map(|(key, value)| (key, floats(value))).collect()),
+        Ok(Value::Map(mut map)) => {
+            map.values_mut().for_each(make_floats);
+            Ok(map)
+        }
         Ok(Value::Null) => Ok(Map::new()),
         Ok(other) => Err(format!(
             "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",

@@ -1,7 +1,9 @@
 //! Values while they are put together. Tables are shared on purpose: Helm hands the tables of `global` down by reference, so
 //! that what a subchart's defaults add deep inside them is seen by its parent and its siblings too.
 
-use template::{List, Map, Value};
+use std::collections::BTreeMap;
+
+use template::{List, Map, Text, Value};
 
 /// A tree of its own with this content.
 pub(crate) fn plant(value: &yaml::Value) -> Value {
@@ -19,29 +21,27 @@ pub(crate) fn plant(value: &yaml::Value) -> Value {
 
 /// A table of its own with this content.
 pub(crate) fn table(map: &yaml::Map) -> Map {
-    let table = Map::new();
-    for (key, value) in map {
-        table.insert(key.as_str(), plant(value));
-    }
-    table
+    let cells: BTreeMap<Text, Value> = map.iter().map(|(key, value)| (key.as_str().into(), plant(value))).collect();
+    cells.into()
 }
 
 /// A tree that shares no table with this one.
 pub(crate) fn copy(map: &Map) -> Map {
-    let table = Map::new();
-    for (key, value) in map.cells().iter() {
-        table.insert(key.clone(), copy_value(value));
-    }
-    table
+    // The cells are copied as they lie, which costs no comparing of keys.
+    let mut cells = map.cells().clone();
+    cells.values_mut().for_each(unshare);
+    cells.into()
 }
 
-fn copy_value(value: &Value) -> Value {
+fn unshare(value: &mut Value) {
     match value {
-        Value::Map(map) => Value::Map(copy(map)),
+        Value::Map(map) => *value = Value::Map(copy(map)),
         Value::List(list) if list.iter().any(|item| matches!(item, Value::Map(_) | Value::List(_))) => {
-            Value::List(List::of(list.element(), list.iter().map(copy_value).collect()))
+            let mut items = list.to_vec();
+            items.iter_mut().for_each(unshare);
+            *value = Value::List(List::of(list.element(), items));
         }
-        other => other.clone(),
+        _ => {}
     }
 }
 

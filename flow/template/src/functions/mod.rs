@@ -18,12 +18,12 @@ pub mod text;
 pub mod url;
 pub mod version;
 
-use std::{collections::HashMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use crate::{
     error::Error,
     render::Session,
-    value::{Param, Signature, Value},
+    value::{Names, Param, Signature, Value},
 };
 
 /// Which functions there are.
@@ -137,18 +137,23 @@ static TABLES: [&[Function]; 14] = [
     url::TABLE,
 ];
 
-type Index = HashMap<&'static str, &'static Function>;
+type Index = Names<&'static str, &'static Function>;
 
-static INDEX: LazyLock<[Index; 3]> = LazyLock::new(|| {
-    [Family::Go, Family::Helm3, Family::Helm4].map(|family| {
-        let mut index = Index::new();
-        // Go's own come first, so that Sprig's `slice` takes the place of Go's.
-        for function in TABLES.iter().flat_map(|table| table.iter()).filter(|f| f.family <= family) {
-            index.insert(function.name, function);
-        }
-        index
-    })
-});
+/// Each is made when it is first asked for: hardly a program has use for more than one.
+static INDEX: [LazyLock<Index>; 3] = [
+    LazyLock::new(|| index(Family::Go)),
+    LazyLock::new(|| index(Family::Helm3)),
+    LazyLock::new(|| index(Family::Helm4)),
+];
+
+fn index(family: Family) -> Index {
+    let mut index = Index::default();
+    // Go's own come first, so that Sprig's `slice` takes the place of Go's.
+    for function in TABLES.iter().flat_map(|table| table.iter()).filter(|f| f.family <= family) {
+        index.insert(function.name, function);
+    }
+    index
+}
 
 /// The function of that name.
 pub fn find(family: Family, name: &str) -> Option<&'static Function> {
@@ -172,7 +177,7 @@ pub(crate) fn bytes(values: &[Value], at: usize) -> &[u8] {
 
 /// The same as text.
 pub(crate) fn string(values: &[Value], at: usize) -> std::borrow::Cow<'_, str> {
-    String::from_utf8_lossy(bytes(values, at))
+    crate::value::lossy(bytes(values, at))
 }
 
 /// An `int` argument.
