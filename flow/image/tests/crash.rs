@@ -121,10 +121,9 @@ async fn what_was_acknowledged_survives_a_kill() {
         }
         let (mut child, host) = start(home.path()).await;
         check(&http, &host, &known).await;
-        let life = 5
-            + (seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(round * 1_442_695_040_888_963_407) >> 33)
-                % 120
-            + 100 * round.saturating_sub(KILLS);
+        let random = seed.wrapping_mul(6_364_136_223_846_793_005);
+        let random = random.wrapping_add(round.wrapping_mul(1_442_695_040_888_963_407)) >> 33;
+        let life = 5 + random % 120 + 100 * round.saturating_sub(KILLS);
         let pushing = push_on(&http, &host, round, &mut known);
         let killing = async {
             tokio::time::sleep(Duration::from_millis(life)).await;
