@@ -27,7 +27,7 @@ pub use export::{ExportOptions, Exported, LayerInfo, check_tag, export};
 pub use ignore::Ignore;
 pub use lower::{
     Attempt, BaseName, Bases, Fetched, Fresh, Lowered, Named, Options, Plan, Remote, ResolvedBase, base_key,
-    base_names, is_git, is_remote, lower, lower_or_needs,
+    base_names, is_git, is_remote, lower, lower_or_needs, shown, without_credentials,
 };
 pub use lower::{csv, size};
 pub use tags::{TagFacts, TagStrategy};

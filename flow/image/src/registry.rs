@@ -34,7 +34,7 @@ pub use attach::Attachment;
 pub use blobs::{BlobContent, StoredBlob};
 pub use document::{Descriptor, Document};
 pub use entries::ManifestInfo;
-pub(crate) use images::choose;
+pub use images::choose;
 pub use images::{Found, Layer};
 pub use manifests::{MAX_MANIFEST, ManifestRef, Pushed};
 pub use quota::{Room, Usage};

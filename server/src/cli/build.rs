@@ -140,11 +140,11 @@ pub struct Options {
     pub quiet: bool,
 
     /// Attach a list of the packages in the image (CycloneDX)
-    #[arg(long, value_name = "YES", num_args = 0..=1, default_missing_value = "true", default_value = "false")]
+    #[arg(long, value_name = "YES", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
     pub sbom: bool,
 
     /// Attach how it was built (SLSA v1): true, false, mode=min or mode=max
-    #[arg(long, value_name = "HOW", num_args = 0..=1, default_missing_value = "true", default_value = "false")]
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false")]
     pub provenance: String,
 
     /// Attach type=sbom or type=provenance[,mode=max]
@@ -414,6 +414,9 @@ mod tests {
         assert_eq!(request.tags[0].to_string(), "app:1");
         assert_eq!(request.fresh, Some(vec!["a".to_owned(), "b".to_owned()]));
         assert_eq!((request.context.as_str(), request.labels["l"].as_str()), ("ctx", ""));
+        // As with docker, their values stand behind `=`, so that what follows is the context.
+        let request = super::tests::request(&["--sbom", "--provenance", "ctx"]).unwrap();
+        assert!(request.context == "ctx" && request.attest.sbom && request.attest.provenance.is_some());
     }
 
     #[test]

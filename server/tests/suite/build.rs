@@ -541,6 +541,36 @@ fn a_registry_is_a_cache_for_a_machine_that_has_nothing() {
 }
 
 #[test]
+fn what_opens_a_repository_is_in_nothing_that_is_made_of_it() {
+    let Some(bench) = Bench::new() else { return };
+    if !need_tool("git") {
+        return;
+    }
+    let server = testbed::Options::new(shipway()).start();
+    server.project("opened").push(&[("Dockerfile", "FROM scratch\nCOPY a.txt /\n"), ("a.txt", "a\n")]);
+    let token = server.token();
+    let token = token.as_str();
+    let open = server.git_url("opened").replacen("://", &format!("://admin:{token}@"), 1);
+    bench.write("Dockerfile", "FROM scratch\nARG OPEN\nADD --keep-git-dir=true ${OPEN} /r/\n");
+    let (given, plain) = (format!("OPEN={open}"), ["--progress", "plain", "--provenance"]);
+    for more in [&["-t", "context:1", &open][..], &["-t", "add:1", "--build-arg", &given, "."]] {
+        let built = bench.run(&[&["build"], &plain[..], more].concat());
+        assert!(built.err.contains("fetching http://***@"), "{}", built.err);
+        assert!(!built.err.contains(token), "{}", built.err);
+        built.ok();
+    }
+    bench.run(&["build", "-o", "out", "--build-arg", &given, "."]).ok();
+    let config = std::fs::read_to_string(bench.at("context/out/r/.git/config")).unwrap();
+    assert!(config.contains("***@") && !config.contains(token), "{config}");
+    let failed = bench.run(&["build", &open.replace("opened", "closed")]).failed();
+    assert!(!failed.contains(token), "{failed}");
+    // Neither in what is said of the images, nor in what is remembered.
+    let found = Command::new("grep").args(["-rlaF", token]).arg(bench.data()).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    server.stop();
+}
+
+#[test]
 fn several_platforms_become_an_index_without_emulation() {
     let Some(bench) = Bench::new() else { return };
     bench.write("run", "");

@@ -409,8 +409,27 @@ fn buildpacks_see_bindings_and_volumes_and_programs_of_their_platform() {
         let said = bench.build(&["--builder", "builder:1", "--volume", volume]);
         assert!(said.code == Some(2) && said.err.contains(why), "{volume} {}", said.err);
     }
-    let secret = bench.build(&["--builder", "builder:1", "--secret", "id=x,src=app.txt"]);
-    assert!(secret.code == Some(2) && secret.err.contains("/platform/bindings/NAME"), "{}", secret.err);
+    // A secret is an entry of a binding: read, not shown, and in no image.
+    let secret = bench.at("reads-secret");
+    let reads = "cd $SERVICE_BINDING_ROOT/registry && echo \"$(cat type) says $(cat token), for $(wc -c <token)\"\n\
+                 test ! -e fail || { echo \"so $(cat fail)\" >&2; exit 7; }\n";
+    buildpack(&secret, "reads-secret", "", "exit 0\n", reads);
+    put(&bench.at("token"), "hunter2-swordfish", 0o600);
+    let (name, token) =
+        (secret.display().to_string(), format!("id=registry/token,src={}", bench.at("token").display()));
+    let arguments = ["-t", "secret:1", "--builder", "builder:1", "--buildpack", &name, "--secret", &token];
+    let built = bench.build(&arguments);
+    assert!(spoke(&built, "registry says ***, for 17") && !built.err.contains("hunter2"), "{}", built.err);
+    digest(&built);
+    assert!(!bench.run(&["image", "inspect", "secret:1"]).ok().contains("BINDING"));
+    let fails = format!("id=registry/fail,src={}", bench.at("token").display());
+    let failed = bench.build(&[&arguments[..], &["--secret", &fails]].concat());
+    assert!(failed.code == Some(1) && failed.err.contains("so ***") && !failed.err.contains("hunter2"), "{failed:?}");
+    let both = format!("{}:/platform/bindings/registry", bench.at("npm").display());
+    let both = bench.build(&[&arguments[..], &["--volume", &both]].concat());
+    assert!(both.code == Some(2) && both.err.contains("both give"), "{}", both.err);
+    let wrong = bench.build(&["--builder", "builder:1", "--secret", "id=x,src=app.txt"]);
+    assert!(wrong.code == Some(2) && wrong.err.contains("/platform/bindings/BINDING/ENTRY"), "{}", wrong.err);
     assert_eq!(leftovers(&bench.at("data")), [] as [String; 0]);
 }
 

@@ -13,7 +13,7 @@ mod stage;
 mod stages;
 
 pub use mounts::{bytes as size, fields as csv};
-pub use remote::{is_git, is_remote};
+pub use remote::{is_git, is_remote, shown, without_credentials};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -107,7 +107,7 @@ pub enum Remote {
 impl std::fmt::Display for Remote {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (Self::File { url, .. } | Self::Git { url, .. }) = self;
-        f.write_str(url)
+        f.write_str(&remote::shown(url))
     }
 }
 

@@ -28,6 +28,26 @@ pub fn is_git(url: &str) -> bool {
     lower.starts_with("http") && address.trim_end_matches('/').ends_with(".git")
 }
 
+/// What stands before the host of an address, where it may be a secret: a user with a password, or a token in a user's place.
+fn credentials(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    authority.rsplit_once('@').map(|(who, _)| who).filter(|who| !matches!(*who, "" | "git"))
+}
+
+/// An address as it may be shown and written down: without what it says of who asks.
+pub fn shown(url: &str) -> String {
+    without_credentials(url, url)
+}
+
+/// A text about an address, which may hold it, likewise.
+pub fn without_credentials(url: &str, text: &str) -> String {
+    match credentials(url) {
+        Some(who) => text.replace(&format!("{who}@"), "***@"),
+        None => text.to_owned(),
+    }
+}
+
 impl Lowering<'_> {
     /// One address that `ADD` names.
     pub(super) fn add_remote(
@@ -113,5 +133,22 @@ mod tests {
             assert_eq!(is_git(url), git, "{url}");
         }
         assert!(!is_remote("a/b.git") && !is_remote("httpdocs"));
+    }
+
+    #[test]
+    fn addresses_are_shown_without_what_opens_them() {
+        for (url, wanted) in [
+            ("https://example.org/a@b", "https://example.org/a@b"),
+            ("https://ada:pass@example.org/a", "https://***@example.org/a"),
+            ("https://token@example.org/r.git#main:dir", "https://***@example.org/r.git#main:dir"),
+            ("https://a:p@ss@example.org", "https://***@example.org"),
+            ("ssh://git@example.org/r.git", "ssh://git@example.org/r.git"),
+            ("git@example.org:r.git", "git@example.org:r.git"),
+        ] {
+            assert_eq!(shown(url), wanted);
+        }
+        let said =
+            without_credentials("https://t0ken@example.org/r.git", "no access to 'https://t0ken@example.org/r.git/'");
+        assert_eq!(said, "no access to 'https://***@example.org/r.git/'");
     }
 }

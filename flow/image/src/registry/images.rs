@@ -114,7 +114,7 @@ impl Registry {
 }
 
 /// The manifest of an index for the platform.
-pub(crate) fn choose(content: &[u8], platform: &Platform) -> Option<Digest> {
+pub fn choose(content: &[u8], platform: &Platform) -> Option<Digest> {
     let choices: Choices = serde_json::from_slice(content).ok()?;
     let fits = |choice: &&Choice| {
         choice

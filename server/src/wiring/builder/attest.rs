@@ -152,7 +152,7 @@ fn provenance(request: &Request, about: &About<'_>, detail: Detail) -> Value {
         "labels": request.labels,
     });
     if build::is_remote(&request.context) {
-        parameters["context"] = request.context.clone().into();
+        parameters["context"] = build::shown(&request.context).into();
     }
     let mut internal = json!({});
     let dockerfile = about.build_type == DOCKERFILE;

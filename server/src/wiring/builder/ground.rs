@@ -52,15 +52,16 @@ impl Work<'_> {
             let packed = tokio::task::block_in_place(|| packed::read(home, std::io::stdin().lock(), name))?;
             self.unpacked(packed, name)?
         } else if build::is_remote(context) && !git {
-            self.progress.note(&format!("fetching {context}"));
+            self.progress.note(&format!("fetching {}", build::shown(context)));
             let packed = Self::unless_cancelled(&self.cancel, packed::fetch(home, context)).await?;
-            self.unpacked(packed, context.split('?').next().unwrap_or(context))?
+            self.unpacked(packed, &build::shown(context.split('?').next().unwrap_or(context)))?
         } else if build::is_remote(context) {
-            self.progress.note(&format!("fetching {context}"));
+            self.progress.note(&format!("fetching {}", build::shown(context)));
             let checkout =
                 Self::unless_cancelled(&self.cancel, remotes::git(&home.fetcher(), context, None, false)).await?;
             let path = checkout.root.join(&checkout.directory);
-            let name = format!("{} at {}", context.split(['#', '?']).next().unwrap_or(context), &checkout.commit[..12]);
+            let address = build::shown(context.split(['#', '?']).next().unwrap_or(context));
+            let name = format!("{address} at {}", &checkout.commit[..12]);
             Root { path, name, text: None }
         } else {
             let root = std::fs::canonicalize(context)
@@ -179,7 +180,7 @@ impl Work<'_> {
             } else if build::is_remote(place) && !build::is_git(place) && !place.contains('#') {
                 let packed = Self::unless_cancelled(&self.cancel, packed::fetch(self.home, place)).await?;
                 let packed::Packed::Files(directory) = packed else {
-                    return Err(Fault::usage(format!("the context {name}={place} is no archive")));
+                    return Err(Fault::usage(format!("the context {name}={} is no archive", build::shown(place))));
                 };
                 let tree = self.scan(directory.path(), Ignore::default()).await?;
                 self.held.push(directory);

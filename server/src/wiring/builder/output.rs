@@ -11,7 +11,8 @@ use build::csv;
 use image::{
     Reference,
     layer::{ApplyOptions, Compression, Whiteouts, WriteOptions, apply},
-    registry::{Document, ManifestRef},
+    oci::Platform,
+    registry::{Document, ManifestRef, choose},
 };
 use records::Digest;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -397,14 +398,7 @@ pub async fn archive(home: &Home, images: &[Saved], out: &mut (dyn AsyncWrite + 
                         "org.opencontainers.image.ref.name": reference.tag,
                     })));
                 }
-                if let (Some(config), Some(layers)) = (&document.config, &document.layers) {
-                    let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm(), digest.hex());
-                    dockers.push(serde_json::json!({
-                        "Config": path(&config.digest),
-                        "RepoTags": image.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                        "Layers": layers.iter().map(|layer| path(&layer.digest)).collect::<Vec<_>>(),
-                    }));
-                }
+                dockers.extend(docker(home, image, document.clone(), &content).await?);
             }
             blobs.insert(digest);
         }
@@ -438,6 +432,28 @@ pub async fn archive(home: &Home, images: &[Saved], out: &mut (dyn AsyncWrite + 
         out.write_all(padding(text.len() as u64)).await.map_err(broken)?;
     }
     out.write_all(&[0; 1024]).await.map_err(broken)
+}
+
+/// What Docker reads of an image; of an index, that is the image for this machine's platform, where there is one.
+async fn docker(
+    home: &Home,
+    image: &Saved,
+    mut document: Document,
+    content: &[u8],
+) -> Result<Option<serde_json::Value>> {
+    let failed = |e: image::Error| Fault::from_error(Class::Unavailable, &e);
+    if document.manifests.is_some() {
+        let Some(own) = choose(content, &Platform::host()) else { return Ok(None) };
+        let (info, content) = home.registry.manifest(&image.repository, &own).await.map_err(failed)?;
+        (document, _) = Document::parse(&info.media_type, &content).map_err(failed)?;
+    }
+    let (Some(config), Some(layers)) = (&document.config, &document.layers) else { return Ok(None) };
+    let path = |digest: &Digest| format!("blobs/{}/{}", digest.algorithm(), digest.hex());
+    Ok(Some(serde_json::json!({
+        "Config": path(&config.digest),
+        "RepoTags": image.names.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "Layers": layers.iter().map(|layer| path(&layer.digest)).collect::<Vec<_>>(),
+    })))
 }
 
 fn header(path: &str, size: u64, directory: bool) -> Result<Vec<u8>> {

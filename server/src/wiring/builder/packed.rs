@@ -54,7 +54,7 @@ pub async fn fetch(home: &Home, url: &str) -> Result<Packed> {
     };
     let blob = home.blobs.read(&digest, 0, None).await?;
     let blob = tokio_util::io::SyncIoBridge::new(blob);
-    tokio::task::block_in_place(|| read(home, blob, url))
+    tokio::task::block_in_place(|| read(home, blob, &build::shown(url)))
 }
 
 /// Whether a directory is one of these, and gone after the build.

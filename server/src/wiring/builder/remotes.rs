@@ -36,10 +36,15 @@ pub struct Fetcher<'a> {
     pub guarded: bool,
 }
 
+/// What went wrong with an address, without what it says of who asks.
+fn told(url: &str, fault: Fault) -> Fault {
+    Fault { message: build::without_credentials(url, &fault.message), ..fault }
+}
+
 /// Fetches one thing.
 pub async fn fetch(home: &Fetcher<'_>, remote: &Remote) -> Result<Fetched> {
     match remote {
-        Remote::File { url, checksum } => file(home, url, checksum.as_ref()).await,
+        Remote::File { url, checksum } => file(home, url, checksum.as_ref()).await.map_err(|fault| told(url, fault)),
         Remote::Git { url, checksum, keep_git } => {
             let tree = git(home, url, checksum.as_deref(), *keep_git).await?;
             let root = tree.root.join(&tree.directory);
@@ -163,6 +168,10 @@ pub struct Checkout {
 
 /// Checks a reference of a git repository out: `url#reference:directory`, or `?ref=…&subdir=…`.
 pub async fn git(home: &Fetcher<'_>, url: &str, checksum: Option<&str>, keep_git: bool) -> Result<Checkout> {
+    check_out(home, url, checksum, keep_git).await.map_err(|fault| told(url, fault))
+}
+
+async fn check_out(home: &Fetcher<'_>, url: &str, checksum: Option<&str>, keep_git: bool) -> Result<Checkout> {
     let (address, reference, directory) = parse(url);
     if home.guarded {
         guard(&address).await?;
@@ -197,6 +206,8 @@ pub async fn git(home: &Fetcher<'_>, url: &str, checksum: Option<&str>, keep_git
             run(&new, vec!["fetch", "--quiet", "origin", named]).await?;
         }
         run(&new, vec!["checkout", "--quiet", "--force", &commit]).await?;
+        // What opened the repository stays out of what is made of it.
+        run(&new, vec!["remote", "set-url", "origin", &build::shown(&address)]).await?;
         if !keep_git {
             std::fs::remove_dir_all(new.join(".git")).map_err(|e| Fault::from_error(Class::Unavailable, &e))?;
         }

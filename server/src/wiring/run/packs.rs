@@ -26,7 +26,7 @@ use crate::{
         Happening, Packing, Packs, Progress,
         builder::{
             packs::{
-                Engine, Tree, Wish, default_builder, documents,
+                Bindings, Engine, Tree, Wish, default_builder, documents,
                 sources::{About, Found, Sources},
             },
             remotes::{self, Fetcher},
@@ -131,7 +131,7 @@ async fn make(attempt: &Attempt<'_>, packed: &Packed<'_>) -> Result<(Image, bool
     let revision = tree.changed(&image.context).await?;
     let (revision, at) = revision.unwrap_or_else(|| (commit.id.clone(), commit.committed_at));
     let annotations = images::annotations(attempt, &revision, at);
-    let (labels, packing) = (BTreeMap::new(), Packing::default());
+    let (labels, packing, secrets) = (BTreeMap::new(), Packing::default(), Bindings::default());
     let engine = Engine {
         shop,
         wish: Wish {
@@ -140,6 +140,7 @@ async fn make(attempt: &Attempt<'_>, packed: &Packed<'_>) -> Result<(Image, bool
             labels: &labels,
             annotations: &annotations,
             packing: &packing,
+            secrets: &secrets,
             network: Network::default(),
             fresh: false,
             epoch: Some(at.as_second()),

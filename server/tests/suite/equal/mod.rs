@@ -378,6 +378,14 @@ fn docker_loads_and_runs_what_is_written() {
     usual.ok();
     ground.shipway(&["image", "save", "b:1", "-o", &archive, "--compression", "gzip"]).ok();
     docker.run(&["load", "--input", &archive]).ok();
+    // Of an index, the image for this machine's platform.
+    let file = ground.file(2, &cases("### index\nFROM scratch\nCOPY a.txt /\n")[0]);
+    let platforms = ["--platform", "linux/amd64,linux/arm64"];
+    ground.shipway(&[&["build", "-q", "-f", &file, "-t", "c:1"][..], &platforms, &["."]].concat()).ok();
+    ground.shipway(&["image", "save", "c:1", "-o", &archive]).ok();
+    docker.run(&["load", "--input", &archive]).ok();
+    let own = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+    assert_eq!(json(&docker.run(&["inspect", "c:1"]).ok())[0]["Architecture"], own);
     for name in ["a:1", "b:1"] {
         let ran =
             docker.run(&["run", "--rm", "--network=none", name, "cat /a; stat -c ' %u:%g' /a; echo $SAID; id -u"]);

@@ -14,7 +14,7 @@ use buildpack::{
     target::Target,
 };
 use futures::FutureExt;
-use graph::{Cancel, Network};
+use graph::{Cancel, Network, mask::Patterns};
 use image::Reference;
 use records::{Digest, Timestamp};
 use sandbox::{Mount, MountKind};
@@ -22,7 +22,9 @@ use store::{Change, Expect};
 
 use super::{
     super::{BUILT, Happening, Made, Progress, USES, describe, names, output, recompress},
-    Packs, broken,
+    Packs,
+    bindings::Bindings,
+    broken,
     builder::{Bench, Builder},
     cache::Left,
     export::{self, Documents, Packer, Previous, documents},
@@ -53,6 +55,7 @@ pub struct Wish<'a> {
     pub labels: &'a BTreeMap<String, String>,
     pub annotations: &'a BTreeMap<String, String>,
     pub packing: &'a output::Packing,
+    pub secrets: &'a Bindings,
     pub network: Network,
     /// Nothing that an earlier build left is used.
     pub fresh: bool,
@@ -192,7 +195,8 @@ impl Engine<'_> {
             about.map(|project| project.env.iter().cloned().collect()).unwrap_or_default();
         env.extend(packs.env.clone());
         let volumes = self.volumes().await?;
-        if packs.volumes.iter().any(|volume| Path::new(&volume.target).starts_with(volumes::BINDINGS)) {
+        let bound = packs.volumes.iter().any(|volume| Path::new(&volume.target).starts_with(volumes::BINDINGS));
+        if bound || !self.wish.secrets.is_empty() {
             env.entry(volumes::BINDING_ROOT.to_owned()).or_insert_with(|| volumes::BINDINGS.to_owned());
         }
         let created = self.wish.epoch.and_then(|time| Timestamp::from_second(time).ok());
@@ -326,6 +330,7 @@ impl Engine<'_> {
             format!("{:?}", wish.packing),
             wish.into,
             ready.volumes.iter().map(volumes::Ready::identity).collect::<Vec<_>>(),
+            wish.secrets.names(),
         ]);
         tree::sum(all.to_string().as_bytes())
     }
@@ -368,11 +373,13 @@ impl Engine<'_> {
             .collect();
         mounts.extend(bench.mounts.iter().cloned());
         mounts.extend(self.place_volumes(&ready.volumes, &bench.at("platform")).await?);
+        wish.secrets.place(&bench.at("platform"))?;
         let boxes = Boxes::new(
             shop.sandbox.clone(),
             (builder.top.clone(), format!("{}:{}", builder.owner.0, builder.owner.1), mounts),
             wish.network,
             (self.cancel.clone(), self.progress.clone(), shop.clock.clone()),
+            Patterns::new(wish.secrets.values()),
         );
         let left = Left::load(shop.shelf(), &wish.cache).await?;
         let previous = self.previous(&left).await?;

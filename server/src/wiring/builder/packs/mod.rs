@@ -3,6 +3,7 @@
 //! What is decided stands in the package `buildpack`; here it is done: builder and buildpacks are brought, their programs run in the
 //! sandbox, layers go into the local store.
 
+mod bindings;
 mod builder;
 mod cache;
 mod engine;
@@ -31,6 +32,7 @@ use crate::{
     wiring::workshop::Workshop,
 };
 
+pub use bindings::Bindings;
 pub use builder::SCRATCH;
 pub use cache::kept;
 pub use engine::{Engine, Wish};
@@ -132,7 +134,7 @@ fn refuse(request: &Request) -> Result<()> {
         ("--target", request.target.is_some()),
         ("--build-arg", request.build_args.keys().any(|name| name != "SOURCE_DATE_EPOCH")),
         ("--build-context", !request.contexts.is_empty()),
-        ("--secret and --ssh", !request.secrets.ids().is_empty()),
+        ("--ssh", !request.secrets.agents().is_empty()),
         ("--cache-to", !request.cache_to.is_empty()),
         ("--cache-from", !request.cache_from.is_empty()),
         ("--add-host", !request.hosts.is_empty()),
@@ -144,8 +146,9 @@ fn refuse(request: &Request) -> Result<()> {
     if let Some((what, _)) = given.iter().find(|(_, given)| *given) {
         return Err(Fault::usage(format!("{what} is for builds by Dockerfiles, and this one is by buildpacks")).hint(
             match *what {
-                "--secret and --ssh" => {
-                    "buildpacks read secrets as service bindings: --volume DIRECTORY:/platform/bindings/NAME"
+                "--ssh" => {
+                    "buildpacks know no agents: give a key as a service binding, --secret id=BINDING/ENTRY,src=FILE or \
+                     --volume DIRECTORY:/platform/bindings/BINDING"
                 }
                 _ => "variables for buildpacks are given with --env, or in project.toml",
             },
@@ -162,6 +165,7 @@ impl Work<'_> {
     /// Builds by buildpacks.
     pub(super) async fn packs(&mut self, root: &Path) -> Result<Built> {
         refuse(self.request)?;
+        let secrets = bindings::Bindings::read(&self.request.secrets).await?;
         let started = (self.home.clock)();
         let dates = epoch::Dates::of(root.to_owned(), self.request.build_args.get("SOURCE_DATE_EPOCH")).await?;
         let shop = self.shop().await?.clone();
@@ -175,6 +179,7 @@ impl Work<'_> {
                 labels: &request.labels,
                 annotations: &annotations,
                 packing: &request.packing,
+                secrets: &secrets,
                 network: request.network,
                 fresh: request.fresh.is_some(),
                 epoch: dates.image,

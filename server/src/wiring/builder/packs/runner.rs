@@ -10,7 +10,10 @@ use std::{
 
 use async_trait::async_trait;
 use buildpack::{Ended, Error, Program, Runner};
-use graph::{Cancel, Network, OutputSink};
+use graph::{
+    Cancel, Network, OutputSink, StreamKind,
+    mask::{Masker, Patterns},
+};
 use sandbox::{ContainerSpec, Mount, Sandbox, Status, View};
 
 use super::super::{Happening, Progress};
@@ -45,6 +48,8 @@ pub struct Boxes {
     pub cancel: Cancel,
     pub progress: Arc<dyn Progress>,
     pub clock: Clock,
+    /// What nobody is to see.
+    secrets: Patterns,
     /// What all `bin/build` share; each `bin/detect` has one of its own.
     shared: tokio::sync::Mutex<Option<View>>,
     said: Mutex<BTreeMap<String, Said>>,
@@ -57,9 +62,10 @@ impl Boxes {
         (top, user, mounts): (String, String, Vec<Mount>),
         network: Network,
         (cancel, progress, clock): (Cancel, Arc<dyn Progress>, Clock),
+        secrets: Patterns,
     ) -> Self {
         let (shared, said, steps) = (tokio::sync::Mutex::default(), Mutex::default(), AtomicUsize::new(0));
-        Self { sandbox, top, user, mounts, network, cancel, progress, clock, shared, said, steps }
+        Self { sandbox, top, user, mounts, network, cancel, progress, clock, secrets, shared, said, steps }
     }
 
     /// Begins a step that people see; gives its number and what ends it.
@@ -129,6 +135,33 @@ impl Drop for Step<'_> {
     }
 }
 
+/// Both streams of a program, without secrets.
+struct Masked {
+    streams: Mutex<[Masker; 2]>,
+    to: OutputSink,
+}
+
+impl Masked {
+    fn new(secrets: &Patterns, to: OutputSink) -> Self {
+        Self { streams: Mutex::new([Masker::new(secrets.clone()), Masker::new(secrets.clone())]), to }
+    }
+
+    /// Hands on what is clear by now; without a text, the rest.
+    fn say(&self, stream: StreamKind, text: Option<&str>) {
+        let mut clear = String::new();
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        let masker = &mut streams[usize::from(stream == StreamKind::Stderr)];
+        match text {
+            Some(text) => masker.push(text, &mut clear),
+            None => masker.finish(&mut clear),
+        }
+        drop(streams);
+        if !clear.is_empty() {
+            (self.to)(stream, &clear);
+        }
+    }
+}
+
 /// Keeps the end of a text.
 fn keep(tail: &mut String, text: &str) {
     tail.push_str(text);
@@ -147,7 +180,7 @@ impl Runner for Boxes {
         let tail = Arc::new(Mutex::new(String::new()));
         let step = program.shown.then(|| self.step(&format!("[build] {}", program.buildpack)));
         let shown = step.as_ref().map(|step| (step.vertex, self.progress.clone(), self.clock.clone()));
-        let sink: OutputSink = {
+        let clear: OutputSink = {
             let tail = tail.clone();
             Arc::new(move |stream, text: &str| {
                 keep(&mut tail.lock().unwrap_or_else(PoisonError::into_inner), text);
@@ -156,6 +189,11 @@ impl Runner for Boxes {
                     progress.happened(&Happening::Output { vertex, stream, text, at });
                 }
             })
+        };
+        let masked = Arc::new(Masked::new(&self.secrets, clear));
+        let sink: OutputSink = {
+            let masked = masked.clone();
+            Arc::new(move |stream, text: &str| masked.say(stream, Some(text)))
         };
         let code = if program.shown {
             let mut shared = self.shared.lock().await;
@@ -170,6 +208,9 @@ impl Runner for Boxes {
             let root = self.view()?;
             self.contain(&program, &root, sink).await?
         };
+        for stream in [StreamKind::Stdout, StreamKind::Stderr] {
+            masked.say(stream, None);
+        }
         let output = tail.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let said = Said { code, tail: output.clone() };
         self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(program.buildpack.clone(), said);
