@@ -68,11 +68,15 @@ fn main() -> std::process::ExitCode {
             render.capabilities.kube = chart::KubeVersion::parse(kube, flavor).map_err(chart::Error::Values)?;
         }
         render.cache = Some(Default::default());
+        render.last = times == 1;
         let mut rendered = render.run(&chart, &values, &warnings)?;
         for _ in 1..times {
             rendered = render.run(&chart, &values, &warnings)?;
         }
-        rendered.print(&Shown::default(), flavor)
+        let text = rendered.print(&Shown::default(), flavor);
+        // As `shipway helm template` does, which ends then.
+        std::mem::forget((render, chart, values));
+        text
     };
     match run() {
         Ok(text) => {

@@ -146,6 +146,9 @@ mod tests {
             ("[", "a", Err(BadPattern)),
             ("a[", "x", Err(BadPattern)),
             ("*x", "xxx", Ok(true)),
+            ("a*a", "a", Ok(false)),
+            ("a*a", "aba", Ok(true)),
+            ("ab", "abab", Ok(false)),
             ("a?b", "a/b", Ok(false)),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");

@@ -58,6 +58,8 @@ pub struct Render<'a> {
     /// Whether [`Rendered::chart`] is wanted, as it is for a release.
     pub store_chart: bool,
     pub post_renderer: Option<PostRenderer<'a>>,
+    /// The process ends in a moment: values and templates are left as they are instead of being taken apart piece by piece.
+    pub last: bool,
 }
 
 /// What a chart gave.
@@ -96,6 +98,7 @@ impl Render<'_> {
             hide_secrets: false,
             store_chart: false,
             post_renderer: None,
+            last: false,
         }
     }
 
@@ -141,7 +144,12 @@ impl Render<'_> {
                 };
                 self.carry_out(&scopes, seen)?
             }
-            None => self.templates(&part, &values, |_, _| {})?,
+            None => {
+                let scopes = self.scopes(&part, &values);
+                let files = self.carry_out(&scopes, |_, _| {})?;
+                self.leave(scopes);
+                files
+            }
         };
         let notes = self.notes(&mut files, &part);
         if let (Flavor::Helm4, Some(post_renderer)) = (self.flavor, self.post_renderer) {
@@ -175,6 +183,7 @@ impl Render<'_> {
                 .map_err(|error| Error::PostRender(format!("error while running post render on files: {error}")))?;
         }
         let chart = if self.store_chart { stored::chart(&part) } else { serde_json::Value::Null };
+        self.leave((part, values));
         Ok(Rendered { files, manifests, hooks, crds, notes, manifest, chart })
     }
 
@@ -241,10 +250,8 @@ impl Render<'_> {
             None => Set::new(family),
         };
         let mut order: Vec<&String> = scopes.keys().collect();
-        order.sort_by(|a, b| {
-            let slashes = |path: &str| path.matches('/').count();
-            slashes(b).cmp(&slashes(a)).then_with(|| b.cmp(a))
-        });
+        let depth = |path: &str| path.bytes().filter(|b| *b == b'/').count();
+        order.sort_by_cached_key(|path| std::cmp::Reverse((depth(path), *path)));
         set.ahead(order.iter().map(|path| (path.as_str(), &*scopes[*path].text)));
         for path in &order {
             set.parse(path, &scopes[*path].text).map_err(|error| self.failed(error))?;
@@ -260,7 +267,15 @@ impl Render<'_> {
             seen(path, &rendered);
             files.insert(path.clone(), rendered.into_string());
         }
+        self.leave(renderer);
+        self.leave(set);
         Ok(files)
+    }
+
+    fn leave<T>(&self, what: T) {
+        if self.last {
+            std::mem::forget(what);
+        }
     }
 
     fn failed(&self, error: template::Error) -> Error {

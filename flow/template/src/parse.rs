@@ -55,6 +55,8 @@ pub fn parse_with(name: &str, text: &str, family: Family, left: &str, right: &st
         trees: Vec::new(),
         scope: Scope::new(),
         nesting: 0,
+        nodes: Vec::new(),
+        operands: Vec::new(),
     };
     let body = parser.top()?;
     parser.add(name, body)?;
@@ -93,6 +95,9 @@ struct Parser<'t> {
     trees: Vec<Arc<Tree>>,
     scope: Scope<'t>,
     nesting: usize,
+    /// Of lists and commands that are not at their end: how long they get is known only there, and then they are as long as they are.
+    nodes: Vec<Node>,
+    operands: Vec<Operand>,
 }
 
 /// How a list of nodes ended.
@@ -254,11 +259,11 @@ impl<'t> Parser<'t> {
     }
 
     fn items(&mut self) -> Parse<(Vec<Node>, End)> {
-        let mut body = Vec::new();
+        let before = self.nodes.len();
         while self.peek_non_space().kind != Kind::Eof {
             match self.text_or_action()? {
-                Item::Node(node) => body.push(node),
-                Item::Ended(end) => return Ok((body, end)),
+                Item::Node(node) => self.nodes.push(node),
+                Item::Ended(end) => return Ok((self.nodes.drain(before..).collect(), end)),
             }
         }
         self.error("unexpected EOF")
@@ -484,11 +489,12 @@ impl<'t> Parser<'t> {
     }
 
     fn command(&mut self) -> Parse<Command> {
-        let mut command = Command { pos: self.peek_non_space().pos, args: Vec::with_capacity(1) };
+        let pos = self.peek_non_space().pos;
+        let before = self.operands.len();
         loop {
             self.peek_non_space();
             if let Some(operand) = self.operand()? {
-                command.args.push(operand);
+                self.operands.push(operand);
             }
             let token = self.next();
             match token.kind {
@@ -499,11 +505,10 @@ impl<'t> Parser<'t> {
             }
             break;
         }
-        if command.args.is_empty() {
+        if self.operands.len() == before {
             return self.error("empty command");
         }
-        command.args.shrink_to_fit();
-        Ok(command)
+        Ok(Command { pos, args: self.operands.drain(before..).collect() })
     }
 
     fn operand(&mut self) -> Parse<Option<Operand>> {
@@ -514,21 +519,28 @@ impl<'t> Parser<'t> {
             return Ok(Some(node));
         }
         let pos = self.peek().pos;
-        let mut fields = Vec::new();
-        while self.peek_kind() == Kind::Field {
-            fields.push(Text::from(&self.next().text[1..]));
-        }
         match &mut node.term {
             // Go gives the whole chain the place of its second field; error messages show it.
-            Term::Field(idents) => idents.append(&mut fields),
-            Term::Variable(variable) => variable.idents.append(&mut fields),
+            Term::Field(idents) | Term::Variable(Variable { idents, .. }) => self.fields(idents),
             Term::Bool(_) | Term::String { .. } | Term::Number(_) | Term::Nil | Term::Dot => {
+                self.fields(&mut Vec::new());
                 return self.error(format!("unexpected . after term {}", quote_str(&node.to_string())));
             }
-            _ => return Ok(Some(Operand { pos, term: Term::Chain(Box::new(node), fields) })),
+            _ => {
+                let mut fields = Vec::new();
+                self.fields(&mut fields);
+                return Ok(Some(Operand { pos, term: Term::Chain(Box::new(node), fields) }));
+            }
         }
         node.pos = pos;
         Ok(Some(node))
+    }
+
+    fn fields(&mut self, into: &mut Vec<Text>) {
+        while self.peek_kind() == Kind::Field {
+            let field = Text::from(&self.next().text[1..]);
+            into.push(field);
+        }
     }
 
     fn term(&mut self) -> Parse<Option<Operand>> {
@@ -548,7 +560,12 @@ impl<'t> Parser<'t> {
                 let slot = self.slot(token.text);
                 Term::Variable(Variable { slot, idents: vec![Text::from(token.text)] })
             }
-            Kind::Field => Term::Field(vec![Text::from(&token.text[1..])]),
+            Kind::Field => {
+                // Most have a few behind them.
+                let mut idents = Vec::with_capacity(3);
+                idents.push(Text::from(&token.text[1..]));
+                Term::Field(idents)
+            }
             Kind::Bool => Term::Bool(token.text == "true"),
             Kind::CharConstant | Kind::Complex | Kind::Number => {
                 let number = match token.kind {
@@ -565,7 +582,7 @@ impl<'t> Parser<'t> {
                 return Ok(Some(Operand { pos: pipe.pos, term: Term::Pipe(Box::new(pipe)) }));
             }
             Kind::String | Kind::RawString => match unquote(token.text.as_bytes()) {
-                Some(bytes) => Term::String { quoted: token.text.into(), text: Text::from(bytes) },
+                Some(bytes) => Term::String { quoted: token.text.into(), text: Text::from(&*bytes) },
                 None => return self.error("invalid syntax"),
             },
             _ => {

@@ -1,5 +1,7 @@
 //! Go's quoted strings: `strconv.Quote` and `strconv.Unquote`.
 
+use std::borrow::Cow;
+
 /// Whether Go prints a character as it is: letters, marks, numbers, punctuation, symbols and the ASCII space.
 pub fn is_print(c: char) -> bool {
     if c.is_ascii() {
@@ -58,7 +60,7 @@ fn escape(out: &mut String, c: char, quote: char, ascii: bool) {
 }
 
 /// Reads a quoted string (`"…"` or `` `…` ``); `None` stands for Go's `invalid syntax`.
-pub fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
+pub fn unquote(quoted: &[u8]) -> Option<Cow<'_, [u8]>> {
     let (first, rest) = quoted.split_first()?;
     let (last, inner) = rest.split_last()?;
     if first != last {
@@ -66,9 +68,10 @@ pub fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
     }
     match first {
         b'"' if memchr::memchr3(b'"', b'\\', b'\n', inner).is_none() && std::str::from_utf8(inner).is_ok() => {
-            Some(inner.to_vec())
+            Some(inner.into())
         }
-        b'`' => Some(inner.iter().copied().filter(|b| *b != b'\r').collect()),
+        b'`' if memchr::memchr(b'\r', inner).is_none() => Some(inner.into()),
+        b'`' => Some(inner.iter().copied().filter(|b| *b != b'\r').collect::<Vec<_>>().into()),
         b'"' => {
             let mut out = Vec::with_capacity(inner.len());
             let mut rest = inner;
@@ -83,7 +86,7 @@ pub fn unquote(quoted: &[u8]) -> Option<Vec<u8>> {
                 }
                 rest = after;
             }
-            Some(out)
+            Some(out.into())
         }
         _ => None,
     }

@@ -121,7 +121,7 @@ struct CacheEntry {
 }
 
 /// Bytes of text that take longer to parse than a thread to start.
-const WORTH_A_THREAD: usize = 64 << 10;
+const WORTH_A_THREAD: usize = 32 << 10;
 
 /// Distinct texts in a cache; when there are more it starts anew.
 const MOST_CACHED: usize = 20_000;
@@ -195,24 +195,31 @@ impl Set {
     /// them is said when their turn comes. Without a cache, or for a few texts, nothing happens.
     pub fn ahead<'t>(&self, texts: impl Iterator<Item = (&'t str, &'t str)>) {
         let Some(cache) = &self.cache else { return };
-        let mut seen = HashSet::new();
-        let texts: Vec<(&str, &str)> = texts.filter(|(_, text)| seen.insert(*text)).collect();
-        let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
-        let most = (bytes / WORTH_A_THREAD).min(8);
+        let mut texts: Vec<(&str, &str)> = texts.collect();
+        let work = |texts: &[(&str, &str)]| texts.iter().map(|(_, text)| text.len()).sum::<usize>() / WORTH_A_THREAD;
+        if work(&texts) < 2 {
+            return;
+        }
+        let mut seen = HashSet::with_hasher(foldhash::fast::RandomState::default());
+        texts.retain(|(_, text)| seen.insert(*text));
+        let most = work(&texts).min(8);
         // How many processors there are is read from a handful of files: not for nothing.
         let threads = if most < 2 { 1 } else { std::thread::available_parallelism().map_or(1, usize::from).min(most) };
         if threads < 2 {
             return;
         }
         let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                scope.spawn(|| {
-                    while let Some((name, text)) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        let _ = cache.parse(self.family, name, text);
-                    }
-                });
+        let parse = || {
+            while let Some((name, text)) = texts.get(next.fetch_add(1, Ordering::Relaxed)) {
+                let _ = cache.parse(self.family, name, text);
             }
+        };
+        std::thread::scope(|scope| {
+            // This thread is one of them.
+            (1..threads).for_each(|_| {
+                scope.spawn(parse);
+            });
+            parse();
         });
     }
 

@@ -28,17 +28,24 @@ pub struct Decode {
 impl Decode {
     /// The first document; `Null` when there is none.
     pub fn value(&self, text: &str) -> Result<Value, Error> {
+        self.of_value(text, None)
+    }
+
+    /// The first document; of a map only the `wanted` keys, if some are named.
+    pub(crate) fn of_value(&self, text: &str, wanted: Option<&[&str]>) -> Result<Value, Error> {
         let Limits { bytes, depth, nodes, .. } = self.limits;
         // What has fewer bytes than nodes are allowed has fewer nodes too.
         let within = text.len() <= bytes.min(nodes) && depth > simple::MOST_DEPTH;
-        if within
-            && self.dialect == Dialect::V2
-            && !self.strict
-            && let Some(value) = simple::read(text)
-        {
-            return Ok(value);
+        let simple = within && self.dialect == Dialect::V2 && !self.strict;
+        let read = if simple { simple::read(text, wanted) } else { None };
+        let mut value = match read {
+            Some(value) => value,
+            None => self.read_whole(text)?,
+        };
+        if let (Value::Map(map), Some(wanted)) = (&mut value, wanted) {
+            map.retain(|key, _| wanted.contains(&key.as_str()));
         }
-        self.read_whole(text)
+        Ok(value)
     }
 
     /// The same over tokens and nodes, which is the only way that reads everything and knows what is wrong.

@@ -62,6 +62,11 @@ pub fn from_str(text: &str) -> Result<Value, Error> {
     Decode::default().value(text)
 }
 
+/// The same, but of a map only these keys. All of the text has to be YAML.
+pub fn fields(text: &str, wanted: &[&str]) -> Result<Value, Error> {
+    Decode::default().of_value(text, Some(wanted))
+}
+
 /// Reads every document of a stream as [`from_str`] reads one; documents without content are left out.
 pub fn from_str_all(text: &str) -> Result<Vec<Value>, Error> {
     Decode::default().values(text)

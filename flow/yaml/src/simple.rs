@@ -4,6 +4,10 @@
 //! lines, tabs) or wrong, so what is an error and what it says is decided in one place only. Rendered manifests and files of values are
 //! read several times as fast this way.
 
+mod flow;
+#[cfg(test)]
+mod tests;
+
 use crate::{Dialect, Map, Resolved, Value, resolve};
 
 /// Collections in collections that this way goes into; fewer than any limit allows.
@@ -12,12 +16,13 @@ pub(crate) const MOST_DEPTH: usize = 48;
 /// Bytes of a key. The whole reader takes 1,024 characters.
 const MOST_KEY: usize = 512;
 
-/// The value of a text, read as go-yaml v2 reads it; nothing where the whole reader has to.
-pub(crate) fn read(text: &str) -> Option<Value> {
+/// The value of a text, read as go-yaml v2 reads it; nothing where the whole reader has to. Of a map only the values of the `wanted` keys
+/// are made, if some are named; the others are read all the same, as they may be wrong.
+pub(crate) fn read(text: &str, wanted: Option<&[&str]>) -> Option<Value> {
     if !ordinary(text.as_bytes()) {
         return None;
     }
-    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, line: 0, depth: 0 };
+    let mut reader = Reader { text, bytes: text.as_bytes(), at: 0, line: 0, depth: 0, wanted, kept: true };
     reader.next_line();
     if reader.bytes[reader.at..].starts_with(b"---\n") && reader.column() == 0 {
         reader.at += 3;
@@ -62,6 +67,10 @@ struct Reader<'t> {
     /// Where the line begins.
     line: usize,
     depth: usize,
+    /// The keys of the outermost map whose values are made.
+    wanted: Option<&'t [&'t str]>,
+    /// Whether what is read now is made.
+    kept: bool,
 }
 
 impl<'t> Reader<'t> {
@@ -148,7 +157,7 @@ impl<'t> Reader<'t> {
                 Begun::Key(key) => self.deeper(|reader| reader.map(column, key)),
                 Begun::Plain(text) => {
                     self.ended(indent)?;
-                    Some(plain(text))
+                    Some(self.resolved(text))
                 }
                 Begun::Quoted(text) => {
                     self.ended(indent)?;
@@ -178,7 +187,7 @@ impl<'t> Reader<'t> {
         let text = self.plain()?;
         if self.byte(0) == b':' {
             self.at += 1;
-            return (self.at - start <= MOST_KEY).then_some(Begun::Key(key(text)?));
+            return (self.at - start <= MOST_KEY).then_some(Begun::Key(self.key(text)?));
         }
         Some(Begun::Plain(text))
     }
@@ -188,8 +197,14 @@ impl<'t> Reader<'t> {
         let mut map = Map::new();
         let mut key = first;
         loop {
+            let wanted = self.depth > 1 || self.wanted.is_none_or(|wanted| wanted.contains(&key.as_str()));
+            let kept = self.kept;
+            self.kept = kept && wanted;
             let value = self.value(column)?;
-            map.insert(key, value);
+            if self.kept {
+                map.insert(key, value);
+            }
+            self.kept = kept;
             if self.at_end() || self.column() < column {
                 return Some(Value::Map(map));
             }
@@ -228,7 +243,10 @@ impl<'t> Reader<'t> {
         let value = match self.byte(0) {
             b'[' | b'{' => self.flow()?,
             b'"' | b'\'' => Value::String(self.quoted()?),
-            _ => plain(self.plain()?),
+            _ => {
+                let text = self.plain()?;
+                self.resolved(text)
+            }
         };
         self.ended(indent)?;
         Some(value)
@@ -241,7 +259,7 @@ impl<'t> Reader<'t> {
         loop {
             self.at += 1;
             self.spaces();
-            items.push(match self.byte(0) {
+            let item = match self.byte(0) {
                 b'\n' | b'#' => {
                     self.next_line();
                     match !self.at_end() && self.column() > column {
@@ -251,7 +269,10 @@ impl<'t> Reader<'t> {
                 }
                 b'|' => self.literal(indent)?,
                 _ => self.block(self.column(), indent)?,
-            });
+            };
+            if self.kept {
+                items.push(item);
+            }
             if self.at_end() || self.column() < column {
                 return Some(Value::List(items));
             }
@@ -262,6 +283,25 @@ impl<'t> Reader<'t> {
                 return beside_key.then_some(Value::List(items));
             }
         }
+    }
+
+    /// A plain scalar as a key; nothing if it is one that is made, or refused, in a way of its own.
+    fn key(&self, text: &str) -> Option<String> {
+        match resolve(text, Dialect::V2) {
+            Resolved::String | Resolved::Timestamp if text == "<<" => None,
+            Resolved::String | Resolved::Timestamp | Resolved::Bool(_) | Resolved::Int(_) if !self.kept => {
+                Some(String::new())
+            }
+            Resolved::String | Resolved::Timestamp => Some(text.to_owned()),
+            Resolved::Bool(b) => Some(b.to_string()),
+            Resolved::Int(n) => Some(n.to_string()),
+            _ => None,
+        }
+    }
+
+    /// A plain scalar's value. Any text is one.
+    fn resolved(&self, text: &str) -> Value {
+        if self.kept { plain(text) } else { Value::Null }
     }
 
     /// A plain scalar up to the end of its line, a comment, or the colon that makes it a key.
@@ -386,7 +426,9 @@ impl<'t> Reader<'t> {
             breaks = 0;
             let end = memchr::memchr(b'\n', &self.bytes[self.at..]);
             let stop = end.map_or(self.bytes.len(), |end| self.at + end);
-            out.push_str(&self.text[self.at..stop]);
+            if self.kept {
+                out.push_str(&self.text[self.at..stop]);
+            }
             ended = end.is_some();
             self.at = stop + usize::from(ended);
             self.line = self.at;
@@ -403,112 +445,6 @@ impl<'t> Reader<'t> {
         self.next_line();
         (self.at_end() || self.column() as isize <= indent).then_some(Value::String(out))
     }
-
-    /// A list or map in brackets, perhaps over several lines.
-    fn flow(&mut self) -> Option<Value> {
-        let list = self.byte(0) == b'[';
-        self.at += 1;
-        self.deeper(|reader| if list { reader.flow_list() } else { reader.flow_map() })
-    }
-
-    /// To the next thing in brackets.
-    fn flow_space(&mut self) -> Option<u8> {
-        loop {
-            self.spaces();
-            let b = *self.bytes.get(self.at)?;
-            if b != b'\n' {
-                return (b != b'#' && !(self.at == self.line && matches!(b, b'-' | b'.' | b'%'))).then_some(b);
-            }
-            self.at += 1;
-            self.line = self.at;
-        }
-    }
-
-    fn flow_list(&mut self) -> Option<Value> {
-        let mut items = Vec::new();
-        while self.flow_space()? != b']' {
-            items.push(self.flow_node()?);
-            self.flow_comma(b']')?;
-        }
-        self.at += 1;
-        Some(Value::List(items))
-    }
-
-    fn flow_map(&mut self) -> Option<Value> {
-        let mut map = Map::new();
-        loop {
-            let start = self.at;
-            let key = match self.flow_space()? {
-                b'}' => break,
-                b'"' | b'\'' => {
-                    let key = self.quoted()?;
-                    self.spaces();
-                    key
-                }
-                _ => {
-                    let key = key(self.flow_plain()?)?;
-                    self.blank(1).then_some(key)?
-                }
-            };
-            if self.byte(0) != b':' || self.at - start > MOST_KEY {
-                return None;
-            }
-            self.at += 1;
-            let value = match self.flow_space()? {
-                b',' | b'}' => Value::Null,
-                _ => self.flow_node()?,
-            };
-            map.insert(key, value);
-            self.flow_comma(b'}')?;
-        }
-        self.at += 1;
-        Some(Value::Map(map))
-    }
-
-    /// Over the comma behind an item, unless it is the last.
-    fn flow_comma(&mut self, end: u8) -> Option<()> {
-        match self.flow_space()? {
-            b',' => self.at += 1,
-            b if b == end => {}
-            _ => return None,
-        }
-        Some(())
-    }
-
-    fn flow_node(&mut self) -> Option<Value> {
-        match self.byte(0) {
-            b'[' | b'{' => self.flow(),
-            b'"' | b'\'' => self.quoted().map(Value::String),
-            _ => self.flow_plain().map(plain),
-        }
-    }
-
-    /// A plain scalar in brackets; what is rare in one ends it, and what follows is then not what has to.
-    fn flow_plain(&mut self) -> Option<&'t str> {
-        let next = self.byte(1);
-        (self.byte(0) != b'-' || next.is_ascii_alphanumeric()).then_some(())?;
-        self.plain_may_start(next).then_some(())?;
-        let start = self.at;
-        let mut end = start;
-        loop {
-            match self.byte(0) {
-                b'\n' | b',' | b'?' | b'[' | b']' | b'{' | b'}' => break,
-                b':' if self.blank(1) => break,
-                b':' if matches!(self.byte(1), b',' | b'[' | b']' | b'{' | b'}') => return None,
-                b' ' => {
-                    self.spaces();
-                    if matches!(self.byte(0), b'#' | b':') {
-                        return None;
-                    }
-                }
-                _ => {
-                    self.at += 1;
-                    end = self.at;
-                }
-            }
-        }
-        Some(&self.text[start..end])
-    }
 }
 
 /// A plain scalar's value.
@@ -520,140 +456,5 @@ fn plain(text: &str) -> Value {
         Resolved::Uint(n) => Value::Uint(n),
         Resolved::Float(f) => Value::Float(f),
         Resolved::Timestamp | Resolved::Merge | Resolved::String => Value::String(text.to_owned()),
-    }
-}
-
-/// A plain scalar as a key; nothing if it is one that is made, or refused, in a way of its own.
-fn key(text: &str) -> Option<String> {
-    match resolve(text, Dialect::V2) {
-        Resolved::String | Resolved::Timestamp if text != "<<" => Some(text.to_owned()),
-        Resolved::Bool(b) => Some(b.to_string()),
-        Resolved::Int(n) => Some(n.to_string()),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::{Decode, to_go, to_json};
-
-    fn whole(text: &str) -> Result<Value, crate::Error> {
-        Decode::default().read_whole(text)
-    }
-
-    #[test]
-    fn what_is_common_is_read_this_way() {
-        for text in [
-            "",
-            "# nothing\n\n",
-            "---\na: 1\n",
-            "a: b # c\nd:\n  - e: f\n    g: 1.5\n  -\n  - - x\n    - y\nh: {i: [1, \"a\\n\", 'it''s'], \"j\":true}\n",
-            "a:\n- b\n- c: d\n  e:\n  - f\ng:\nh: ~\n",
-            "a: |\n  x\n   y\n\n  z\n\nb: |-\n  p\nc: |+\n  q\n\nd: 2001-01-01\n",
-            "a : http://x:80/y#z\n'b': \"c: d\"\n1: yes\non: [a,\n  b\n]\n\u{e9}: \u{20ac}\n",
-            "- a\n- b\n",
-            "word",
-            "{\"a\":[{\"b\":-1}],\"c\":\"\"}\n",
-        ] {
-            assert_eq!(read(text), Some(whole(text).unwrap()), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_rare_or_wrong_is_left_to_the_whole_reader() {
-        for text in [
-            "a: &x 1",
-            "a: *x",
-            "a: !!str 1",
-            "a: >\n  x\n",
-            "a: b\n  c",
-            "a: 'b\n  c'",
-            "a:\n  b\n c: d",
-            "a: b: c",
-            "\ta: 1",
-            "<<: {a: 1}",
-            "? a",
-            "a: |2\n   x",
-            "a\nb: c",
-            "a: 1\n---\nb: 2",
-            "%YAML 1.1\n---\na",
-            "a: [1",
-            "a: \"\\x41\"",
-            "~: 1",
-            "a: 1\r\n",
-            "a: \u{85}",
-            "[a: b]",
-            "[a # b\n]",
-            "- a\nb: 1",
-            "a: - b",
-            "a: 1\n...\n",
-            "a: |\n    \n  x\n",
-        ] {
-            assert_eq!(read(text), None, "{text:?}");
-        }
-        assert_eq!(read(&"[".repeat(100_000)), None);
-        assert_eq!(read(&"- ".repeat(100_000)), None);
-        assert_eq!(read(&format!("{}: 1", "k".repeat(2_000))), None);
-    }
-
-    /// Pieces that texts of all kinds are made of.
-    const PIECES: [&str; 48] = [
-        "a", "b", "key", ": ", ":", ":\n", "\n", "\n\n", "\n  ", "\n    ", "\n   ", "\n ", " ", "  ", "- ", "-",
-        "\n- ", "\n  - ", "- - ", "{", "}", "[", "]", ", ", ",", "\"q\"", "'s'", "\"", "'", " # c", "#", "|\n", "|-\n",
-        "|+\n", ">\n", "1", "-1", "1.5", "true", "~", "<<", "&x ", "*x", "! ", "?", "---\n", "...", "\u{e9}",
-    ];
-
-    fn value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![
-            Just(Value::Null),
-            any::<bool>().prop_map(Value::Bool),
-            any::<i64>().prop_map(Value::Int),
-            "[ -~\n\u{e9}]{0,24}".prop_map(Value::String),
-            "[a-z]{1,8}".prop_map(Value::String),
-        ];
-        leaf.prop_recursive(4, 40, 5, |inner| {
-            prop_oneof![
-                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::List),
-                prop::collection::btree_map("[a-zA-Z0-9./ -]{1,8}", inner, 0..5).prop_map(Value::Map),
-            ]
-        })
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 4096, failure_persistence: None, ..Default::default() })]
-
-        /// What is read this way is what the whole reader reads; so what that refuses is not read.
-        #[test]
-        fn both_ways_lead_to_the_same(pieces in prop::collection::vec(prop::sample::select(&PIECES[..]), 0..24)) {
-            let text = pieces.concat();
-            if let Some(value) = read(&text) {
-                prop_assert_eq!(whole(&text).ok(), Some(value), "{:?}", text);
-            }
-        }
-
-        /// The same of texts that have a shape, some lines of which are then moved or cut.
-        #[test]
-        fn both_ways_lead_to_the_same_for_what_is_printed(
-            value in value(), json in any::<bool>(), line in 0usize..12, edit in prop::sample::select(&["", " ", "  ", "- ", "#", "x"][..])
-        ) {
-            let printed = if json { to_json(&value) } else { to_go(&value) };
-            let mut lines: Vec<String> = printed.split('\n').map(str::to_owned).collect();
-            for text in [printed.clone(), {
-                if let Some(line) = lines.get_mut(line) {
-                    match line.strip_prefix("  ").filter(|_| edit.is_empty()) {
-                        Some(less) => *line = less.to_owned(),
-                        None => line.insert_str(0, edit),
-                    }
-                }
-                lines.join("\n")
-            }] {
-                if let Some(value) = read(&text) {
-                    prop_assert_eq!(whole(&text).ok(), Some(value), "{:?}", text);
-                }
-            }
-        }
     }
 }

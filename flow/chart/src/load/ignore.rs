@@ -66,10 +66,11 @@ impl Ignore {
         if path.is_empty() || path == "." || path == "./" {
             return false;
         }
+        let name = path.rsplit('/').next().unwrap_or(path);
         for rule in &self.rules {
             let subject = match rule.place {
                 Place::Path => path,
-                Place::Name => path.rsplit('/').next().unwrap_or(path),
+                Place::Name => name,
             };
             let matched = || rule.pattern.as_ref().is_some_and(|pattern| pattern.matches(subject));
             if rule.negated {

@@ -19,7 +19,8 @@ pub struct Head {
 impl Head {
     /// Reads the head of a document, all of which must be YAML.
     pub fn read(document: &str, flavor: Flavor) -> Result<Self, String> {
-        let value = yaml::from_str(document).map_err(|error| format!("error converting YAML to JSON: {error}"))?;
+        let value = yaml::fields(document, &["apiVersion", "kind", "metadata"])
+            .map_err(|error| format!("error converting YAML to JSON: {error}"))?;
         let (package, space) = match flavor {
             Flavor::Helm3 => ("releaseutil.SimpleHead", "SimpleHead"),
             Flavor::Helm4 => ("util.SimpleHead", "SimpleHead"),

@@ -12,8 +12,8 @@ use chart::{Tree, load::Kind};
 /// A directory that a chart is read from.
 pub struct Disk {
     root: PathBuf,
-    /// Files that are no links and lie in directories that are none, with their bytes: where they lead need not be asked again, which a
-    /// chart with hundreds of files would pay for with thousands of system calls.
+    /// Files and directories that are no links and lie in directories that are none, with their bytes: where they lead need not be asked
+    /// again, which a chart with hundreds of files would pay for with thousands of system calls.
     plain: Mutex<HashMap<String, u64>>,
 }
 
@@ -52,15 +52,16 @@ fn read(path: &Path, size: u64) -> std::io::Result<Vec<u8>> {
 impl Tree for Disk {
     fn list(&self, directory: &str) -> std::io::Result<Vec<(String, Kind)>> {
         let mut entries = Vec::new();
-        let real = self.real(directory)?;
-        let as_named = if directory.is_empty() { real == self.root } else { real == self.root.join(directory) };
+        let as_named = directory.is_empty() || self.plain().contains_key(directory);
+        let real = if as_named { self.root.join(directory) } else { self.real(directory)? };
+        let mut plain = self.plain();
         for entry in std::fs::read_dir(real)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let path = if directory.is_empty() { name.clone() } else { format!("{directory}/{name}") };
             let data = entry.metadata()?;
-            if as_named && data.is_file() {
-                self.plain().insert(path.clone(), data.len());
+            if as_named && (data.is_file() || data.is_dir()) {
+                plain.insert(path.clone(), data.len());
             }
             // What a link leads to matters only if the file takes part; reading it checks where it leads.
             let data = if data.is_symlink() { std::fs::metadata(self.root.join(&path)).unwrap_or(data) } else { data };

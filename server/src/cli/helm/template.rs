@@ -138,6 +138,7 @@ pub async fn main(options: &Options, debug: bool) -> Result<ExitCode> {
     render.options.now = clock::now();
     render.options.seed = options.seed;
     render.cache = Some(Arc::default());
+    render.last = true;
     render.release.is_upgrade = options.is_upgrade;
     // As with helm, the one flag does not take back the other.
     if options.skip_crds {
