@@ -4,7 +4,7 @@ use std::{pin::Pin, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::{StreamExt, future::BoxFuture, stream::BoxStream};
 use records::Digest;
 use tokio::io::AsyncRead;
 
@@ -12,6 +12,30 @@ use crate::{Result, leases::Leases};
 
 /// A blob being read.
 pub type BlobReader = Pin<Box<dyn AsyncRead + Send>>;
+
+/// A name that is being made durable.
+#[must_use = "nobody may be told that it is stored before it is settled"]
+pub struct Naming(Option<BoxFuture<'static, Result<()>>>);
+
+impl Naming {
+    /// One that is durable.
+    pub fn done() -> Self {
+        Self(None)
+    }
+
+    /// Durable when `work`, which goes on without being asked, is done.
+    pub fn under_way(work: impl Future<Output = Result<()>> + Send + 'static) -> Self {
+        Self(Some(Box::pin(work)))
+    }
+
+    /// Returns when the name is durable.
+    pub async fn settle(self) -> Result<()> {
+        match self.0 {
+            Some(work) => work.await,
+            None => Ok(()),
+        }
+    }
+}
 
 /// A blob being written. Dropped without `finish`, it leaves nothing behind.
 #[async_trait]
@@ -27,6 +51,12 @@ pub trait BlobWriter: Send {
     /// Makes the content visible and durable under its digest. With `expected`, `WrongDigest` unless it is that one (and nothing is kept);
     /// without, the digest is SHA-256. Finishing content that is there already is no error.
     async fn finish(self: Box<Self>, expected: Option<&Digest>) -> Result<Digest>;
+
+    /// The same for callers who have something else to write meanwhile: the content is durable, and its name will be. Until then nobody
+    /// else is told that it is there, and nobody may be told that it is stored.
+    async fn place(self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, Naming)> {
+        Ok((self.finish(expected).await?, Naming::done()))
+    }
 }
 
 /// Content-addressed storage.
@@ -53,6 +83,11 @@ pub trait Blobs: Send + Sync + 'static {
     async fn adopt(&self, file: &std::path::Path, digest: &Digest) -> Result<bool> {
         let _ = (file, digest);
         Ok(false)
+    }
+
+    /// The same as [`BlobWriter::place`] is to `finish`; `None` where it cannot be done.
+    async fn adopt_soon(&self, file: &std::path::Path, digest: &Digest) -> Result<Option<Naming>> {
+        Ok(self.adopt(file, digest).await?.then(Naming::done))
     }
 
     /// Removes it, whoever uses it; removing what is not there is no error.

@@ -1,13 +1,17 @@
 //! Blobs as plain files: `<dir>/sha256/<hex>` and `<dir>/sha512/<hex>`.
 //!
 //! Content is written to a temporary file in the same file system, synced, renamed to its digest, and the directory is synced: a
-//! file that has a digest for its name is whole and durable.
+//! file that has a digest for its name is whole and durable. Between the last two nobody but its writer is told that it is there.
+
+mod naming;
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
     io::{ErrorKind, Read, Seek},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -18,13 +22,14 @@ use futures::{
     stream::{self, BoxStream},
 };
 use records::Digest;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempPath};
 use tokio::{
     io::{AsyncReadExt, AsyncSeekExt},
     sync::mpsc,
 };
 
-use crate::{BlobReader, BlobWriter, Blobs, Error, Kind, Result, WriteBehind, blobs, shared_sync::SharedSync};
+use self::naming::{Unsettled, in_two_parts};
+use crate::{BlobReader, BlobWriter, Blobs, Error, Kind, Naming, Result, WriteBehind, blobs, shared_sync::SharedSync};
 
 /// Bytes that gather before the disk is touched. A blob that is smaller needs one trip to the thread pool.
 const GATHER: usize = 256 << 10;
@@ -42,6 +47,8 @@ struct Inner {
     dir: PathBuf,
     /// The directories of the algorithms, in their order.
     names: [SharedSync; 2],
+    /// The inodes of files whose names may not be durable yet.
+    unsettled: Mutex<HashSet<u64>>,
     /// Shared while the directory is in use: nobody sweeps what others are writing.
     _lock: File,
 }
@@ -76,19 +83,30 @@ impl Inner {
         lock.lock_shared().map_err(failed)?;
         let [sha256, sha512] = ALGORITHMS.map(|name| File::open(dir.join(name)).map(SharedSync::new));
         let names = [sha256.map_err(failed)?, sha512.map_err(failed)?];
-        Ok(Self { dir, names, _lock: lock })
+        Ok(Self { dir, names, unsettled: Mutex::default(), _lock: lock })
     }
 
     fn path(&self, digest: &Digest) -> PathBuf {
         self.dir.join(digest.algorithm()).join(digest.hex())
     }
 
-    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+    fn found(&self, digest: &Digest) -> Result<Option<fs::Metadata>> {
         match fs::metadata(self.path(digest)) {
-            Ok(found) => Ok(Some(found.len())),
+            Ok(found) => Ok(Some(found)),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(io(e, format!("cannot read blob {digest}"))),
         }
+    }
+
+    fn size(&self, digest: &Digest) -> Result<Option<u64>> {
+        // In this order: what is settled when it is looked for here was found before that.
+        let found = self.found(digest)?;
+        Ok(found.filter(|found| !self.unsettled().contains(&found.ino())).map(|found| found.len()))
+    }
+
+    fn unsettled(&self) -> MutexGuard<'_, HashSet<u64>> {
+        // Every change is one call, so a panic elsewhere does no harm.
+        self.unsettled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sends every digest, a page at a time, until nobody wants more.
@@ -116,32 +134,50 @@ impl Inner {
         NamedTempFile::new_in(&dir).map_err(|e| io(e, format!("cannot write to {}", dir.display())))
     }
 
-    /// Gives a finished file of somebody else's its name, if it lies in the same file system.
-    fn adopt(&self, file: &Path, digest: &Digest) -> Result<bool> {
-        if self.size(digest)?.is_some() {
-            return Ok(true);
+    /// Gives a finished file of somebody else's its name, if it lies in the same file system; what is left to do then.
+    fn adopt(self: &Arc<Self>, file: &Path, digest: &Digest) -> Result<Option<Unsettled>> {
+        if let Some(there) = self.there(digest)? {
+            return Ok(Some(there));
         }
         let failed = |e| io(e, format!("cannot write blob {digest}"));
-        File::open(file).and_then(|file| file.sync_all()).map_err(failed)?;
-        match fs::rename(file, self.path(digest)) {
-            Ok(()) => self.sync_names(digest).map(|()| true),
-            Err(e) if e.kind() == ErrorKind::CrossesDevices => Ok(false),
-            Err(e) => Err(failed(e)),
+        let opened = File::open(file).map_err(failed)?;
+        opened.sync_all().map_err(failed)?;
+        let unsettled = Unsettled::new(self, digest, opened.metadata().map_err(failed)?.ino());
+        let owned = TempPath::try_from_path(file).map_err(failed)?;
+        let Err(refused) = owned.persist_noclobber(self.path(digest)) else {
+            return Ok(Some(unsettled));
+        };
+        // It is its owner's.
+        let kept = refused.path.keep().map(|_| ()).map_err(|e| e.error);
+        match refused.error.kind() {
+            ErrorKind::AlreadyExists => self.there(digest),
+            ErrorKind::CrossesDevices => kept.map(|()| None).map_err(failed),
+            _ => Err(failed(refused.error)),
         }
     }
 
-    fn sync_names(&self, digest: &Digest) -> Result<()> {
-        let [sha256, sha512] = &self.names;
-        let names = if digest.algorithm() == "sha512" { sha512 } else { sha256 };
-        names.sync().map_err(|e| io(e, format!("cannot write blob {digest}")))
-    }
-
-    /// Gives finished content its name.
-    fn keep(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
+    /// Gives finished content its name; what is left to do then.
+    fn keep(self: &Arc<Self>, file: NamedTempFile, digest: &Digest) -> Result<Unsettled> {
         let failed = |e| io(e, format!("cannot write blob {digest}"));
         file.as_file().sync_all().map_err(failed)?;
-        file.persist(self.path(digest)).map_err(|e| failed(e.error))?;
-        self.sync_names(digest)
+        let unsettled = Unsettled::new(self, digest, file.as_file().metadata().map_err(failed)?.ino());
+        // Not over another's: that may be settled already, and this is not.
+        match file.persist_noclobber(self.path(digest)) {
+            Ok(_) => Ok(unsettled),
+            Err(e) if e.error.kind() == ErrorKind::AlreadyExists => match self.there(digest)? {
+                Some(there) => Ok(there),
+                None => {
+                    Err(Error::new(Kind::Io, format!("blob {digest} was deleted while it was written: send it again")))
+                }
+            },
+            Err(e) => Err(failed(e.error)),
+        }
+    }
+
+    /// The content, if it is there, and what is left to do.
+    fn there(self: &Arc<Self>, digest: &Digest) -> Result<Option<Unsettled>> {
+        let Some(found) = self.found(digest)? else { return Ok(None) };
+        Ok(Some(Unsettled::of_another(self, digest, found.ino())))
     }
 }
 
@@ -207,17 +243,15 @@ impl Begun {
             Some(file) => file,
             None => inner.temporary()?,
         };
-        for chunk in chunks {
-            self.sum.update(chunk);
-            self.behind
-                .write_all(file.as_file_mut(), chunk)
-                .map_err(|e| io(e, format!("cannot write to {}", inner.dir.display())))?;
-        }
+        chunks.iter().for_each(|chunk| self.sum.update(chunk));
+        self.behind
+            .write_all(file.as_file_mut(), chunks)
+            .map_err(|e| io(e, format!("cannot write to {}", inner.dir.display())))?;
         self.file = Some(file);
         Ok(())
     }
 
-    fn finish(mut self, inner: &Inner, rest: &[Bytes], expected: Option<&Digest>) -> Result<Digest> {
+    fn place(mut self, inner: &Arc<Inner>, rest: &[Bytes], expected: Option<&Digest>) -> Result<(Digest, Unsettled)> {
         let sha512 = expected.is_some_and(|digest| digest.algorithm() == "sha512");
         if self.file.is_some() {
             self.take(inner, rest)?;
@@ -236,16 +270,14 @@ impl Begun {
         };
         let found = blobs::sum(found);
         blobs::verify(expected, &found)?;
-        if inner.size(&found)?.is_some() {
-            return Ok(found);
+        if let Some(there) = inner.there(&found)? {
+            return Ok((found, there));
         }
         if self.file.is_none() {
             self.take(inner, rest)?;
         }
-        if let Some(file) = self.file {
-            inner.keep(file, &found)?;
-        }
-        Ok(found)
+        let unsettled = inner.keep(self.file.ok_or_else(broken)?, &found)?;
+        Ok((found, unsettled))
     }
 }
 
@@ -304,7 +336,17 @@ impl BlobWriter for Writer {
     async fn finish(mut self: Box<Self>, expected: Option<&Digest>) -> Result<Digest> {
         let begun = self.begun().await?;
         let (inner, rest, expected) = (self.inner.clone(), std::mem::take(&mut self.gathered), expected.cloned());
-        blocking(move || begun.finish(&inner, &rest, expected.as_ref())).await
+        let work = move || {
+            let (digest, unsettled) = begun.place(&inner, &rest, expected.as_ref())?;
+            unsettled.settle().map(|()| digest)
+        };
+        blocking(work).await
+    }
+
+    async fn place(mut self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, Naming)> {
+        let begun = self.begun().await?;
+        let (inner, rest, expected) = (self.inner.clone(), std::mem::take(&mut self.gathered), expected.cloned());
+        in_two_parts(move || begun.place(&inner, &rest, expected.as_ref()).map(Some)).await?.ok_or_else(broken)
     }
 }
 
@@ -348,7 +390,17 @@ impl Blobs for DirectoryBlobs {
 
     async fn adopt(&self, file: &Path, digest: &Digest) -> Result<bool> {
         let (inner, file, digest) = (self.inner.clone(), file.to_owned(), digest.clone());
-        blocking(move || inner.adopt(&file, &digest)).await
+        let work = move || match inner.adopt(&file, &digest)? {
+            Some(unsettled) => unsettled.settle().map(|()| true),
+            None => Ok(false),
+        };
+        blocking(work).await
+    }
+
+    async fn adopt_soon(&self, file: &Path, digest: &Digest) -> Result<Option<Naming>> {
+        let (inner, file, digest) = (self.inner.clone(), file.to_owned(), digest.clone());
+        let work = move || Ok(inner.adopt(&file, &digest)?.map(|unsettled| (digest, unsettled)));
+        Ok(in_two_parts(work).await?.map(|(_, naming)| naming))
     }
 
     async fn delete(&self, digest: &Digest) -> Result<()> {

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use records::Digest;
 
 use crate::{
-    BlobReader, BlobWriter, Blobs, Result,
+    BlobReader, BlobWriter, Blobs, Naming, Result,
     leases::{Clock, Leases},
 };
 
@@ -52,6 +52,15 @@ impl BlobWriter for Writer {
         let _pin = self.leases.pin([&digest]).await;
         self.inner.finish(Some(&digest)).await
     }
+
+    async fn place(mut self: Box<Self>, expected: Option<&Digest>) -> Result<(Digest, Naming)> {
+        let digest = match expected {
+            Some(expected) => expected.clone(),
+            None => self.inner.digest().await?,
+        };
+        let _pin = self.leases.pin([&digest]).await;
+        self.inner.place(Some(&digest)).await
+    }
 }
 
 #[async_trait]
@@ -80,6 +89,11 @@ impl Blobs for LeasedBlobs {
     async fn adopt(&self, file: &Path, digest: &Digest) -> Result<bool> {
         let _pin = self.leases.pin([digest]).await;
         self.inner.adopt(file, digest).await
+    }
+
+    async fn adopt_soon(&self, file: &Path, digest: &Digest) -> Result<Option<Naming>> {
+        let _pin = self.leases.pin([digest]).await;
+        self.inner.adopt_soon(file, digest).await
     }
 
     async fn delete(&self, digest: &Digest) -> Result<()> {

@@ -21,7 +21,7 @@ pub mod sqlite;
 mod tail;
 mod write_behind;
 
-pub use blobs::{BlobReader, BlobWriter, Blobs};
+pub use blobs::{BlobReader, BlobWriter, Blobs, Naming};
 pub use directory::DirectoryBlobs;
 pub use error::{Error, Kind, Result};
 pub use leased::LeasedBlobs;

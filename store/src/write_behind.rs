@@ -1,6 +1,12 @@
 //! Has the kernel write early what a file gets, so that the sync at its end waits for the last bytes only.
 
-use std::{fs::File, io, io::Write, os::fd::AsRawFd};
+use std::{
+    fs::File,
+    io::{self, IoSlice, Write},
+    os::fd::AsRawFd,
+};
+
+use bytes::Bytes;
 
 /// Bytes after which the kernel is told to write.
 const STEP: u64 = 4 << 20;
@@ -18,10 +24,23 @@ impl WriteBehind {
         Self { written, told: written }
     }
 
-    /// Writes all of it at the file's position, which is its end.
-    pub fn write_all(&mut self, file: &mut File, bytes: &[u8]) -> io::Result<()> {
-        file.write_all(bytes)?;
-        self.written += bytes.len() as u64;
+    /// Writes all chunks at the file's position, which is its end; many with one call, which the kernel also keeps in larger pieces.
+    pub fn write_all(&mut self, file: &mut File, chunks: &[Bytes]) -> io::Result<()> {
+        let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
+        let mut rest = &mut slices[..];
+        // Empty ones at the front would be taken for a file that takes nothing.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match file.write_vectored(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    self.written += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
         if self.written - self.told >= STEP {
             tell(file, self.told, self.written - self.told);
             self.told = self.written;

@@ -53,3 +53,23 @@ async fn a_large_store_is_listed_a_page_at_a_time() {
     // Who does not want the rest lets it be.
     drop(some);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finished_file_is_taken_over_or_left_to_its_owner() {
+    let dir = tempfile::tempdir().unwrap();
+    let blobs = DirectoryBlobs::open(dir.path().join("blobs")).await.unwrap();
+    let digest = store::blobs::put(&blobs, "the same").await.unwrap();
+    let file = dir.path().join("file");
+    fs::write(&file, "the same").unwrap();
+    assert!(blobs.adopt(&file, &digest).await.unwrap());
+    assert!(file.exists(), "the content was there");
+    blobs.delete(&digest).await.unwrap();
+    blobs.adopt_soon(&file, &digest).await.unwrap().unwrap().settle().await.unwrap();
+    assert!(!file.exists());
+    assert_eq!(blobs.size(&digest).await.unwrap(), Some(8));
+    fs::write(&file, "the same").unwrap();
+    assert!(blobs.adopt_soon(&dir.path().join("none"), &digest).await.unwrap().is_some(), "nothing needs to be moved");
+    fs::remove_dir_all(dir.path().join("blobs/sha256")).unwrap();
+    assert!(blobs.adopt(&file, &digest).await.is_err());
+    assert!(file.exists(), "what could not be taken over is its owner's");
+}

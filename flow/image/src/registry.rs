@@ -91,6 +91,7 @@ struct Inner {
     usages: quota::Usages,
     asked: quota::Asked,
     named: gate::Named,
+    known: std::sync::Mutex<repositories::Known>,
 }
 
 impl Registry {
@@ -110,7 +111,7 @@ impl Registry {
         let locks = std::array::from_fn(|_| RwLock::new(()));
         let opened = clock();
         let cleaning = Mutex::new(());
-        let (settings, usages, asked, named) = Default::default();
+        let (settings, usages, asked, named, known) = Default::default();
         Self {
             inner: Arc::new(Inner {
                 blobs,
@@ -125,6 +126,7 @@ impl Registry {
                 usages,
                 asked,
                 named,
+                known,
             }),
         }
     }

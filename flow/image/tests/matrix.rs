@@ -62,6 +62,7 @@ impl World {
             .env("DOCKER_CONFIG", home.join("docker"))
             .env("REGISTRY_AUTH_FILE", home.join("auth.json"))
             .env("TMPDIR", home)
+            .env("COSIGN_PASSWORD", "")
             .current_dir(home)
             .stdin(Stdio::null())
             .output()
@@ -193,6 +194,85 @@ async fn oras() {
     let tags = world.run("oras", &["repo", "tags", "--plain-http", &world.at("team/notes")]).await;
     assert_eq!(tags.trim(), "v1");
     world.run("oras", &["manifest", "delete", "--plain-http", "--force", &app]).await;
+}
+
+/// Signs, attests, attaches and looks in each of its ways: by tags, by referrers, and with Sigstore bundles.
+#[tokio::test(flavor = "multi_thread")]
+async fn cosign() {
+    if !have("cosign") {
+        return;
+    }
+    let world = world().await;
+    let version = world.run("cosign", &["version", "--json"]).await;
+    if !version.contains("\"v2.") {
+        return eprintln!("SKIPPED: cosign is not a 2.x: {version}");
+    }
+    let digest = layout(&world.path("layout")).await;
+    image::layout::load_directory(&world.served.registry, "team/app", &world.path("layout")).await.unwrap();
+    let (tagged, exact) = (world.at("team/app:v1"), world.at(&format!("team/app@{digest}")));
+    std::fs::write(world.path("bom.json"), r#"{"bomFormat":"CycloneDX","specVersion":"1.5","version":1}"#).unwrap();
+    // Version 2 wants a trusted root as soon as there are bundles, even where a key is given; an empty one will do.
+    let root = r#"{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}"#;
+    std::fs::write(world.path("root.json"), root).unwrap();
+    let plain = ["--allow-insecure-registry", "--allow-http-registry"];
+    let sign = [&["--yes", "--key=cosign.key", "--tlog-upload=false"], &plain[..]].concat();
+    let check = [&["--key=cosign.pub", "--insecure-ignore-tlog"], &plain[..]].concat();
+    let cosign = async |command: &[&str], options: &[&str], image: &str| {
+        world.run("cosign", &[command, options, &[image]].concat()).await
+    };
+
+    world.run("cosign", &["generate-key-pair"]).await;
+    let refused = world.refused("cosign", &[&["sign"], &sign[..], &[&exact]].concat()).await;
+    assert!(refused.contains("unauthorized"), "{refused}");
+    world.run("cosign", &["login", &world.served.host, "-u", USER, "-p", &world.secret]).await;
+    let refused = world.refused("cosign", &[&["verify"], &check[..], &[&tagged]].concat()).await;
+    assert!(refused.contains("no signatures found"), "{refused}");
+
+    // By tags.
+    cosign(&["sign"], &sign, &exact).await;
+    let verified = cosign(&["verify"], &check, &tagged).await;
+    assert!(verified.contains(digest.as_str()), "{verified}");
+    cosign(&["attest", "--type=cyclonedx", "--predicate=bom.json"], &sign, &tagged).await;
+    cosign(&["attest", "--type=cyclonedx", "--predicate=bom.json", "--replace"], &sign, &exact).await;
+    cosign(&["verify-attestation", "--type=cyclonedx"], &check, &tagged).await;
+    cosign(&["attach", "sbom", "--sbom=bom.json", "--type=cyclonedx"], &plain, &tagged).await;
+    let tags = world.served.registry.tagged("team/app").await.unwrap();
+    let names: Vec<_> = tags.iter().map(|(name, ..)| name.replace(digest.hex(), "")).collect();
+    assert_eq!(names, ["sha256-.att", "sha256-.sbom", "sha256-.sig", "v1"]);
+    let referrers = async || world.served.registry.referrers("team/app", &digest, None).await.unwrap().len();
+    assert_eq!(referrers().await, 0);
+    world.run("cosign", &[&["copy"], &plain[..], &[&tagged, &world.at("team/copy:v2")]].concat()).await;
+    cosign(&["verify"], &check, &world.at("team/copy:v2")).await;
+    cosign(&["save", "--dir=saved"], &plain, &tagged).await;
+    cosign(&["load", "--dir=saved"], &plain, &world.at("team/loaded:v1")).await;
+    cosign(&["verify"], &check, &world.at(&format!("team/loaded@{digest}"))).await;
+
+    // By referrers.
+    let referrer = ["COSIGN_EXPERIMENTAL=1", "cosign"];
+    let by_referrers = async |command: &[&str], options: &[&str]| {
+        let mode = ["--registry-referrers-mode=oci-1-1"];
+        world.run("env", &[&referrer, command, &mode, options, &[&exact]].concat()).await
+    };
+    by_referrers(&["sign"], &sign).await;
+    by_referrers(&["attach", "sbom", "--sbom=bom.json", "--type=cyclonedx"], &plain).await;
+    assert_eq!(referrers().await, 2);
+    world.run("env", &[&referrer, &["verify", "--experimental-oci11"], &check[..], &[&exact]].concat()).await;
+
+    // As bundles.
+    let bundle = ["--new-bundle-format", "--trusted-root=root.json"];
+    cosign(&["sign", "--new-bundle-format"], &sign, &exact).await;
+    cosign(&["attest", "--new-bundle-format", "--type=cyclonedx", "--predicate=bom.json"], &sign, &exact).await;
+    assert_eq!(referrers().await, 4);
+    cosign(&[&["verify"], &bundle[..]].concat(), &check, &tagged).await;
+    cosign(&[&["verify-attestation", "--type=cyclonedx"], &bundle[..]].concat(), &check, &tagged).await;
+    let tree = cosign(&["tree", "--experimental-oci11"], &plain, &tagged).await;
+    let parts = ["Signatures", "Attestations", "SBOMs", "artifact.sig.v1+json", "bundle.v0.3+json"];
+    assert!(parts.iter().all(|part| tree.contains(part)), "{tree}");
+
+    cosign(&["clean", "--force", "--type=all"], &plain, &tagged).await;
+    let tags = world.served.registry.tagged("team/app").await.unwrap();
+    assert_eq!(tags.len(), 1, "{tags:?}");
+    assert_eq!(referrers().await, 4, "those are not in the way of its cleaning");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -45,7 +45,12 @@ fn chunks(parts: &[&'static str]) -> impl futures::Stream<Item = Result<Bytes>> 
 /// Builds an image of one layer with one file and pushes it.
 async fn push_image(registry: &Registry, repository: &str, tags: &[&str], content: &str) -> Digest {
     let directory = TempDir::new().unwrap();
-    std::fs::write(directory.path().join("file"), content).unwrap();
+    let file = directory.path().join("file");
+    std::fs::write(&file, content).unwrap();
+    // The same content is the same image, in whichever second it is made.
+    for path in [&*file, directory.path()] {
+        std::fs::File::open(path).unwrap().set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    }
     let layer = write_blob(registry.blobs(), directory.path().into(), WriteOptions::default()).await.unwrap();
     let annotations = BTreeMap::from([("org.opencontainers.image.revision".to_owned(), "abc".to_owned())]);
     let configuration = oci::configuration(&Platform::host());
@@ -487,5 +492,47 @@ async fn manifests_are_listed_a_part_at_a_time() {
         }
         assert_eq!(found, all);
         assert_eq!(found.len(), 5);
+    }
+}
+
+/// After a loss of power there may be a record of a blob whose pusher was told nothing.
+#[tokio::test]
+async fn a_record_without_its_content_counts_for_nothing() {
+    let directory = TempDir::new().unwrap();
+    let registry = open(Stores::Disk, directory.path(), Limits::default(), clock()).await;
+    registry.put_blob("a/app", "first").await.unwrap();
+    let stored = registry.put_blob("a/app", "content").await.unwrap();
+    std::fs::remove_file(registry.blobs().path(&stored.digest).unwrap()).unwrap();
+    assert_eq!(registry.blob_size("a/app", &stored.digest).await.unwrap(), None);
+    let named = json!({ "mediaType": "application/x", "digest": stored.digest, "size": stored.size });
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": image::media::OCI_MANIFEST, "config": named, "layers": [],
+    });
+    let pushed = registry.put_manifest("a/app", &["v1"], None, "", manifest.to_string()).await;
+    assert_eq!(pushed.unwrap_err().kind, Kind::ManifestBlobUnknown);
+    for parts in [true, false] {
+        let id = registry.start_upload("a/app", Algorithm::Sha256).await.unwrap();
+        if parts {
+            registry.append_upload("a/app", &id, None, chunks(&["content"])).await.unwrap();
+            registry.finish_upload("a/app", &id, &stored.digest, None, chunks(&[])).await.unwrap();
+        } else {
+            registry.finish_upload("a/app", &id, &stored.digest, None, chunks(&["content"])).await.unwrap();
+        }
+        assert_eq!(read(&registry, "a/app", &stored.digest).await, b"content");
+        std::fs::remove_file(registry.blobs().path(&stored.digest).unwrap()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_repository_that_was_deleted_begins_anew_with_a_push() {
+    let directory = TempDir::new().unwrap();
+    let registry = open(Stores::Disk, directory.path(), Limits::default(), clock()).await;
+    for round in 0..3 {
+        for content in ["one", "two", "three"] {
+            registry.put_blob("a/app", format!("{content} {round}")).await.unwrap();
+        }
+        assert_eq!(registry.repositories(None, 10).await.unwrap().names, ["a/app"], "round {round}");
+        registry.delete_repository("a/app").await.unwrap();
+        assert!(registry.repositories(None, 10).await.unwrap().names.is_empty());
     }
 }

@@ -22,6 +22,7 @@ pub async fn blobs(blobs: Arc<dyn Blobs>) {
     large(blobs).await;
     ranges(blobs).await;
     concurrent(blobs).await;
+    placing(blobs).await;
     deletion(blobs).await;
     pages(blobs).await;
 }
@@ -129,6 +130,28 @@ async fn concurrent(blobs: &dyn Blobs) {
     let first = digests[0].clone().unwrap();
     assert!(digests.into_iter().all(|digest| digest.unwrap() == first));
     assert_eq!(blobs.size(&first).await.unwrap(), Some(600_000));
+}
+
+/// Everybody who was told that it is stored finds it, however many bring the same.
+async fn placing(blobs: &dyn Blobs) {
+    for round in 0..20 {
+        let content = format!("placed {round}");
+        let place = async || {
+            let mut writer = blobs.writer().await.unwrap();
+            writer.write(content.clone().into()).await.unwrap();
+            let (digest, naming) = writer.place(None).await.unwrap();
+            naming.settle().await.unwrap();
+            assert_eq!(blobs.size(&digest).await.unwrap(), Some(content.len() as u64));
+            digest
+        };
+        let digests = futures::future::join_all((0..4).map(|_| place())).await;
+        assert_eq!(blobs::get(blobs, &digests[0], 100).await.unwrap(), content);
+    }
+    let wrong = ABC.parse().unwrap();
+    let mut writer = blobs.writer().await.unwrap();
+    writer.write(Bytes::from_static(b"abd")).await.unwrap();
+    let Err(error) = writer.place(Some(&wrong)).await else { panic!("it is another one") };
+    assert_eq!(error.kind, Kind::WrongDigest, "{error}");
 }
 
 async fn deletion(blobs: &dyn Blobs) {

@@ -3,6 +3,7 @@
 //! One task owns the only connection that writes; appends that arrive while it commits go into the next transaction together
 //! (group commit), so that the cost of reaching the disk is shared. Watchers who are up to date are served from memory.
 
+mod batch;
 mod reader;
 mod schema;
 mod writer;
@@ -108,7 +109,7 @@ async fn connect(path: &Path, writes: Option<SqliteSynchronous>) -> Result<Sqlit
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(writes.unwrap_or(SqliteSynchronous::Full))
         .foreign_keys(false)
-        .statement_cache_capacity(24)
+        .statement_cache_capacity(32)
         .pragma("cache_size", if reads_only { "-512" } else { "-2048" })
         .pragma("journal_size_limit", "16777216")
         .pragma("query_only", if reads_only { "ON" } else { "OFF" })

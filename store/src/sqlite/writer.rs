@@ -1,12 +1,16 @@
 //! The task that writes.
 
-use std::{collections::HashMap, fs::File, sync::Arc};
+use std::{fs::File, sync::Arc};
 
-use sqlx::{Connection, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Shared, failed, schema};
-use crate::{Change, Entry, Error, Kind, Result, Seq, expect};
+use super::{
+    Shared,
+    batch::{self, Plan},
+    failed, schema,
+};
+use crate::{Change, Entry, Error, Kind, Result, Seq};
 
 /// What the writer is asked for.
 pub(super) enum Job {
@@ -101,26 +105,15 @@ impl Writer {
     /// Writes a group of appends in one transaction. Each is all or nothing by itself, unless the disk fails.
     async fn append(&mut self, group: Appends) {
         let several = group.len() > 1;
-        let (mut outcomes, mut written) = (Vec::new(), Vec::new());
-        let mut failure = self.execute("BEGIN IMMEDIATE").await.err();
-        for (changes, _) in &group {
-            if failure.is_some() {
-                break;
+        let error = match self.commit(&group).await {
+            Ok((outcomes, written)) => {
+                self.publish(written);
+                for ((_, reply), outcome) in group.into_iter().zip(outcomes) {
+                    let _ = reply.send(outcome);
+                }
+                return;
             }
-            match self.write(changes, &mut written).await {
-                Ok(outcome) => outcomes.push(outcome),
-                Err(error) => failure = Some(error),
-            }
-        }
-        if failure.is_none() {
-            failure = self.execute("COMMIT").await.err();
-        }
-        let Some(error) = failure else {
-            self.publish(written);
-            for ((_, reply), outcome) in group.into_iter().zip(outcomes) {
-                let _ = reply.send(outcome);
-            }
-            return;
+            Err(error) => error,
         };
         if let Err(error) = self.recover().await {
             tracing::error!(%error, "cannot roll back");
@@ -138,65 +131,61 @@ impl Writer {
         }
     }
 
-    /// Writes one append into the open transaction. The outer result is the disk's, the inner one the append's own.
-    async fn write(&mut self, changes: &[Change], written: &mut Vec<Entry>) -> Result<Result<Seq>> {
-        // First what every change expects, then the writes: a conflict leaves nothing to undo.
-        let mut seen: HashMap<(&str, &str), Option<(Seq, Seq)>> = HashMap::new();
-        let mut planned = Vec::with_capacity(changes.len());
-        let mut head = self.head;
-        for change in changes {
-            let place = (change.kind.as_str(), change.key.as_str());
-            let found = match seen.get(&place) {
-                Some(found) => *found,
-                None => self.live(place).await?,
-            };
-            if let Err(conflict) = expect::check(change, found.map(|(seq, _)| seq)) {
-                return Ok(Err(conflict));
-            }
-            if change.delete && found.is_none() {
-                continue;
-            }
-            head += 1;
-            let created = found.map_or(head, |(_, created)| created);
-            seen.insert(place, (!change.delete).then_some((head, created)));
-            planned.push(Entry {
-                seq: head,
-                created,
-                kind: change.kind.clone(),
-                key: change.key.clone(),
-                value: change.value.clone(),
-                deleted: change.delete,
-            });
+    /// The outer result is the disk's, the inner ones are the appends' own. Each call of the connection is a way to its thread and back, so
+    /// there are few of them, however large the group.
+    async fn commit(&mut self, group: &Appends) -> Result<(Vec<Result<Seq>>, Vec<Entry>)> {
+        let mut plan = Plan::new(self.head, group.iter().map(|(changes, _)| &changes[..]));
+        plan.found = self.begin(&plan.places).await?;
+        let outcomes = group.iter().map(|(changes, _)| plan.add(changes)).collect();
+        let Plan { head, written, .. } = plan;
+        let mut rest = &written[..];
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(batch::of_one_kind(rest));
+            self.insert(some).await?;
+            rest = others;
         }
-        for entry in planned {
-            self.insert(&entry).await?;
-            written.push(entry);
-        }
+        self.execute("COMMIT").await?;
         self.head = head;
-        Ok(Ok(head))
+        Ok((outcomes, written))
     }
 
-    async fn live(&mut self, (kind, key): (&str, &str)) -> Result<Option<(Seq, Seq)>> {
-        let query = sqlx::query_as::<_, (i64, i64)>("SELECT seq, created FROM live WHERE kind = ?1 AND key = ?2");
-        let found = query.bind(kind).bind(key).fetch_optional(&mut self.connection).await;
-        let found = found.map_err(|e| failed(e, format!("cannot read {kind} {key}")))?;
-        Ok(found.map(|(seq, created)| (seq as Seq, created as Seq)))
+    /// Begins a transaction and looks up what is live in these places.
+    async fn begin(&mut self, places: &[(&str, &str)]) -> Result<Vec<Option<batch::Live>>> {
+        let mut found = vec![None; places.len()];
+        let mut begin = true;
+        for (number, some) in places.chunks(batch::MOST).enumerate() {
+            let mut query = sqlx::query_as::<_, (i64, i64, i64)>(AssertSqlSafe(batch::looking_up(some.len(), begin)));
+            begin = false;
+            for (kind, key) in some {
+                query = query.bind(kind).bind(key);
+            }
+            let rows = query.fetch_all(&mut self.connection).await;
+            for (place, seq, created) in rows.map_err(|e| failed(e, "cannot read the log"))? {
+                let place = usize::try_from(place).unwrap_or(usize::MAX).saturating_add(number * batch::MOST);
+                if let Some(slot) = found.get_mut(place) {
+                    *slot = Some((seq as Seq, created as Seq));
+                }
+            }
+        }
+        if begin {
+            self.execute("BEGIN IMMEDIATE").await?;
+        }
+        Ok(found)
     }
 
-    async fn insert(&mut self, entry: &Entry) -> Result<()> {
-        // Two statements at a time: each call costs a round trip to the connection's thread.
-        let query = if entry.deleted {
-            "INSERT INTO log (seq, kind, key, created, deleted, value) VALUES (?1, ?2, ?3, ?4, 1, ?5);
-             DELETE FROM live WHERE kind = ?2 AND key = ?3"
-        } else {
-            "INSERT INTO log (seq, kind, key, created, deleted, value) VALUES (?1, ?2, ?3, ?4, 0, ?5);
-             INSERT INTO live (kind, key, seq, created) VALUES (?2, ?3, ?1, ?4)
-             ON CONFLICT (kind, key) DO UPDATE SET seq = ?1, created = ?4"
-        };
-        let query = sqlx::query(query).bind(entry.seq as i64).bind(&entry.kind).bind(&entry.key);
-        let query = query.bind(entry.created as i64).bind(entry.value.to_vec());
+    /// Writes entries that are all alive or all deleted; of the latter one.
+    async fn insert(&mut self, entries: &[Entry]) -> Result<()> {
+        let Some(first) = entries.first() else { return Ok(()) };
+        let query = if first.deleted { batch::DELETION.to_owned() } else { batch::insertion(entries.len()) };
+        let mut query = sqlx::query(AssertSqlSafe(query));
+        for entry in entries {
+            query = query.bind(entry.seq as i64).bind(&entry.kind).bind(&entry.key).bind(entry.created as i64);
+        }
+        for entry in entries {
+            query = query.bind(entry.value.to_vec());
+        }
         let done = query.execute(&mut self.connection).await;
-        done.map(|_| ()).map_err(|e| failed(e, format!("cannot write {} {}", entry.kind, entry.key)))
+        done.map(|_| ()).map_err(|e| failed(e, format!("cannot write {} {}", first.kind, first.key)))
     }
 
     /// Shows what is durable to readers and wakes the watchers.
@@ -223,7 +212,7 @@ impl Writer {
 
         const DEAD: &str = "FROM log WHERE log.kind = ?1 AND log.seq > ?2 AND log.seq <= ?3
             AND NOT EXISTS (SELECT 1 FROM live WHERE live.kind = log.kind AND live.key = log.key AND live.seq = log.seq)";
-        let query = sqlx::AssertSqlSafe(format!("SELECT max(log.seq) {DEAD}"));
+        let query = AssertSqlSafe(format!("SELECT max(log.seq) {DEAD}"));
         let query = sqlx::query_scalar::<_, Option<i64>>(query).bind(kind).bind(from as i64).bind(last);
         if let Some(newest) = query.fetch_one(&mut self.connection).await.map_err(|e| failed(e, doing()))? {
             // Before it happens: a reader that misses something must find out afterwards.
@@ -232,7 +221,7 @@ impl Writer {
                 "BEGIN IMMEDIATE; DELETE {DEAD};
                  INSERT INTO forgotten (kind, seq) VALUES (?1, ?4) ON CONFLICT (kind) DO UPDATE SET seq = max(seq, ?4); COMMIT"
             );
-            let query = sqlx::query(sqlx::AssertSqlSafe(forget)).bind(kind).bind(from as i64).bind(last).bind(newest);
+            let query = sqlx::query(AssertSqlSafe(forget)).bind(kind).bind(from as i64).bind(last).bind(newest);
             if let Err(error) = query.execute(&mut self.connection).await {
                 self.recover().await?;
                 return Err(failed(error, doing()));

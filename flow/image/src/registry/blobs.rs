@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use records::{Digest, Timestamp};
-use store::{BlobReader, Change, Expect};
+use store::{BlobReader, BlobWriter, Change, Expect, Naming};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use super::{Registry, entries};
@@ -64,18 +64,38 @@ impl Registry {
     /// Stores a stream of chunks, at most [`super::Limits::blob`] bytes.
     pub async fn store_stream(
         &self,
-        mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+        chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
         expected: Option<&Digest>,
     ) -> Result<StoredBlob> {
+        let writer = self.write_stream(chunks).await?;
+        let size = writer.written();
+        let digest = writer.finish(expected).await?;
+        Ok(StoredBlob { digest, size })
+    }
+
+    /// The same for [`Registry::link_placed`].
+    pub(super) async fn place_stream(
+        &self,
+        chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+        expected: &Digest,
+    ) -> Result<(StoredBlob, Naming)> {
+        let writer = self.write_stream(chunks).await?;
+        let size = writer.written();
+        let (digest, naming) = writer.place(Some(expected)).await?;
+        Ok((StoredBlob { digest, size }, naming))
+    }
+
+    async fn write_stream(
+        &self,
+        mut chunks: impl Stream<Item = Result<Bytes>> + Send + Unpin,
+    ) -> Result<Box<dyn BlobWriter>> {
         let mut writer = self.blobs().writer().await?;
         while let Some(chunk) = chunks.next().await {
             let chunk = chunk?;
             self.check_blob_size(writer.written() + chunk.len() as u64)?;
             writer.write(chunk).await?;
         }
-        let size = writer.written();
-        let digest = writer.finish(expected).await?;
-        Ok(StoredBlob { digest, size })
+        Ok(writer)
     }
 
     /// Stores `content` in `repository`.
@@ -98,8 +118,8 @@ impl Registry {
     ) -> Result<StoredBlob> {
         check_repository(repository)?;
         let _pin = self.pin([digest]).await;
-        let stored = self.store_stream(chunks, Some(digest)).await?;
-        self.link_stored(repository, &stored).await?;
+        let (stored, naming) = self.place_stream(chunks, digest).await?;
+        self.link_placed(repository, &stored, naming).await?;
         Ok(stored)
     }
 
@@ -207,9 +227,20 @@ impl Registry {
         Ok(())
     }
 
+    /// Lets `repository` hold a blob whose name is being made durable: the record goes to the disk at the same time. A record without its
+    /// content, which a loss of power may leave where nobody was told that the blob is stored, counts for nothing.
+    pub(super) async fn link_placed(&self, repository: &str, stored: &StoredBlob, naming: Naming) -> Result<()> {
+        let (linked, named) = tokio::join!(self.link_stored(repository, stored), naming.settle());
+        named?;
+        linked
+    }
+
     pub(super) async fn link_stored(&self, repository: &str, stored: &StoredBlob) -> Result<()> {
         let _room = self.room_for_blob(repository, &stored.digest, stored.size).await?;
         let _guard = self.share(repository).await;
+        if self.is_known(repository).await? && self.link_new(repository, stored).await? {
+            return Ok(());
+        }
         let mut changes = Vec::new();
         self.link_changes(repository, stored, &mut changes).await?;
         if !changes.is_empty() {
@@ -217,6 +248,22 @@ impl Registry {
             self.log().append(changes).await?;
         }
         Ok(())
+    }
+
+    /// Most blobs that are pushed are new to their repository, and then nothing needs to be read first. Whether it was so.
+    async fn link_new(&self, repository: &str, stored: &StoredBlob) -> Result<bool> {
+        let blob = entries::Blob { size: stored.size, linked: Some(self.now()) };
+        let (key, holder) =
+            (entries::by_digest(repository, &stored.digest), entries::holder(repository, &stored.digest));
+        let changes = vec![
+            entries::put(entries::BLOB, key, &blob, Expect::Absent)?,
+            entries::put(entries::HOLDER, holder, &entries::Holder {}, Expect::Any)?,
+        ];
+        match self.log().append(changes).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind == store::Kind::Conflict => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The changes, if any, after which `repository` holds the blob.

@@ -1,7 +1,12 @@
 //! Repositories and tags: which there are, page by page.
 
+use std::{
+    collections::HashSet,
+    sync::{MutexGuard, PoisonError},
+};
+
 use records::Digest;
-use store::{Change, Expect};
+use store::{Change, Expect, Seq};
 
 use super::{Registry, entries};
 use crate::{
@@ -148,10 +153,69 @@ impl Registry {
 
     /// The change, if any, after which the repository exists.
     pub(super) async fn repository_change(&self, repository: &str, changes: &mut Vec<Change>) -> Result<()> {
-        if self.log().get(entries::REPOSITORY, repository).await?.is_none() {
+        if !self.is_known(repository).await? {
             let value = entries::Repository { created: self.now() };
             changes.push(entries::put(entries::REPOSITORY, repository.to_owned(), &value, Expect::Any)?);
         }
         Ok(())
+    }
+
+    /// Whether the repository is there; asked by those who keep it from being removed meanwhile.
+    pub(super) async fn is_known(&self, repository: &str) -> Result<bool> {
+        let head = *self.log().head().borrow();
+        let (at, round) = {
+            let known = self.known();
+            (known.at, known.round)
+        };
+        // Nearly always the log has that in memory.
+        let same =
+            at == head || self.log().changes(entries::REPOSITORY, at, 1).await.is_ok_and(|changes| changes.is_empty());
+        let round = {
+            let mut known = self.known();
+            if !same {
+                known.forget();
+                known.at = head;
+            } else if known.round == round {
+                known.at = known.at.max(head);
+                if known.names.contains(repository) {
+                    return Ok(true);
+                }
+            }
+            known.round
+        };
+        if self.log().get(entries::REPOSITORY, repository).await?.is_none() {
+            return Ok(false);
+        }
+        let mut known = self.known();
+        if known.names.len() >= MOST_KNOWN {
+            known.forget();
+        } else if known.round == round {
+            known.names.insert(repository.to_owned());
+        }
+        Ok(true)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Every change is whole before the lock is given back.
+        self.inner.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Names of repositories that are remembered at most.
+const MOST_KNOWN: usize = 4096;
+
+/// Repositories that were there at a version of the log.
+#[derive(Default)]
+pub(super) struct Known {
+    at: Seq,
+    /// How often all were forgotten, so that nobody adds what was found out before.
+    round: u64,
+    names: HashSet<String>,
+}
+
+impl Known {
+    fn forget(&mut self) {
+        self.names.clear();
+        self.round += 1;
     }
 }

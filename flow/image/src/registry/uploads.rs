@@ -20,6 +20,7 @@ use data_encoding::HEXLOWER;
 use futures::{Stream, StreamExt};
 use records::{Digest, Timestamp};
 use serde::{Deserialize, Serialize};
+use store::Naming;
 use tokio::fs;
 
 use self::growing::Growing;
@@ -85,12 +86,18 @@ impl Uploads {
         if self.sessions().remove(id).is_some_and(|session| !session.kept.load(Ordering::Relaxed)) {
             return;
         }
-        for path in [self.data(id), self.purpose(id)] {
-            if let Err(error) = fs::remove_file(&path).await
-                && error.kind() != std::io::ErrorKind::NotFound
-            {
-                tracing::warn!(path = %path.display(), %error, "cannot remove an upload");
+        let paths = [self.data(id), self.purpose(id)];
+        let removed = tokio::task::spawn_blocking(move || {
+            for path in paths {
+                if let Err(error) = std::fs::remove_file(&path)
+                    && error.kind() != std::io::ErrorKind::NotFound
+                {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove an upload");
+                }
             }
+        });
+        if removed.await.is_err() {
+            tracing::warn!("the registry is stopping: an upload is removed when it has expired");
         }
     }
 }
@@ -169,9 +176,9 @@ impl Registry {
         let _pin = self.pin([digest]).await;
         if state.file.received() == 0 && range.is_none() {
             // All of it comes at once: straight into the store. When it breaks off nothing was received, and the upload goes on.
-            match self.store_stream(chunks, Some(digest)).await {
-                Ok(stored) => {
-                    self.link_stored(repository, &stored).await?;
+            match self.place_stream(chunks, digest).await {
+                Ok((stored, naming)) => {
+                    self.link_placed(repository, &stored, naming).await?;
                     state.over = true;
                     self.inner.uploads.forget(id).await;
                     return Ok(stored);
@@ -186,7 +193,7 @@ impl Registry {
             }
         }
         self.receive(id, &session, &mut state, range, chunks).await?;
-        let stored = match self.keep_upload(id, &mut state, digest).await {
+        let (stored, naming) = match self.keep_upload(id, &mut state, digest).await {
             Err(error) if error.kind == Kind::DigestInvalid => {
                 state.over = true;
                 self.inner.uploads.forget(id).await;
@@ -194,14 +201,14 @@ impl Registry {
             }
             other => other?,
         };
-        self.link_stored(repository, &stored).await?;
+        self.link_placed(repository, &stored, naming).await?;
         state.over = true;
         self.inner.uploads.forget(id).await;
         Ok(stored)
     }
 
     /// Brings what has arrived into the store: the file itself where its hash is known and the store can take it over.
-    async fn keep_upload(&self, id: &str, state: &mut State, digest: &Digest) -> Result<StoredBlob> {
+    async fn keep_upload(&self, id: &str, state: &mut State, digest: &Digest) -> Result<(StoredBlob, Naming)> {
         let path = self.inner.uploads.data(id);
         let received = state.file.received();
         if Algorithm::of(digest) == state.file.algorithm() {
@@ -210,19 +217,23 @@ impl Registry {
                 return Err(wrong_digest(&found, digest));
             }
             // The content may be there from an earlier push, or from a request like this one whose client went away.
-            if self.blobs().size(digest).await? == Some(received)
-                || (received > 0 && self.blobs().adopt(&path, digest).await?)
-            {
-                return Ok(StoredBlob { digest: found, size: received });
+            let adopted = match received {
+                0 => None,
+                _ => self.blobs().adopt_soon(&path, digest).await?,
+            };
+            let there = adopted.is_none() && self.blobs().size(digest).await? == Some(received);
+            if let Some(naming) = adopted.or_else(|| there.then(Naming::done)) {
+                return Ok((StoredBlob { digest: found, size: received }, naming));
             }
         }
-        match fs::File::open(&path).await {
-            Ok(file) => self.store_reader(file, Some(digest)).await,
+        let stored = match fs::File::open(&path).await {
+            Ok(file) => self.store_reader(file, Some(digest)).await?,
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                self.store_reader(tokio::io::empty(), Some(digest)).await
+                self.store_reader(tokio::io::empty(), Some(digest)).await?
             }
-            Err(e) => Err(cannot("open", &path, e)),
-        }
+            Err(e) => return Err(cannot("open", &path, e)),
+        };
+        Ok((stored, Naming::done()))
     }
 
     /// Ends an upload and throws away what has arrived.

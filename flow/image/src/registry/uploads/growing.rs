@@ -151,10 +151,8 @@ impl Growing {
                 Some(file) => file,
                 None => File::options().read(true).write(true).create_new(true).open(path)?,
             };
-            for chunk in chunks {
-                written.hasher.update(&chunk);
-                written.behind.write_all(&mut file, &chunk)?;
-            }
+            chunks.iter().for_each(|chunk| written.hasher.update(chunk));
+            written.behind.write_all(&mut file, &chunks)?;
             written.file = Some(file);
             Ok(written)
         })));
