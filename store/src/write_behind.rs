@@ -1,15 +1,15 @@
 //! Has the kernel write early what a file gets, so that the sync at its end waits for the last bytes only.
 
-use std::{
-    fs::File,
-    io::{self, IoSlice, Write},
-    os::fd::AsRawFd,
-};
+use std::{fs::File, io, io::Write, os::fd::AsRawFd};
 
 use bytes::Bytes;
 
 /// Bytes after which the kernel is told to write.
 const STEP: u64 = 4 << 20;
+
+/// How much is written at once. For more the kernel looks for larger pieces of memory for its cache, and on a machine that is a guest of
+/// another these are the ones that nobody used lately: with 256 KiB files of 1 MB took half as long again as with this.
+const PIECE: usize = 64 << 10;
 
 /// How much of a file was written, and how much of that the kernel was told to bring to the disk.
 #[derive(Debug, Clone, Copy, Default)]
@@ -24,22 +24,11 @@ impl WriteBehind {
         Self { written, told: written }
     }
 
-    /// Writes all chunks at the file's position, which is its end; many with one call, which the kernel also keeps in larger pieces.
+    /// Writes all chunks at the file's position, which is its end.
     pub fn write_all(&mut self, file: &mut File, chunks: &[Bytes]) -> io::Result<()> {
-        let mut slices: Vec<IoSlice<'_>> = chunks.iter().map(|chunk| IoSlice::new(chunk)).collect();
-        let mut rest = &mut slices[..];
-        // Empty ones at the front would be taken for a file that takes nothing.
-        IoSlice::advance_slices(&mut rest, 0);
-        while !rest.is_empty() {
-            match file.write_vectored(rest) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                Ok(written) => {
-                    self.written += written as u64;
-                    IoSlice::advance_slices(&mut rest, written);
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
+        for piece in chunks.iter().flat_map(|chunk| chunk.chunks(PIECE)) {
+            file.write_all(piece)?;
+            self.written += piece.len() as u64;
         }
         if self.written - self.told >= STEP {
             tell(file, self.told, self.written - self.told);
