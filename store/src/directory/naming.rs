@@ -76,7 +76,6 @@ pub(super) async fn in_two_parts(
 mod tests {
     use std::io::Write;
 
-    use super::*;
     use crate::{Blobs, DirectoryBlobs};
 
     #[tokio::test]
