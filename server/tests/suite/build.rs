@@ -811,7 +811,7 @@ fn a_build_that_is_killed_leaves_a_store_that_works() {
         }
     }
     // The next one finds a store that is whole, takes away what was left, and waits for who is in it.
-    bench.write("Dockerfile.ok", "FROM debian\nCOPY . /all\nRUN echo begun && sleep 3\n");
+    bench.write("Dockerfile.ok", "FROM debian\nCOPY . /all\nRUN echo begun && sleep 8\n");
     let mut one = start("Dockerfile.ok");
     let _lines = until(&mut one, "begun");
     let two = bench.run(&["build", "--progress", "plain", "-f", "Dockerfile.ok", "."]);

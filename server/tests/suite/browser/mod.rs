@@ -2,6 +2,8 @@
 
 mod cdp;
 
+use std::{path::Path, time::Duration};
+
 use cdp::Browser;
 use testbed::{Project, Shipway, need_mirror, need_root, need_tool};
 
@@ -29,18 +31,17 @@ spec:
       containers: [{ name: app, image: web/app }]
 ";
 
-/// A pipeline whose first step says a line, in colour, every so often.
-fn pipeline(ticks: u32) -> String {
-    format!(
-        "\
+/// A pipeline whose first step says a line, in colour, every so often, until it is [let go](let_go).
+const PIPELINE: &str = "\
 steps:
   - name: first
     image: node
     network: none
     run: |
-      for i in $(seq 1 {ticks}); do printf '\\033[1;32mtick\\033[0m %s\\n' $i; sleep 0.2; done
+      i=0
+      until test -e go; do i=$((i + 1)); printf '\\033[1;32mtick\\033[0m %s\\n' $i; sleep 0.2; done
       printf '<testsuite><testcase name=\"a\"/></testsuite>' > junit.xml
-    reports: {{ junit: junit.xml }}
+    reports: { junit: junit.xml }
   - name: second
     image: node
     network: none
@@ -51,18 +52,33 @@ images:
     context: app
 deploy:
   from: deploy/
-  environments: [{{ name: prod, namespace: web }}]
-"
-    )
-}
+  environments: [{ name: prod, namespace: web }]
+";
 
-fn push(project: &Project<'_>, ticks: u32) {
+fn push(project: &Project<'_>, number: u32) -> String {
     project.push(&[
-        (".shipway.yaml", &pipeline(ticks)),
+        (".shipway.yaml", PIPELINE),
         ("app/Dockerfile", DOCKERFILE),
         ("app/server.js", SERVER),
         ("deploy/app.yaml", DEPLOYMENT),
-    ]);
+        ("number", &number.to_string()),
+    ])
+}
+
+/// Ends the first step of a commit's run: makes the file that it waits for, where one of its processes is.
+fn let_go(commit: &str) {
+    let of_step = |process: &Path| {
+        let variables = std::fs::read(process.join("environ")).unwrap_or_default();
+        let has = |wanted: String| variables.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes());
+        has(format!("SHIPWAY_COMMIT={commit}"))
+            && has("SHIPWAY_STEP=first".into())
+            && std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd == Path::new("/workspace"))
+    };
+    testbed::wait_for("the step is let go", Duration::from_secs(60), || {
+        let mut processes = std::fs::read_dir("/proc").unwrap().flatten().map(|process| process.path());
+        let gone = processes.any(|process| of_step(&process) && std::fs::write(process.join("cwd/go"), "").is_ok());
+        gone.then_some(()).ok_or("there is no process of it".into())
+    });
 }
 
 /// On a narrow screen a page is as wide as the screen: what is wider scrolls in itself.
@@ -119,7 +135,7 @@ fn a_commit_on_its_way_as_a_person_sees_it() {
 }
 
 fn run_and_its_logs(browser: &mut Browser, project: &Project<'_>) {
-    push(project, 25);
+    let commit = push(project, 1);
     browser.wait("!!document.querySelector('a[href=\"/projects/web/runs/1\"]')");
     browser.follow("a[href='/projects/web/runs/1']");
     // Lines arrive while the step runs, on the page that was opened before they were written.
@@ -134,9 +150,11 @@ fn run_and_its_logs(browser: &mut Browser, project: &Project<'_>) {
     let boxes = "[...document.querySelectorAll('.graph .box b')].map((box) => box.innerText).join(' ')";
     assert_eq!(browser.eval(boxes), "first second web/app evidence");
     assert_eq!(browser.eval("document.querySelectorAll('.graph path').length"), 3);
+    let_go(&commit);
     browser.wait("document.querySelector('.title .state').innerText === 'passed'");
     assert_eq!(browser.eval("window.same"), true, "the page was not loaded again");
-    assert_eq!(browser.text("#log-first pre").matches("tick").count(), 25, "every line is there once");
+    let ticks = project.out(1, "first").lines().count();
+    assert_eq!(browser.text("#log-first pre").matches("tick").count(), ticks, "every line is there once");
     assert!(browser.eval("document.title").as_str().unwrap().starts_with("passed"));
     assert!(browser.text("#rest").contains("1 passed, 0 failed"));
     // Without what came live it is the same.
@@ -144,7 +162,7 @@ fn run_and_its_logs(browser: &mut Browser, project: &Project<'_>) {
     browser.open(&address);
     assert_eq!(browser.eval("document.querySelector('#log-first').open"), false);
     browser.eval("document.querySelector('.graph a').click()");
-    browser.wait("document.querySelectorAll('#log-first pre .stdout').length === 25");
+    browser.wait(&format!("document.querySelectorAll('#log-first pre .stdout').length === {ticks}"));
     fits(browser);
 }
 
@@ -188,7 +206,7 @@ fn environment(browser: &mut Browser) {
 }
 
 fn signing_in_to_cancel(browser: &mut Browser, server: &Shipway, project: &Project<'_>) {
-    push(project, 3000);
+    push(project, 2);
     browser.wait("!!document.querySelector('a[href=\"/projects/web/runs/2\"]')");
     browser.follow("a[href='/projects/web/runs/2']");
     browser.wait("document.querySelector('#log-first pre')?.innerText.includes('tick 1')");
