@@ -257,7 +257,44 @@ impl<'t> Lexer<'t> {
         token
     }
 
+    /// One space, or a name in ASCII with what has to follow one: most of what actions are made of, told by its first byte.
+    fn common(&mut self) -> Option<Token<'t>> {
+        if self.right != RIGHT {
+            return None;
+        }
+        let bytes = self.input.as_bytes();
+        let (first, next) = (*bytes.get(self.pos)?, *bytes.get(self.pos + 1)?);
+        if first == b' ' && !matches!(next, b' ' | b'\t' | b'\r' | b'\n' | b'-') {
+            self.pos += 1;
+            return Some(self.emit(Kind::Space));
+        }
+        if !(first.is_ascii_alphabetic() || matches!(first, b'_' | b'$' | b'.'))
+            || first == b'.' && next.is_ascii_digit()
+        {
+            return None;
+        }
+        let rest = &bytes[self.pos + 1..];
+        let length = rest.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'_').count();
+        let ends = match rest.get(length)? {
+            b' ' | b'\t' | b'\r' | b'\n' | b'.' | b',' | b'|' | b':' | b')' | b'(' => true,
+            _ => rest[length..].starts_with(RIGHT.as_bytes()),
+        };
+        if !ends {
+            return None;
+        }
+        self.pos += 1 + length;
+        Some(self.emit(match first {
+            b'$' => Kind::Variable,
+            b'.' if length == 0 => Kind::Dot,
+            b'.' => Kind::Field,
+            _ => keyword(&self.input[self.start..self.pos]),
+        }))
+    }
+
     fn action(&mut self) -> Result<Token<'t>, Fault<'t>> {
+        if let Some(token) = self.common() {
+            return Ok(token);
+        }
         // A trimming delimiter starts with its space, so it is looked for first.
         let trims = {
             let bytes = self.rest().as_bytes();
@@ -371,21 +408,7 @@ impl<'t> Lexer<'t> {
     fn identifier(&mut self) -> Result<Token<'t>, Fault<'t>> {
         self.word();
         self.terminated()?;
-        Ok(self.emit(match &self.input[self.start..self.pos] {
-            "block" => Kind::Block,
-            "break" => Kind::Break,
-            "continue" => Kind::Continue,
-            "define" => Kind::Define,
-            "else" => Kind::Else,
-            "end" => Kind::End,
-            "if" => Kind::If,
-            "range" => Kind::Range,
-            "nil" => Kind::Nil,
-            "template" => Kind::Template,
-            "with" => Kind::With,
-            "true" | "false" => Kind::Bool,
-            _ => Kind::Identifier,
-        }))
+        Ok(self.emit(keyword(&self.input[self.start..self.pos])))
     }
 
     fn number(&mut self) -> Result<Token<'t>, Fault<'t>> {
@@ -442,6 +465,28 @@ impl<'t> Lexer<'t> {
     }
 }
 
+/// What a word is that is no field and no variable.
+fn keyword(word: &str) -> Kind {
+    match word {
+        "block" => Kind::Block,
+        "break" => Kind::Break,
+        "continue" => Kind::Continue,
+        "define" => Kind::Define,
+        "else" => Kind::Else,
+        "end" => Kind::End,
+        "if" => Kind::If,
+        "range" => Kind::Range,
+        "nil" => Kind::Nil,
+        "template" => Kind::Template,
+        "with" => Kind::With,
+        "true" | "false" => Kind::Bool,
+        _ => Kind::Identifier,
+    }
+}
+
+/// The usual closing delimiter.
+const RIGHT: &str = "}}";
+
 const SPACE: [char; 4] = [' ', '\t', '\r', '\n'];
 
 /// Ends of lines in a text.
@@ -469,5 +514,55 @@ fn code_point(c: Option<char>) -> String {
         Some(c) if is_print(c) => format!("U+{:04X} '{c}'", c as u32),
         Some(c) => format!("U+{:04X}", c as u32),
         None => "U+FFFFFFFFFFFFFFFF".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With other delimiters every token is read character by character.
+    #[test]
+    fn what_is_common_is_read_as_everything_else_is() {
+        for action in [
+            " .a.b | c $d $ (e .f) ",
+            "- .a -",
+            ".",
+            " . ",
+            "$x := .y, $z",
+            " if true ",
+            "end",
+            " .5 + 0x1F ",
+            "  a\n\tb ",
+            " é.è $é ",
+            ".a-b",
+            "a:b",
+            "$.x.y",
+            "a}b",
+            ". } ",
+            " - 1",
+            " \"s\" `r` 'c' ",
+            "else if .x",
+            "range $i,$e := .l",
+            "nil _x _",
+            "a'b",
+            "$-",
+            "..",
+            ".a..b",
+        ] {
+            let tokens = |left: &str, right: &str| {
+                let text = format!("t{left}{action}{right}u");
+                let mut lexer = Lexer::new(&text, left, right);
+                let mut tokens = Vec::new();
+                loop {
+                    let token = lexer.next_token();
+                    tokens.push((token.kind, token.text.replace(left, "").replace(right, ""), token.line));
+                    if matches!(token.kind, Kind::Eof | Kind::Error) {
+                        return (tokens, lexer.wrong);
+                    }
+                }
+            };
+            assert_eq!(tokens("{{", "}}"), tokens("<<", ">>"), "{action:?}");
+        }
     }
 }
