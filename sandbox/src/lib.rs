@@ -23,6 +23,7 @@ mod mounts;
 mod names;
 mod network;
 mod open;
+mod rlimit;
 pub mod rootless;
 mod snapshots;
 mod spec;

@@ -121,6 +121,9 @@ impl ContainerSpec {
                 return invalid(format!("the mount target `{}` is not an absolute path without `..`", mount.target));
             }
         }
+        if let Some(reason) = crate::rlimit::refused(&self.rlimits) {
+            return invalid(reason);
+        }
         check_strings(&self.argv, &self.env).or_else(invalid)
     }
 }

@@ -75,8 +75,8 @@ fn enter(run: &Run, root: &OwnedFd, streams: &[OwnedFd]) -> io::Result<()> {
         fs::write("/proc/self/oom_score_adj", score.to_string())?;
     }
     for limit in &run.rlimits {
-        let resource =
-            resource(&limit.name).ok_or_else(|| io::Error::other(format!("no limit is called {}", limit.name)))?;
+        let resource = crate::rlimit::resource(&limit.name)
+            .ok_or_else(|| io::Error::other(format!("no limit is called {}", limit.name)))?;
         nix::sys::resource::setrlimit(resource, limit.soft, limit.hard)?;
     }
     for (number, stream) in streams.iter().enumerate() {
@@ -89,31 +89,6 @@ fn enter(run: &Run, root: &OwnedFd, streams: &[OwnedFd]) -> io::Result<()> {
     nix::unistd::chroot(".")?;
     nix::unistd::chdir(Path::new(&run.cwd))?;
     Ok(())
-}
-
-/// The kernel's limit of a name, with or without `RLIMIT_`.
-fn resource(name: &str) -> Option<nix::sys::resource::Resource> {
-    use nix::sys::resource::Resource as Of;
-    let name = name.to_ascii_uppercase();
-    Some(match name.strip_prefix("RLIMIT_").unwrap_or(&name) {
-        "AS" => Of::RLIMIT_AS,
-        "CORE" => Of::RLIMIT_CORE,
-        "CPU" => Of::RLIMIT_CPU,
-        "DATA" => Of::RLIMIT_DATA,
-        "FSIZE" => Of::RLIMIT_FSIZE,
-        "LOCKS" => Of::RLIMIT_LOCKS,
-        "MEMLOCK" => Of::RLIMIT_MEMLOCK,
-        "MSGQUEUE" => Of::RLIMIT_MSGQUEUE,
-        "NICE" => Of::RLIMIT_NICE,
-        "NOFILE" => Of::RLIMIT_NOFILE,
-        "NPROC" => Of::RLIMIT_NPROC,
-        "RSS" => Of::RLIMIT_RSS,
-        "RTPRIO" => Of::RLIMIT_RTPRIO,
-        "RTTIME" => Of::RLIMIT_RTTIME,
-        "SIGPENDING" => Of::RLIMIT_SIGPENDING,
-        "STACK" => Of::RLIMIT_STACK,
-        _ => return None,
-    })
 }
 
 /// Ends everything that the program has left running.

@@ -410,6 +410,8 @@ fn compose_builds_what_services_say() {
         ("ulimits: {nofile: {soft: 9}}", "has no `hard`"),
         ("ulimits: {nofiles: 9}", "mean `nofile`"),
         ("extra_hosts: [a]", "`a` has no name"),
+        ("extra_hosts: 'a:1.2.3.4'", "`extra_hosts` is to be a list"),
+        ("args: text", "`args` is to have names and values"),
     ] {
         bench.write("around/wrong.yaml", &format!("services:\n  a:\n    build: {{context: ., {wrong}}}\n"));
         let refused = compose(&["build", "-f", "around/wrong.yaml"]).failed();
@@ -763,6 +765,7 @@ fn commands_get_the_hosts_limits_and_memory_that_were_asked_for() {
     for (option, value, why) in [
         ("--add-host", "peer:host-gateway", "does not reach this machine"),
         ("--ulimit", "files=1", "there is no limit `files`"),
+        ("--ulimit", "nofile=1:-1", "the limit `nofile` is unlimited, and this machine allows no more than"),
         ("--shm-size", "much", "is no size"),
     ] {
         let refused = bench.run(&["build", option, value, "."]).failed();

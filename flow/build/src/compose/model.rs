@@ -206,11 +206,23 @@ fn visit<'a>(
 fn one(project: &Project, name: &str, service: &Value, build: &Value) -> Result<ServiceBuild, String> {
     let text = |key: &str| build.get(key).map(scalar).transpose().map(|found| found.flatten());
     let list = |key: &str| -> Result<Vec<String>, String> {
-        let items = build.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+        let items = match build.get(key) {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(items)) => items.clone(),
+            // The one list that may be a text.
+            Some(text @ Value::String(_)) if key == "no_cache_filter" => vec![text.clone()],
+            Some(other) => return Err(format!("`{key}` is to be a list, not {other}").chars().take(200).collect()),
+        };
         items.iter().map(|item| scalar(item)?.ok_or_else(|| format!("`{key}` holds an empty entry"))).collect()
     };
     let map = |key: &str| -> Result<BTreeMap<String, Option<String>>, String> {
-        let pairs = build.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+        let pairs = match build.get(key) {
+            None | Some(Value::Null) => Default::default(),
+            Some(Value::Object(pairs)) => pairs.clone(),
+            Some(other) => {
+                return Err(format!("`{key}` is to have names and values, not {other}").chars().take(200).collect());
+            }
+        };
         pairs.iter().map(|(name, value)| Ok((name.clone(), scalar(value)?))).collect()
     };
     let mut refused = None;
