@@ -86,3 +86,16 @@ proptest! {
         }
     }
 }
+
+/// The expectations are what the real ones give.
+#[test]
+fn helm_4_ends_the_last_line_of_a_file_of_values() {
+    for (flavor, expected) in [(Flavor::Helm3, "x"), (Flavor::Helm4, "x\n")] {
+        for text in ["a: |\n  x", "b: 1\n---\na: |+\n  x"] {
+            let values = values::read(text, flavor).unwrap();
+            let wanted =
+                if flavor == Flavor::Helm3 && text.starts_with('b') { None } else { Some(Value::from(expected)) };
+            assert_eq!(values.get("a").cloned(), wanted, "{text:?}");
+        }
+    }
+}

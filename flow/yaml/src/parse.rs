@@ -103,14 +103,9 @@ impl<'a> Parser<'a> {
             }
             _ => Some(self.node(true, false)?),
         };
-        let token = self.scanner.peek()?;
-        match token.what {
-            What::DocumentEnd => {
-                self.scanner.next()?;
-                // What follows may be a document without `---` only after directives; go-yaml wants the indicator.
-            }
-            What::StreamEnd | What::DocumentStart | What::Version | What::TagDirective { .. } => {}
-            _ => return Err(Self::fault("did not find expected <document start>", token.start)),
+        // What follows has to begin with `---`; whoever reads only this document is not told if it does not.
+        if matches!(self.scanner.peek()?.what, What::DocumentEnd) {
+            self.scanner.next()?;
         }
         Ok(Some(Document { root, start, aliases: self.aliases }))
     }
@@ -133,7 +128,7 @@ impl<'a> Parser<'a> {
                     }
                     self.directives.push(((*handle).to_owned(), prefix.clone()));
                 }
-                What::DocumentStart | What::StreamEnd => return Ok(()),
+                What::DocumentStart => return Ok(()),
                 _ if version || !self.directives.is_empty() => {
                     return Err(Self::fault("did not find expected <document start>", token.start));
                 }

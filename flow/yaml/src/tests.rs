@@ -27,6 +27,7 @@ fn scalars_are_read_as_sigs_yaml_reads_them() {
         ("!!float 1", "1"),
         ("\"a\\u0041\\n\"", "\"aA\\n\""),
         ("a b # c", "\"a b\""),
+        ("  a: 1\n b: 2", "{\"a\":1}"),
         ("- a\n-\n- - 1\n  - 2", "[\"a\",null,[1,2]]"),
         ("{a: 1, b: [x, z], c}", "{\"a\":1,\"b\":[\"x\",\"z\"],\"c\":null}"),
         ("a: |\n  x\n   y\n\nb: >-\n  p\n  q\n", "{\"a\":\"x\\n y\\n\",\"b\":\"p q\"}"),
@@ -50,6 +51,7 @@ fn faults_are_told_in_go_yamls_words() {
         ("a:\n\t- b", "yaml: line 2: found character that cannot start any token"),
         ("a: *x", "yaml: line 1: unknown anchor 'x' referenced"),
         ("a: \"b", "yaml: found unexpected end of stream"),
+        ("%YAML 1.1", "yaml: line 1: did not find expected <document start>"),
     ] {
         assert_eq!(from_str(text).unwrap_err().to_string(), expected, "{text:?}");
     }

@@ -6,6 +6,8 @@ mod schema;
 mod set;
 mod tree;
 
+use std::borrow::Cow;
+
 use yaml::{Map, Value};
 
 pub(crate) use coalesce::{coalesce, merge, merge_tables};
@@ -40,7 +42,9 @@ pub fn read(text: &str, flavor: crate::Flavor) -> Result<Map, Error> {
         crate::Flavor::Helm4 => {
             let mut values = Map::new();
             for text in documents(text) {
-                let document = document(text)
+                // Its reader ends every line, also the last, which a literal block at the end of a file shows.
+                let ended = if text.ends_with('\n') { Cow::Borrowed(text) } else { Cow::Owned(format!("{text}\n")) };
+                let document = document(&ended)
                     .map_err(|error| Error::Values(format!("cannot unmarshal yaml document: {error}")))?;
                 over(&mut values, document);
             }
