@@ -4,6 +4,7 @@ mod support;
 
 use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use image::{
     Algorithm, hash, media,
     registry::{Limits, http::AllowAll},
@@ -127,13 +128,17 @@ async fn what_was_acknowledged_survives_a_kill() {
         let random = seed.wrapping_mul(6_364_136_223_846_793_005);
         let random = random.wrapping_add(round.wrapping_mul(1_442_695_040_888_963_407)) >> 33;
         let life = 5 + random % 120 + 100 * round.saturating_sub(KILLS);
-        let pushing = push_on(&http, &host, round, &mut known);
+        // Several at the same time: their records share a commit, their names a sync.
+        let mut fresh: [Vec<_>; 3] = Default::default();
+        let numbered = (3 * round..).zip(&mut fresh);
+        let pushing = join_all(numbered.map(|(number, known)| push_on(&http, &host, number, known)));
         let killing = async {
             tokio::time::sleep(Duration::from_millis(life)).await;
             child.kill().await.unwrap();
         };
         let (pushed, ()) = tokio::join!(pushing, killing);
-        assert!(pushed.is_err(), "the registry was killed");
+        assert!(pushed.iter().all(Result::is_err), "the registry was killed");
+        known.extend(fresh.into_iter().flatten());
     }
     let (mut child, host) = start(home.path()).await;
     check(&http, &host, &known).await;
