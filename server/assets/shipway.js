@@ -34,7 +34,11 @@ const refresh = async () => {
       tick();
       if (waiting.size) flush();
     }
-  } catch { /* the server is away; the stream of events says so and comes back */ }
+  } catch {
+    // The server is away, or the way to it changed.
+    again = true;
+    await new Promise((done) => setTimeout(done, 1000));
+  }
   refreshing = false;
   if (again) refresh();
 };
@@ -46,7 +50,8 @@ if (live !== undefined) {
   for (const kind of ["project", "commit", "run", "image", "evidence", "release", "rollout", "observation"]) {
     events.addEventListener(kind, refresh);
   }
-  events.onopen = () => { if (!lost.hidden) refresh(); lost.hidden = true; };
+  // What happened after the page was made and before its events were listened to told nobody.
+  events.onopen = () => { lost.hidden = true; refresh(); };
   events.onerror = () => { lost.hidden = false; };
   addEventListener("pagehide", () => events.close());
   // Pods are no records of Shipway's own, so they are looked at again.

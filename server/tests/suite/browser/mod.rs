@@ -5,6 +5,7 @@ mod cdp;
 use std::{path::Path, time::Duration};
 
 use cdp::Browser;
+use serde_json::json;
 use testbed::{Project, Shipway, need_mirror, need_root, need_tool};
 
 use crate::shipway;
@@ -101,10 +102,14 @@ fn a_commit_on_its_way_as_a_person_sees_it() {
     let mut browser = Browser::start();
 
     // The first page says what to do, and what is made elsewhere comes by itself.
+    // Also what is made before the page listens: its stream of events is held back until then.
+    let events = json!({ "patterns": [{ "urlPattern": "*/api/v1/events*" }] });
+    browser.call("Fetch.enable", events);
     browser.open(&server.url("/"));
     assert!(browser.text("main").contains("There is no project yet"));
     assert!(browser.text(".empty pre").contains(&format!("--server {}", server.url(""))));
     let project = server.project("web");
+    browser.call("Fetch.disable", json!({}));
     browser.wait("!!document.querySelector('a[href=\"/projects/web\"]')");
     browser.follow("a[href='/projects/web']");
     assert!(browser.text("main").contains("Nothing was released yet"));
