@@ -166,6 +166,8 @@ async fn a_service_is_rolled_over_and_back_under_load_without_a_failed_request()
     update(&objects, "v2").await;
     until("second version", || rolled_out(&objects, 3)).await;
     eprintln!("rolled over after {:?}", began.elapsed());
+    // Until the last of the old pods has gone, it may answer.
+    until("only the new pods are left", || (fake.pods() == 3).then_some(())).await;
     assert_eq!(ask(node.router()).await.1, "v2");
     // A version that never becomes ready takes no pod away and is given up.
     update(&objects, "broken").await;
