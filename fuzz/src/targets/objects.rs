@@ -14,10 +14,18 @@ use super::{files, text};
 const LIMITS: Limits =
     Limits { steps: 200_000, output: 1 << 20, text: 1 << 20, includes: 100, nesting: 100, depth: 100 };
 
-/// A value prints as text that is read as the same value.
+/// A text has one value, which prints as text that is read as the same.
 pub fn yaml(input: &[u8]) {
     let text = text(input);
     let _ = yaml::parse_all(&text, &yaml::Limits::default(), true);
+    // What most write is read in a shorter way, which must lead to the same.
+    if let Ok(documents) = yaml::parse_all(&text, &yaml::Limits::default(), false)
+        && let Ok([document]) = <[yaml::Document; 1]>::try_from(documents)
+    {
+        let whole = yaml::Decode::default().document(document).map(|value| yaml::to_go(&value));
+        let short = yaml::from_str(&text).map(|value| yaml::to_go(&value));
+        assert!(whole.ok() == short.ok(), "read in two ways, it is two values:\n{text}");
+    }
     let Ok(value) = yaml::from_str(&text) else { return };
     let printed = yaml::to_go(&value);
     match yaml::from_str(&printed) {
