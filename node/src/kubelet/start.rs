@@ -1,6 +1,7 @@
 //! From a container in a pod's spec to one that the runtime can start.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::{Container, Pod, Service};
 
@@ -15,6 +16,8 @@ use crate::runtime::{BindMount, ContainerId, ImageConfig, ImageHandle, PodDns, P
 pub struct Directories {
     pub pod: PathBuf,
     pub logs: PathBuf,
+    /// Held while volumes are written: each container that starts does so, and each change of what is in them.
+    writing: Arc<Mutex<()>>,
 }
 
 impl Directories {
@@ -26,6 +29,7 @@ impl Directories {
         Self {
             pod: root.join("pods").join(safe(uid)),
             logs: root.join("logs").join(format!("{}_{}_{}", safe(namespace), safe(name), safe(uid))),
+            writing: Arc::default(),
         }
     }
 
@@ -54,6 +58,8 @@ pub fn write_volumes(
     sources: &dyn Sources,
     place: &Place,
 ) -> Result<(), Failure> {
+    // What is read before another has written would be older than what that wrote, so both are done in turn.
+    let _writing = directories.writing.lock().unwrap_or_else(PoisonError::into_inner);
     let spec = pod.spec.as_ref();
     let group = spec.and_then(|spec| spec.security_context.as_ref()?.fs_group).and_then(|gid| u32::try_from(gid).ok());
     for volume in spec.and_then(|spec| spec.volumes.as_ref()).into_iter().flatten() {
@@ -264,6 +270,27 @@ mod tests {
         write_volumes(&pod, &directories, &Two, &place)?;
         let first = &pod.spec.as_ref().unwrap().containers[0];
         container(sandbox(&pod, "cluster.local"), &pod, first, 0, &image(), &[], &Two, &place, &directories)
+    }
+
+    #[test]
+    fn containers_that_start_together_write_the_volumes_of_their_pod_in_turn() {
+        let volumes = json!([{"name": "conf", "configMap": {"name": "conf"}}, {"name": "tmp", "emptyDir": {}}]);
+        let pod = json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}, "spec": {"containers": [], "volumes": volumes}});
+        let pod: Pod = serde_json::from_value(pod).unwrap();
+        for _ in 0..50 {
+            let root = tempfile::tempdir().unwrap();
+            let directories = Directories::of(root.path(), &pod);
+            let begin = std::sync::Barrier::new(8);
+            std::thread::scope(|scope| {
+                for _ in 0..8 {
+                    scope.spawn(|| {
+                        begin.wait();
+                        let written = write_volumes(&pod, &directories.clone(), &Two, &Place::default());
+                        written.map_err(|failure| failure.message).unwrap();
+                    });
+                }
+            });
+        }
     }
 
     #[test]
