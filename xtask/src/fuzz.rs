@@ -44,6 +44,9 @@ pub struct Options {
     /// How long each runs
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Where the random numbers begin: with the same one the same inputs are tried, as far as the time reaches; another each time if not given
+    #[arg(long, default_value_t = 0)]
+    seed: u32,
     /// Runs one input again, as found, and nothing else
     #[arg(long, value_name = "FILE")]
     again: Option<PathBuf>,
@@ -69,7 +72,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     let mut found = Vec::new();
     for (name, longest, seeds) in chosen {
-        match target(root, &program, name, *longest, seeds, options.seconds)? {
+        match target(root, &program, name, *longest, seeds, options)? {
             None => {}
             Some(artifact) => found.push(format!("cargo xtask fuzz {name} --again {}", artifact.display())),
         }
@@ -107,7 +110,7 @@ fn target(
     name: &str,
     longest: u32,
     seeds: &[&str],
-    seconds: u64,
+    options: &Options,
 ) -> Result<Option<PathBuf>> {
     let room = root.join("target/fuzz/inputs").join(name);
     let (corpus, artifacts) = (room.join("corpus"), room.join("found"));
@@ -117,7 +120,8 @@ fn target(
     }
     let output = Command::new(program)
         .env("FUZZ_TARGET", name)
-        .arg(format!("-max_total_time={seconds}"))
+        .arg(format!("-max_total_time={}", options.seconds))
+        .arg(format!("-seed={}", options.seed))
         .arg(format!("-max_len={longest}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
         // One input may take ten seconds on a busy machine, and all together a gigabyte.

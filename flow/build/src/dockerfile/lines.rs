@@ -156,6 +156,8 @@ fn logical(
             break;
         }
     }
+    // The last lines of a continued instruction may hold nothing but space.
+    line.text.truncate(line.text.trim_end().len());
     let words = heredoc_words(&line, escape);
     for word in words {
         let heredoc = heredoc_body(source, physical, at, word)?;

@@ -187,7 +187,13 @@ proptest! {
 
 #[test]
 fn what_only_looks_like_a_flag_is_printed_so_that_it_is_none() {
-    for text in ["FROM -- --x", "FROM a\nRUN -- --x", "FROM a\nCOPY -- --a <<X /t/\nb\nX"] {
+    for text in [
+        "FROM -- --x",
+        "FROM a\nRUN -- --x",
+        "FROM a\nCOPY -- --a <<X /t/\nb\nX",
+        "FROM a\nENV b c \\\n \u{b}",
+        "FROM a\nLABEL b c \\\n",
+    ] {
         let file = parse("Dockerfile", text).unwrap();
         assert_eq!(parse("Dockerfile", &file.to_string()).unwrap(), file, "{file}");
     }
