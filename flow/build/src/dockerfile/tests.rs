@@ -186,7 +186,7 @@ proptest! {
 }
 
 #[test]
-fn what_only_looks_like_a_flag_is_printed_so_that_it_is_none() {
+fn what_is_printed_is_read_as_what_it_was() {
     for text in [
         "FROM -- --x",
         "FROM a\nRUN -- --x",
